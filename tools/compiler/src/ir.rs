@@ -1,0 +1,131 @@
+//! The compiler's intermediate representation: a CLIP text tower as mathematics, with its weights in f32.
+//!
+//! Every front end ends here by way of `recognise`; `quantize`, `pack` and `emit` start here. Nothing in this file
+//! knows tract, ONNX or the plan's bytes.
+
+/// A dense row-major f32 matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// `rows * cols` values, row after row.
+    pub values: Vec<f32>,
+}
+
+impl Matrix {
+    /// Row `index`, `cols` long.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.cols..][..self.cols]
+    }
+}
+
+/// `y = x · weightᵀ + bias`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// `[outputs, inputs]`: a row per output channel, as torch stores it.
+    pub weight: Matrix,
+    /// `outputs` values; zeros where the model has none.
+    pub bias: Vec<f32>,
+}
+
+/// `y = (x - mean) / sqrt(variance + epsilon) * gain + bias`, over the last axis, biased variance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// `width` factors.
+    pub gain: Vec<f32>,
+    /// `width` offsets.
+    pub bias: Vec<f32>,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// The nonlinearity between a layer's two MLP matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(1.702 x)`: OpenAI's CLIP.
+    QuickGelu,
+    /// `x/2 · (1 + erf(x/√2))`: OpenCLIP.
+    Gelu,
+    /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
+    GeluTanh,
+}
+
+/// One pre-norm transformer layer: `x += out(attention(norm1(x)))`, then `x += fc2(act(fc1(norm2(x))))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// `[width, width]` each; head `h` owns channels `h*head_dim..(h+1)*head_dim`.
+    pub query: Linear,
+    /// As `query`.
+    pub key: Linear,
+    /// As `query`.
+    pub value: Linear,
+    /// Factor on `q·k` before the softmax, with every scale found in the graph gathered into it.
+    pub scale: f32,
+    /// `[width, width]`.
+    pub out: Linear,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// `[mlp, width]`.
+    pub fc1: Linear,
+    /// Between `fc1` and `fc2`.
+    pub activation: Activation,
+    /// `[width, mlp]`.
+    pub fc2: Linear,
+}
+
+/// A CLIP text tower.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextModel {
+    /// `[vocabulary, width]`.
+    pub token_embedding: Matrix,
+    /// `[context, width]`.
+    pub position_embedding: Matrix,
+    /// Attention heads in every layer; `width` is a multiple.
+    pub heads: usize,
+    /// From first to last.
+    pub layers: Vec<Layer>,
+    /// After the last layer.
+    pub final_norm: LayerNorm,
+    /// `[projected, width]`, no bias: from the pooled row to the joint image and text space.
+    pub projection: Option<Matrix>,
+}
+
+impl TextModel {
+    /// Width of the hidden states.
+    pub fn width(&self) -> usize {
+        self.token_embedding.cols
+    }
+
+    /// Tokens of the fixed context.
+    pub fn context(&self) -> usize {
+        self.position_embedding.rows
+    }
+}
+
+/// What the pooled output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooled {
+    /// The graph has no pooled output.
+    None,
+    /// The final-normed hidden state at the first end token.
+    EndToken,
+    /// The same, times the projection.
+    Projected,
+}
+
+/// Which values a plan computes from a [`TextModel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// Hidden states after this many layers (`layers.len()`: the last).
+    pub hidden_layer: usize,
+    /// Whether the final norm is applied to them.
+    pub hidden_norm: bool,
+    /// The pooled output.
+    pub pooled: Pooled,
+    /// The token at whose first place the model pools.
+    pub end_token: u32,
+}

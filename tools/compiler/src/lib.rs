@@ -1,0 +1,2 @@
+//! Compiles a CLIP text encoder into a cliptext plan.
+pub mod ir;

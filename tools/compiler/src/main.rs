@@ -1,0 +1,2 @@
+//! `cliptext`: the compiler's command line.
+fn main() {}

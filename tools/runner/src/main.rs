@@ -1,0 +1,2 @@
+//! `cliptext-run`: the program for the board.
+fn main() {}
