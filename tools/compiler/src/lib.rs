@@ -1,2 +1,7 @@
 //! Compiles a CLIP text encoder into a cliptext plan.
+pub mod arena;
+pub mod emit;
 pub mod ir;
+pub mod lower;
+pub mod pack;
+pub mod quantize;

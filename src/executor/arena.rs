@@ -1,0 +1,93 @@
+//! The arena: one buffer, cut as the plan says.
+
+use core::ops::Range;
+
+use crate::kernels::layout::code_stride;
+use crate::kernels::{Codes as CodeRows, CodesMut as CodeRowsMut};
+use crate::plan::{Codes, Rows};
+
+/// An arena of `N` bytes with the alignment that encoders want, for a `static` or a board's start-up.
+#[repr(C, align(64))]
+#[derive(Clone, Debug)]
+pub struct ArenaBuf<const N: usize>([u8; N]);
+
+impl<const N: usize> ArenaBuf<N> {
+    /// Zeroed.
+    pub const fn new() -> Self {
+        Self([0; N])
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> Default for ArenaBuf<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The arena of an encoder during a pass over `sequences` sequences.
+///
+/// Places were found to lie in the arena, aligned, and apart from each other where a step uses them at once, when the
+/// plan was loaded; the conversions below cannot fail after that.
+pub(super) struct Arena<'a> {
+    bytes: &'a mut [u8],
+    sequences: usize,
+}
+
+impl<'a> Arena<'a> {
+    pub(super) fn new(bytes: &'a mut [u8], sequences: usize) -> Self {
+        Self { bytes, sequences }
+    }
+
+    /// The bytes of a place for `rows` rows of f32.
+    pub(super) fn place(&self, place: Rows, rows: usize) -> Range<usize> {
+        self.range(place.offset, rows * place.columns as usize * 4)
+    }
+
+    /// The bytes of a place for `rows` rows of codes, the scales behind them.
+    pub(super) fn code_place(&self, place: Codes, rows: usize) -> Range<usize> {
+        self.range(place.offset, rows * (code_stride(place.columns as usize) + 4))
+    }
+
+    /// `bytes` bytes from `offset`, which is for one sequence.
+    pub(super) fn range(&self, offset: u32, bytes: usize) -> Range<usize> {
+        let start = offset as usize * self.sequences;
+        start..start + bytes
+    }
+
+    /// Several places at once.
+    pub(super) fn cut<const N: usize>(&mut self, places: [Range<usize>; N]) -> [&mut [u8]; N] {
+        self.bytes.get_disjoint_mut(places).unwrap_or_else(|_| core::array::from_fn(|_| &mut [][..]))
+    }
+
+    /// The arena's bytes, to be read only.
+    pub(super) fn into_bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// Bytes as the values that they are.
+pub(super) fn values<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
+    bytemuck::try_cast_slice(bytes).unwrap_or(&[])
+}
+
+/// Bytes as the f32 that they are.
+pub(super) fn values_mut(bytes: &mut [u8]) -> &mut [f32] {
+    bytemuck::try_cast_slice_mut(bytes).unwrap_or(&mut [])
+}
+
+/// The codes in the bytes of a place.
+pub(super) fn codes(place: Codes, rows: usize, bytes: &[u8]) -> CodeRows<'_> {
+    let (codes, scales) = bytes.split_at(rows * code_stride(place.columns as usize));
+    CodeRows { codes, scales: values(scales), columns: place.columns as usize }
+}
+
+/// The place for codes in its bytes.
+pub(super) fn codes_mut(place: Codes, rows: usize, bytes: &mut [u8]) -> CodeRowsMut<'_> {
+    let (codes, scales) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
+    CodeRowsMut { codes, scales: values_mut(scales), columns: place.columns as usize }
+}

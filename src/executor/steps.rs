@@ -1,0 +1,180 @@
+//! The steps, each as its kernels want it.
+
+use super::arena::{Arena, codes, codes_mut, values, values_mut};
+use crate::kernels::ops::embed::{PositionRow, TokenRow};
+use crate::kernels::ops::linear::Epilogue;
+use crate::kernels::ops::norm::Norm as NormParameters;
+use crate::kernels::{Kernels, Sequences, attention_scratch};
+use crate::plan::{
+    Attention, Codes, Embed, EmbedPrecision, Linear, Norm, NormOutput, Per, Plan, Pool, Rows, Step,
+};
+use crate::threads::Team;
+
+/// One pass through a plan.
+struct Pass<'p, 'a, T> {
+    kernels: Kernels,
+    team: &'p T,
+    arena: &'p mut Arena<'a>,
+    sequences: Sequences<'p>,
+    context: usize,
+}
+
+/// Runs all steps over `sequences`, whose ids follow one another in `ids`; `ends` has for each sequence the row that is
+/// pooled.
+pub(super) fn run(
+    plan: &Plan<'_>,
+    kernels: Kernels,
+    team: &impl Team,
+    arena: &mut Arena<'_>,
+    ids: impl Iterator<Item = u32> + Clone,
+    sequences: Sequences<'_>,
+    ends: &[usize],
+) {
+    let mut pass = Pass { kernels, team, arena, sequences, context: plan.context() };
+    for (step, constants) in plan.steps() {
+        match step {
+            Step::Embed(step) => pass.embed(&step, constants, ids.clone()),
+            Step::Norm(step) => pass.norm(&step, constants),
+            Step::Linear(step) => pass.linear(&step, constants),
+            Step::Attention(step) => pass.attention(&step),
+            Step::Pool(step) => pass.pool(&step, ends),
+        }
+    }
+}
+
+impl<T: Team> Pass<'_, '_, T> {
+    /// Rows in this pass of a buffer.
+    fn rows(&self, per: Per) -> usize {
+        match per {
+            Per::Token => self.sequences.rows(),
+            Per::Sequence => self.sequences.0.len(),
+        }
+    }
+
+    fn embed(&mut self, step: &Embed, constants: &[u8], ids: impl Iterator<Item = u32>) {
+        let width = step.out.columns as usize;
+        let Some([rows, scales, _]) = step.constants(self.context) else { return };
+        let (tokens, rest) = constants.split_at(rows);
+        let (scales, positions) = rest.split_at(scales);
+        let token = |id: u32| {
+            let at = id as usize * width;
+            match step.precision {
+                EmbedPrecision::Int8 => {
+                    TokenRow::Int8(&values::<i8>(tokens)[at..at + width], values::<f32>(scales)[id as usize])
+                }
+                EmbedPrecision::F32 => TokenRow::F32(&values::<f32>(tokens)[at..at + width]),
+            }
+        };
+        let position = |position: usize| {
+            let at = position * width;
+            match step.precision {
+                EmbedPrecision::Int8 => PositionRow::F16(&values::<u16>(positions)[at..at + width]),
+                EmbedPrecision::F32 => PositionRow::F32(&values::<f32>(positions)[at..at + width]),
+            }
+        };
+        let place = self.arena.place(step.out, self.rows(Per::Token));
+        let [out] = self.arena.cut([place]);
+        let rows = ids.zip(self.sequences.positions()).map(|(id, at)| (token(id), position(at)));
+        self.kernels.embed(rows, width, values_mut(out));
+    }
+
+    fn norm(&mut self, step: &Norm, constants: &[u8]) {
+        let width = step.input.columns as usize;
+        let (gain, bias) = constants.split_at(constants.len() / 2);
+        let norm = NormParameters {
+            gain: &values(gain)[..width],
+            bias: &values(bias)[..width],
+            epsilon: step.epsilon,
+        };
+        let rows = self.rows(step.input.per);
+        let input = self.arena.place(step.input, rows);
+        match step.out {
+            NormOutput::Rows(out) => {
+                let out = self.arena.place(out, rows);
+                let [input, out] = self.arena.cut([input, out]);
+                self.kernels.norm(self.team, norm, values(input), values_mut(out));
+            }
+            NormOutput::Codes(out) => {
+                let place = self.arena.code_place(out, rows);
+                let [input, bytes] = self.arena.cut([input, place]);
+                self.kernels.norm_to_codes(self.team, norm, values(input), codes_mut(out, rows, bytes));
+            }
+        }
+    }
+
+    fn linear(&mut self, step: &Linear, constants: &[u8]) {
+        let rows = self.rows(step.out.per);
+        let epilogue = Epilogue { activation: step.activation, residual: step.residual.is_some() };
+        let out = self.arena.place(step.out, rows);
+        // The kernels add to what stands in the output.
+        if let Some(residual) = step.residual.filter(|residual| *residual != step.out) {
+            let place = self.arena.place(residual, rows);
+            let [from, to] = self.arena.cut([place, out.clone()]);
+            to.copy_from_slice(from);
+        }
+        if step.panels.packing.is_int8() {
+            let input = step.input_codes();
+            let place = self.arena.code_place(input, rows);
+            let [bytes, out] = self.arena.cut([place, out]);
+            let input = codes(input, rows, bytes);
+            self.kernels.linear_int8(self.team, input, step.panels, constants, epilogue, values_mut(out));
+        } else {
+            let place = self.arena.place(step.input_rows(), rows);
+            let [input, out] = self.arena.cut([place, out]);
+            self.kernels.linear_f32(
+                self.team,
+                values(input),
+                step.panels,
+                constants,
+                epilogue,
+                values_mut(out),
+            );
+        }
+        self.requantize(step.out, step.requantized);
+    }
+
+    fn attention(&mut self, step: &Attention) {
+        let rows = self.rows(Per::Token);
+        let (width, heads) = (step.out.columns as usize, usize::from(step.heads));
+        let scratch = attention_scratch(self.context, width) * self.sequences.0.len() * 4;
+        let places = [
+            self.arena.place(step.qkv, rows),
+            self.arena.range(step.scratch, scratch),
+            self.arena.place(step.out, rows),
+        ];
+        let [qkv, scratch, out] = self.arena.cut(places);
+        self.kernels.attention(
+            self.team,
+            values(qkv),
+            heads,
+            width / heads,
+            step.scale,
+            self.sequences,
+            values_mut(scratch),
+            values_mut(out),
+        );
+        self.requantize(step.out, step.requantized);
+    }
+
+    fn pool(&mut self, step: &Pool, ends: &[usize]) {
+        let columns = step.out.columns as usize;
+        let input = self.arena.place(step.input, self.rows(Per::Token));
+        let out = self.arena.place(step.out, self.rows(Per::Sequence));
+        let [input, out] = self.arena.cut([input, out]);
+        let input: &[f32] = values(input);
+        for (sequence, out) in values_mut(out).chunks_exact_mut(columns).enumerate() {
+            let row = self.sequences.range(sequence).start + ends[sequence];
+            out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
+        }
+        self.requantize(step.out, step.requantized);
+    }
+
+    /// Quantizes what a step has written, where the plan wants it.
+    fn requantize(&mut self, out: Rows, requantized: Option<Codes>) {
+        let Some(place) = requantized else { return };
+        let rows = self.rows(out.per);
+        let places = [self.arena.place(out, rows), self.arena.code_place(place, rows)];
+        let [out, bytes] = self.arena.cut(places);
+        self.kernels.quantize(self.team, values(out), codes_mut(place, rows, bytes));
+    }
+}

@@ -1,0 +1,198 @@
+//! x86-64 with AVX2, FMA and F16C. Byte products by `vpmaddwd` on sign-extended codes: exact, nothing saturates.
+
+use core::arch::x86_64::*;
+
+use super::layout::PANEL;
+use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::simd::{Block, LANES, Simd};
+
+/// The instructions are there: see [`Simd`].
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(pub(super) ());
+
+/// Lanes 0 to 7 and 8 to 15.
+type V = (__m256, __m256);
+
+/// Runs an AVX2 intrinsic on both halves.
+macro_rules! both {
+    ($f:ident($($v:expr),*)) => {
+        // SAFETY: an `Avx2` exists only where the CPU has the instructions.
+        unsafe { ($f($($v.0),*), $f($($v.1),*)) }
+    };
+}
+
+impl Avx2 {
+    /// Eight lanes as the sum's tree leaves them: lane `i` with lane `i + 4`, then 2, 1.
+    #[inline(always)]
+    fn tree(self, v: __m256, f: impl Fn(__m128, __m128) -> __m128) -> f32 {
+        // SAFETY: an `Avx2` exists only where the CPU has the instructions.
+        unsafe {
+            let four = f(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = f(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(f(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
+
+impl Simd for Avx2 {
+    type V = V;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        // SAFETY: an `Avx2` exists only where the CPU has the instructions.
+        unsafe { (_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+    #[inline(always)]
+    fn load(self, from: &Block) -> V {
+        // SAFETY: as above; the block has sixteen values.
+        unsafe { (_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))) }
+    }
+    #[inline(always)]
+    fn store(self, v: V, to: &mut Block) {
+        // SAFETY: as above.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), v.0);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; LANES]) -> V {
+        // SAFETY: as above; sixteen bytes.
+        unsafe {
+            let bytes = _mm_loadu_si128(from.as_ptr().cast());
+            (
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes))),
+            )
+        }
+    }
+    #[inline(always)]
+    fn load_i32(self, from: &[i32; LANES]) -> V {
+        // SAFETY: as above; sixteen integers.
+        unsafe {
+            (
+                _mm256_cvtepi32_ps(_mm256_loadu_si256(from.as_ptr().cast())),
+                _mm256_cvtepi32_ps(_mm256_loadu_si256(from.as_ptr().add(8).cast())),
+            )
+        }
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u16; LANES]) -> V {
+        // SAFETY: as above; sixteen halves.
+        unsafe {
+            (
+                _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(8).cast())),
+            )
+        }
+    }
+    #[inline(always)]
+    fn store_codes(self, v: V, flip: u8, to: &mut [u8; LANES]) {
+        // SAFETY: as above; sixteen bytes.
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(v.0), _mm256_cvtps_epi32(v.1));
+            // The pack went by 128-bit halves: put the quarters in order.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(bytes, _mm_set1_epi8(flip as i8)));
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        both!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        both!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        both!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        both!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: V, b: V, c: V) -> V {
+        both!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        both!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        both!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, v: V) -> V {
+        let sign = self.splat(-0.0);
+        both!(_mm256_andnot_ps(sign, v))
+    }
+    #[inline(always)]
+    fn round(self, v: V) -> V {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        // SAFETY: as above.
+        unsafe { (_mm256_round_ps::<NEAREST>(v.0), _mm256_round_ps::<NEAREST>(v.1)) }
+    }
+    #[inline(always)]
+    fn pow2(self, v: V) -> V {
+        let half = |v| {
+            // SAFETY: as above.
+            unsafe {
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+            }
+        };
+        (half(v.0), half(v.1))
+    }
+    #[inline(always)]
+    fn sum(self, v: V) -> f32 {
+        // SAFETY: as above.
+        unsafe { self.tree(_mm256_add_ps(v.0, v.1), |a, b| _mm_add_ps(a, b)) }
+    }
+    #[inline(always)]
+    fn maximum(self, v: V) -> f32 {
+        // SAFETY: as above.
+        unsafe { self.tree(_mm256_max_ps(v.0, v.1), |a, b| _mm_max_ps(a, b)) }
+    }
+}
+
+impl Int8Tile for Avx2 {
+    const ROWS: usize = 3;
+    const PANELS: usize = 1;
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        // A vector holds four channels, each as two sums: inputs 0 and 1 of the groups, inputs 2 and 3.
+        const VECTORS: usize = PANEL / 4;
+        // SAFETY: as above; `TileInput` promises `groups` groups in each of `R` rows and in the panel.
+        unsafe {
+            let mut sums = [[_mm256_setzero_si256(); VECTORS]; R];
+            for group in 0..input.groups {
+                let mut codes = [_mm256_setzero_si256(); R];
+                for (row, codes) in codes.iter_mut().enumerate() {
+                    let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
+                    *codes = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+                }
+                for vector in 0..VECTORS {
+                    let weights = input.panel.add(group * 4 * PANEL + vector * 16);
+                    let weights = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.cast()));
+                    for (sums, codes) in sums.iter_mut().zip(codes) {
+                        sums[vector] = _mm256_add_epi32(sums[vector], _mm256_madd_epi16(weights, codes));
+                    }
+                }
+            }
+            for (sums, out) in sums.iter().zip(out.iter_mut()) {
+                for (pair, out) in out[0].as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                    let eight = _mm256_hadd_epi32(sums[2 * pair], sums[2 * pair + 1]);
+                    let eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(eight);
+                    _mm256_storeu_si256(out.as_mut_ptr().cast(), eight);
+                }
+            }
+        }
+    }
+}

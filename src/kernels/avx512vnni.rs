@@ -1,0 +1,180 @@
+//! x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI: `vpdpbusd` multiplies unsigned codes by signed weights.
+
+use core::arch::x86_64::*;
+
+use super::layout::PANEL;
+use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::simd::{Block, LANES, Simd};
+
+/// The instructions are there: see [`Simd`].
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Vnni(pub(super) ());
+
+impl Avx512Vnni {
+    /// The lanes' reduction: lane `i` with lane `i + 8`, then 4, 2, 1.
+    #[inline(always)]
+    fn tree(
+        self,
+        v: __m512,
+        f8: impl Fn(__m256, __m256) -> __m256,
+        f4: impl Fn(__m128, __m128) -> __m128,
+    ) -> f32 {
+        // SAFETY: an `Avx512Vnni` exists only where the CPU has the instructions.
+        unsafe {
+            let eight = f8(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let four = f4(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = f4(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(f4(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
+
+impl Simd for Avx512Vnni {
+    type V = __m512;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: an `Avx512Vnni` exists only where the CPU has the instructions.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(self, from: &Block) -> __m512 {
+        // SAFETY: as above; the block has sixteen values.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, to: &mut Block) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; LANES]) -> __m512 {
+        // SAFETY: as above; sixteen bytes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn load_i32(self, from: &[i32; LANES]) -> __m512 {
+        // SAFETY: as above; sixteen integers.
+        unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u16; LANES]) -> __m512 {
+        // SAFETY: as above; sixteen halves.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn store_codes(self, v: __m512, flip: u8, to: &mut [u8; LANES]) {
+        // SAFETY: as above; sixteen bytes.
+        unsafe {
+            let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(bytes, _mm_set1_epi8(flip as i8)));
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn abs(self, v: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_abs_ps(v) }
+    }
+    #[inline(always)]
+    fn round(self, v: __m512) -> __m512 {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        // SAFETY: as above.
+        unsafe { _mm512_roundscale_ps::<NEAREST>(v) }
+    }
+    #[inline(always)]
+    fn pow2(self, v: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        }
+    }
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        // SAFETY: as above.
+        self.tree(v, |a, b| unsafe { _mm256_add_ps(a, b) }, |a, b| unsafe { _mm_add_ps(a, b) })
+    }
+    #[inline(always)]
+    fn maximum(self, v: __m512) -> f32 {
+        // SAFETY: as above.
+        self.tree(v, |a, b| unsafe { _mm256_max_ps(a, b) }, |a, b| unsafe { _mm_max_ps(a, b) })
+    }
+}
+
+impl Int8Tile for Avx512Vnni {
+    const ROWS: usize = 6;
+    const PANELS: usize = 4;
+    const FLIP: u8 = 0x80;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        // SAFETY: as above; `TileInput` promises `groups` groups in each of `R` rows and `P` panels.
+        unsafe {
+            let mut sums = [[_mm512_setzero_si512(); P]; R];
+            for panel in 0..P {
+                // The codes are 128 too large: take 128 times the row sums off.
+                let weights = input.panel.add(panel * input.panel_stride + input.groups * 4 * PANEL);
+                let excess = _mm512_slli_epi32::<7>(_mm512_loadu_si512(weights.cast()));
+                let start = _mm512_sub_epi32(_mm512_setzero_si512(), excess);
+                for sums in &mut sums {
+                    sums[panel] = start;
+                }
+            }
+            for group in 0..input.groups {
+                let mut weights = [_mm512_setzero_si512(); P];
+                for (panel, weights) in weights.iter_mut().enumerate() {
+                    let at = input.panel.add(panel * input.panel_stride + group * 4 * PANEL);
+                    *weights = _mm512_loadu_si512(at.cast());
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
+                    let codes = _mm512_set1_epi32(four);
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+                    }
+                }
+            }
+            for (sums, out) in sums.iter().zip(out.iter_mut()) {
+                for (sum, out) in sums.iter().zip(out.iter_mut()) {
+                    _mm512_storeu_si512(out.as_mut_ptr().cast(), *sum);
+                }
+            }
+        }
+    }
+}

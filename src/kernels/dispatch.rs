@@ -1,0 +1,226 @@
+//! The safe side of the kernels: sizes are checked here, work is cut into tasks here.
+
+use core::ops::Range;
+
+use super::layout::{Packing, Panels, code_stride};
+use super::ops::attention::{Attention, padded_keys};
+use super::ops::embed::{PositionRow, TokenRow};
+use super::ops::linear::{Epilogue, LinearF32, LinearInt8};
+use super::ops::norm::Norm;
+use super::shared::SharedMut;
+use super::{Kernels, MAX_TOKENS};
+use crate::threads::Team;
+
+/// Rows in a task of a step that goes row by row.
+const ROWS_PER_TASK: usize = 8;
+
+/// Quantized rows: `rows` rows of `stride` bytes, and a scale for each.
+#[derive(Clone, Copy)]
+pub(crate) struct Codes<'a> {
+    pub(crate) codes: &'a [u8],
+    pub(crate) scales: &'a [f32],
+    pub(crate) columns: usize,
+}
+
+/// A place for quantized rows.
+pub(crate) struct CodesMut<'a> {
+    pub(crate) codes: &'a mut [u8],
+    pub(crate) scales: &'a mut [f32],
+    pub(crate) columns: usize,
+}
+
+/// Sequences whose rows follow one another, by their lengths in tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Sequences<'a>(pub(crate) &'a [usize]);
+
+impl Sequences<'_> {
+    pub(crate) fn rows(self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// The rows of sequence `index`.
+    pub(crate) fn range(self, index: usize) -> Range<usize> {
+        let start = self.0[..index].iter().sum();
+        start..start + self.0[index]
+    }
+
+    /// For each row its position in its sequence.
+    pub(crate) fn positions(self) -> impl Iterator<Item = usize> {
+        self.0.iter().flat_map(|&tokens| 0..tokens)
+    }
+}
+
+/// The rows of task `task`.
+fn rows_of_task(task: usize, rows: usize) -> Range<usize> {
+    task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(rows)
+}
+
+impl Kernels {
+    /// `out[row] = token + position` for each pair.
+    pub(crate) fn embed<'r>(
+        self,
+        rows: impl Iterator<Item = (TokenRow<'r>, PositionRow<'r>)>,
+        width: usize,
+        out: &mut [f32],
+    ) {
+        for ((token, position), out) in rows.zip(out.chunks_exact_mut(width)) {
+            // SAFETY: holding `self` proves the instructions.
+            unsafe { (self.0.embed_row)(token, position, out) };
+        }
+    }
+
+    /// Normalises each row of `input` into `out`.
+    pub(crate) fn norm(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: &mut [f32]) {
+        let width = norm.gain.len();
+        assert!(norm.bias.len() == width && input.len() == out.len());
+        let rows = input.len() / width;
+        let out = SharedMut::new(out);
+        team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
+            for row in rows_of_task(task, rows) {
+                let place = row * width..(row + 1) * width;
+                // SAFETY: the row is this task's; holding `self` proves the instructions.
+                unsafe { (self.0.norm_row)(&norm, &input[place.clone()], out.part(place)) };
+            }
+        });
+    }
+
+    /// Normalises and quantizes each row of `input` into `out`.
+    pub(crate) fn norm_to_codes(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: CodesMut<'_>) {
+        assert!(norm.bias.len() == norm.gain.len() && out.columns == norm.gain.len());
+        self.rows_to_codes(team, input, out, |row, codes| {
+            // SAFETY: holding `self` proves the instructions.
+            unsafe { (self.0.norm_row_to_codes)(&norm, row, codes) }
+        });
+    }
+
+    /// Quantizes each row of `input` into `out`.
+    pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
+        self.rows_to_codes(team, input, out, |row, codes| {
+            // SAFETY: holding `self` proves the instructions.
+            unsafe { (self.0.quantize_row)(row, codes) }
+        });
+    }
+
+    fn rows_to_codes(
+        self,
+        team: &impl Team,
+        input: &[f32],
+        out: CodesMut<'_>,
+        quantize: impl Fn(&[f32], &mut [u8]) -> f32 + Sync,
+    ) {
+        let (width, stride) = (out.columns, code_stride(out.columns));
+        let rows = input.len() / width;
+        assert!(out.codes.len() >= rows * stride && out.scales.len() >= rows);
+        let (codes, scales) = (SharedMut::new(out.codes), SharedMut::new(out.scales));
+        team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
+            for row in rows_of_task(task, rows) {
+                // SAFETY: the row is this task's, and was found to be there.
+                let (codes, scale) =
+                    unsafe { (codes.part(row * stride..(row + 1) * stride), scales.part(row..row + 1)) };
+                scale.fill(quantize(&input[row * width..(row + 1) * width], codes));
+            }
+        });
+    }
+
+    /// `out = epilogue(codes · weightsᵀ)` for each row; `weights` are packed as `panels` says and aligned to 64.
+    pub(crate) fn linear_int8(
+        self,
+        team: &impl Team,
+        input: Codes<'_>,
+        panels: Panels,
+        weights: &[u8],
+        epilogue: Epilogue,
+        out: &mut [f32],
+    ) {
+        let rows = out.len() / panels.outputs as usize;
+        let stride = code_stride(input.columns);
+        assert!(self.reads(panels.packing) && panels.packing.is_int8());
+        assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
+        assert!(input.codes.len() >= rows * stride && input.scales.len() >= rows);
+        assert!(weights.as_ptr().addr() % 64 == 0);
+        let step = LinearInt8 {
+            rows,
+            codes: input.codes,
+            stride,
+            scales: input.scales,
+            panels,
+            weights,
+            epilogue,
+            out: SharedMut::new(out),
+        };
+        self.by_panels(team, panels, |range| {
+            // SAFETY: the sizes were checked, the panels are this task's, holding `self` proves the instructions.
+            unsafe { (self.0.linear_int8)(&step, range) }
+        });
+    }
+
+    /// `out = epilogue(input · weightsᵀ)` for each row, all in f32.
+    pub(crate) fn linear_f32(
+        self,
+        team: &impl Team,
+        input: &[f32],
+        panels: Panels,
+        weights: &[u8],
+        epilogue: Epilogue,
+        out: &mut [f32],
+    ) {
+        let rows = out.len() / panels.outputs as usize;
+        assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
+        assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr() % 64 == 0);
+        let step = LinearF32 { rows, input, panels, weights, epilogue, out: SharedMut::new(out) };
+        self.by_panels(team, panels, |range| {
+            // SAFETY: the sizes were checked, the panels are this task's, holding `self` proves the instructions.
+            unsafe { (self.0.linear_f32)(&step, range) }
+        });
+    }
+
+    fn by_panels(self, team: &impl Team, panels: Panels, run: impl Fn(Range<usize>) + Sync) {
+        let (count, per_task) = (panels.count(), self.0.panels);
+        team.run(count.div_ceil(per_task), &|task| {
+            run(task * per_task..((task + 1) * per_task).min(count));
+        });
+    }
+
+    /// Causal attention within each sequence: `qkv` is `[rows, 3 * heads * head_dim]`, `out` `[rows, heads *
+    /// head_dim]`, `scratch` what [`attention_scratch`] says.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn attention(
+        self,
+        team: &impl Team,
+        qkv: &[f32],
+        heads: usize,
+        head_dim: usize,
+        scale: f32,
+        sequences: Sequences<'_>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let width = heads * head_dim;
+        let longest = sequences.0.iter().copied().max().unwrap_or(0);
+        let task_scratch = head_dim * padded_keys(longest);
+        let tasks = sequences.0.len() * heads;
+        assert!(out.len() == sequences.rows() * width && qkv.len() == 3 * out.len() && longest <= MAX_TOKENS);
+        assert!(scratch.len() >= tasks * task_scratch);
+        let step = Attention { qkv, heads, head_dim, scale, out: SharedMut::new(out) };
+        let scratch = SharedMut::new(scratch);
+        team.run(tasks, &|task| {
+            let (sequence, head) = (task / heads, task % heads);
+            // SAFETY: the sizes were checked, head and scratch are this task's, `self` proves the instructions.
+            unsafe {
+                let keys = scratch.part(task * task_scratch..(task + 1) * task_scratch);
+                (self.0.attend)(&step, sequences.range(sequence), head, keys);
+            }
+        });
+    }
+
+    /// What activation codes are xor-ed with in memory, to read them back in tests.
+    #[cfg(test)]
+    pub(crate) fn flip(self) -> u8 {
+        self.0.flip
+    }
+}
+
+/// Values of scratch that attention needs for one sequence of `tokens` tokens.
+pub(crate) const fn attention_scratch(tokens: usize, width: usize) -> usize {
+    width * padded_keys(tokens)
+}

@@ -1,0 +1,154 @@
+//! The packed layouts of linear weights: described here, written by the compiler, read by the kernels.
+//!
+//! A weight matrix `[outputs, inputs]` is cut into *panels* of [`PANEL`] output channels; the last one is filled up
+//! with zeros. A kernel reads a panel from front to back.
+//!
+//! An int8 panel holds `inputs / group` (rounded up, zeros behind the last input) groups of `PANEL * group` bytes, for
+//! each channel in turn its `group` weights (four in the picture), then the panel's *trailer*: for each channel the sum of its weights (i32),
+//! its scale (f32) and its bias (f32).
+//!
+//! ```text
+//! group 0: c0[k0 k1 k2 k3] c1[k0 k1 k2 k3] … c15[k0 k1 k2 k3]    64 bytes
+//! group 1: c0[k4 k5 k6 k7] …
+//! …
+//! trailer: sum[16] scale[16] bias[16]                           192 bytes
+//! ```
+//!
+//! An f32 panel holds for each input the `PANEL` channels' weights, then `PANEL` biases.
+//!
+//! Every panel is a multiple of 64 bytes long.
+
+use serde::{Deserialize, Serialize};
+
+/// Output channels in a panel.
+pub const PANEL: usize = 16;
+
+/// Bytes of one value per channel in a panel's trailer.
+const VECTOR: usize = 4 * PANEL;
+
+/// Bytes of a row of activation codes are a multiple of this, so that kernels may read whole groups and lanes.
+pub const CODE_ALIGN: usize = 64;
+
+/// How the weights of a linear step are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Packing {
+    /// Int8 in groups of 4 inputs: what one lane of a dot-product instruction takes.
+    Int8x4,
+    /// f32.
+    F32,
+}
+
+impl Packing {
+    /// Inputs whose weights stand side by side.
+    pub const fn group(self) -> usize {
+        match self {
+            Packing::Int8x4 => 4,
+            Packing::F32 => 1,
+        }
+    }
+
+    /// Whether weights are int8 codes with a scale per output channel.
+    pub const fn is_int8(self) -> bool {
+        !matches!(self, Packing::F32)
+    }
+}
+
+/// The packed form of one `[outputs, inputs]` weight matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panels {
+    /// Input channels.
+    pub inputs: u32,
+    /// Output channels.
+    pub outputs: u32,
+    /// How weights are stored.
+    pub packing: Packing,
+}
+
+impl Panels {
+    /// Number of panels.
+    pub const fn count(&self) -> usize {
+        (self.outputs as usize).div_ceil(PANEL)
+    }
+
+    /// Groups of inputs in a panel.
+    pub const fn groups(&self) -> usize {
+        (self.inputs as usize).div_ceil(self.packing.group())
+    }
+
+    /// Bytes of a weight.
+    const fn weight_size(&self) -> usize {
+        if self.packing.is_int8() { 1 } else { 4 }
+    }
+
+    /// Bytes of a panel before its trailer.
+    pub const fn weight_bytes(&self) -> usize {
+        self.groups() * self.packing.group() * PANEL * self.weight_size()
+    }
+
+    /// Bytes of a panel, a multiple of 64.
+    pub const fn panel_bytes(&self) -> usize {
+        self.weight_bytes() + if self.packing.is_int8() { 3 * VECTOR } else { VECTOR }
+    }
+
+    /// Bytes of all panels; `None` when that is more than an address can say.
+    pub fn bytes(&self) -> Option<usize> {
+        self.count().checked_mul(self.panel_bytes())
+    }
+
+    /// Where the weight from `input` to `output` stands, in bytes from the first panel.
+    pub const fn weight_at(&self, output: usize, input: usize) -> usize {
+        let group = self.packing.group();
+        let in_panel = (input / group * PANEL + output % PANEL) * group + input % group;
+        output / PANEL * self.panel_bytes() + in_panel * self.weight_size()
+    }
+
+    /// Where the row sum (int8 panels only) of `output` stands.
+    pub const fn sum_at(&self, output: usize) -> usize {
+        output / PANEL * self.panel_bytes() + self.weight_bytes() + output % PANEL * 4
+    }
+
+    /// Where the scale (int8 panels only) of `output` stands.
+    pub const fn scale_at(&self, output: usize) -> usize {
+        self.sum_at(output) + VECTOR
+    }
+
+    /// Where the bias of `output` stands.
+    pub const fn bias_at(&self, output: usize) -> usize {
+        self.sum_at(output) + if self.packing.is_int8() { 2 * VECTOR } else { 0 }
+    }
+}
+
+/// Bytes of a row of activation codes for `inputs` channels.
+pub const fn code_stride(inputs: usize) -> usize {
+    inputs.next_multiple_of(CODE_ALIGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_has_a_place_of_its_own() {
+        for packing in [Packing::Int8x4, Packing::F32] {
+            let panels = Panels { inputs: 7, outputs: 19, packing };
+            let bytes = panels.bytes().unwrap();
+            let size = panels.weight_size();
+            let mut seen = std::vec![false; bytes];
+            let mut take = |at: usize, size: usize| {
+                assert!(seen[at..at + size].iter().all(|taken| !taken), "{at}");
+                seen[at..at + size].fill(true);
+            };
+            for output in 0..19 {
+                for input in 0..7 {
+                    take(panels.weight_at(output, input), size);
+                }
+                take(panels.bias_at(output), 4);
+                if packing.is_int8() {
+                    take(panels.sum_at(output), 4);
+                    take(panels.scale_at(output), 4);
+                }
+            }
+            assert_eq!(panels.panel_bytes() % 64, 0);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! aarch64 with NEON, which every one has: Cortex-A53, A57, A72.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+use super::layout::PANEL;
+use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::simd::{Block, LANES, Simd};
+
+/// Every aarch64 CPU has the instructions.
+#[derive(Clone, Copy)]
+pub(super) struct Neon;
+
+/// Lanes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
+pub(super) type V = [float32x4_t; 4];
+
+/// Runs a NEON intrinsic on the four quarters.
+macro_rules! quarters {
+    ($f:ident($a:expr $(, $b:expr)*)) => {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { [$f($a[0] $(, $b[0])*), $f($a[1] $(, $b[1])*), $f($a[2] $(, $b[2])*), $f($a[3] $(, $b[3])*)] }
+    };
+}
+
+impl Neon {
+    #[inline(always)]
+    fn convert(self, v: [int32x4_t; 4]) -> V {
+        quarters!(vcvtq_f32_s32(v))
+    }
+}
+
+impl Simd for Neon {
+    type V = V;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        // SAFETY: NEON is part of aarch64.
+        [unsafe { vdupq_n_f32(x) }; 4]
+    }
+    #[inline(always)]
+    fn load(self, from: &Block) -> V {
+        let p = from.as_ptr();
+        // SAFETY: the block has sixteen values.
+        unsafe { [vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))] }
+    }
+    #[inline(always)]
+    fn store(self, v: V, to: &mut Block) {
+        let p = to.as_mut_ptr();
+        // SAFETY: the block has sixteen values.
+        unsafe {
+            vst1q_f32(p, v[0]);
+            vst1q_f32(p.add(4), v[1]);
+            vst1q_f32(p.add(8), v[2]);
+            vst1q_f32(p.add(12), v[3]);
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; LANES]) -> V {
+        // SAFETY: sixteen bytes.
+        self.convert(unsafe {
+            let bytes = vld1q_s8(from.as_ptr());
+            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+            [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_high_s16(low),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_high_s16(high),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn load_i32(self, from: &[i32; LANES]) -> V {
+        let p = from.as_ptr();
+        // SAFETY: sixteen integers.
+        self.convert(unsafe {
+            [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))]
+        })
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u16; LANES]) -> V {
+        let p = from.as_ptr();
+        let widen = |at: usize| {
+            // SAFETY: four of the sixteen halves; FCVTL is part of NEON.
+            unsafe {
+                let halves = vld1_u16(p.add(at));
+                let out: float32x4_t;
+                asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) out, in(vreg) halves,
+                     options(pure, nomem, nostack, preserves_flags));
+                out
+            }
+        };
+        [widen(0), widen(4), widen(8), widen(12)]
+    }
+    #[inline(always)]
+    fn store_codes(self, v: V, flip: u8, to: &mut [u8; LANES]) {
+        // SAFETY: sixteen bytes.
+        unsafe {
+            let pair = |a, b| vcombine_s16(vmovn_s32(vcvtnq_s32_f32(a)), vmovn_s32(vcvtnq_s32_f32(b)));
+            let bytes = vcombine_s8(vmovn_s16(pair(v[0], v[1])), vmovn_s16(pair(v[2], v[3])));
+            vst1q_u8(to.as_mut_ptr(), veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(flip)));
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        quarters!(vaddq_f32(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        quarters!(vsubq_f32(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        quarters!(vmulq_f32(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        quarters!(vdivq_f32(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: V, b: V, c: V) -> V {
+        quarters!(vfmaq_f32(c, a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        quarters!(vmaxq_f32(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        quarters!(vminq_f32(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, v: V) -> V {
+        quarters!(vabsq_f32(v))
+    }
+    #[inline(always)]
+    fn round(self, v: V) -> V {
+        quarters!(vrndnq_f32(v))
+    }
+    #[inline(always)]
+    fn pow2(self, v: V) -> V {
+        let quarter = |v| {
+            // SAFETY: NEON is part of aarch64.
+            unsafe {
+                let exponent = vaddq_s32(vcvtnq_s32_f32(v), vdupq_n_s32(127));
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
+            }
+        };
+        [quarter(v[0]), quarter(v[1]), quarter(v[2]), quarter(v[3])]
+    }
+    #[inline(always)]
+    fn sum(self, v: V) -> f32 {
+        // SAFETY: NEON is part of aarch64.
+        unsafe {
+            let four = vaddq_f32(vaddq_f32(v[0], v[2]), vaddq_f32(v[1], v[3]));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+    #[inline(always)]
+    fn maximum(self, v: V) -> f32 {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(v[0], v[2]), vmaxq_f32(v[1], v[3]))) }
+    }
+}
+
+impl Int8Tile for Neon {
+    const ROWS: usize = 2;
+    const PANELS: usize = 1;
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        // A vector of sums holds two channels, each as two sums: inputs 0 and 1 of the groups, inputs 2 and 3.
+        // Two products are added in 16 bits (at most 2 · 127²) before they are widened: SMULL, SMLAL, SADALP.
+        const HALVES: usize = PANEL / 2;
+        // SAFETY: `TileInput` promises `groups` groups in each of `R` rows and in the panel.
+        unsafe {
+            let mut sums = [[vdupq_n_s32(0); HALVES]; R];
+            let codes = |row: usize, group: usize| {
+                let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
+                vreinterpret_s8_s32(vdup_n_s32(four))
+            };
+            let weights = |group: usize, half: usize| vld1_s8(input.panel.add(group * 4 * PANEL + half * 8));
+            let mut group = 0;
+            while group + 2 <= input.groups {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let (first, second) = (codes(row, group), codes(row, group + 1));
+                    for (half, sum) in sums.iter_mut().enumerate() {
+                        let products = vmull_s8(weights(group, half), first);
+                        let products = vmlal_s8(products, weights(group + 1, half), second);
+                        *sum = vpadalq_s16(*sum, products);
+                    }
+                }
+                group += 2;
+            }
+            if group < input.groups {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let codes = codes(row, group);
+                    for (half, sum) in sums.iter_mut().enumerate() {
+                        *sum = vpadalq_s16(*sum, vmull_s8(weights(group, half), codes));
+                    }
+                }
+            }
+            for (sums, out) in sums.iter().zip(out.iter_mut()) {
+                for (quarter, out) in out[0].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                    vst1q_s32(out.as_mut_ptr(), vpaddq_s32(sums[2 * quarter], sums[2 * quarter + 1]));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Causal attention of one head over one sequence.
+
+use core::ops::Range;
+
+use super::math::exp;
+use crate::kernels::shared::SharedMut;
+use crate::kernels::simd::{LANES, Simd};
+
+/// The longest sequence: bounds the scores that a task keeps on its stack.
+pub(crate) const MAX_TOKENS: usize = 256;
+
+/// Queries that go through the keys together.
+const QUERIES: usize = 4;
+
+/// Causal self-attention over the rows of one or more sequences.
+pub(crate) struct Attention<'a> {
+    /// `[rows, 3 * width]`: queries, keys and values side by side, head after head in each.
+    pub(crate) qkv: &'a [f32],
+    pub(crate) heads: usize,
+    pub(crate) head_dim: usize,
+    /// Factor on every score.
+    pub(crate) scale: f32,
+    /// `[rows, width]`.
+    pub(crate) out: SharedMut<'a, f32>,
+}
+
+impl Attention<'_> {
+    fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// `head_dim` values of `head` in `row`: the query (`part` 0), key (1) or value (2).
+    #[inline(always)]
+    fn vector(&self, row: usize, part: usize, head: usize) -> &[f32] {
+        &self.qkv[(3 * row + part) * self.width() + head * self.head_dim..][..self.head_dim]
+    }
+}
+
+/// Keys in a row of the transposed keys: whole vectors.
+pub(crate) const fn padded_keys(tokens: usize) -> usize {
+    tokens.next_multiple_of(LANES)
+}
+
+/// Scores of the queries at hand, later their probabilities.
+type Scores = [[f32; MAX_TOKENS]; QUERIES];
+
+/// `out[i] = Σ_{j ≤ i} softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`.
+///
+/// The order: a score is one chain of fused multiply-adds over the head's channels; the sum of a row's exponentials
+/// goes in blocks of [`LANES`] keys from the first, then down the tree; an output is one chain over the keys. Masked
+/// keys count as exact zeros, so a row's result does not depend on what follows it.
+///
+/// # Safety
+/// `rows` are at most [`MAX_TOKENS`] rows of `step`, `keys` has `head_dim * padded_keys(rows.len())` values, and no
+/// other task has this head of this sequence.
+#[inline(always)]
+pub(crate) unsafe fn attend<S: Simd>(
+    s: S,
+    step: &Attention<'_>,
+    rows: Range<usize>,
+    head: usize,
+    keys: &mut [f32],
+) {
+    let tokens = rows.len();
+    let stride = padded_keys(tokens);
+    transpose_keys(step, rows.clone(), head, stride, keys);
+    let mut scores: Scores = [[0.0; MAX_TOKENS]; QUERIES];
+    let mut first = 0;
+    while first < tokens {
+        let queries = (tokens - first).min(QUERIES);
+        score(s, step, rows.start, first, queries, head, keys, stride, &mut scores);
+        let mut inverse = [0.0; QUERIES];
+        for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
+            let end = padded_keys(first + queries);
+            *inverse = softmax(s, &mut scores[query][..end], first + query + 1);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { mix(s, step, rows.start, first, queries, head, &scores, inverse) };
+        first += queries;
+    }
+}
+
+/// `keys[channel][token]`, zeros behind the last token.
+#[inline(always)]
+fn transpose_keys(step: &Attention<'_>, rows: Range<usize>, head: usize, stride: usize, keys: &mut [f32]) {
+    let tokens = rows.len();
+    for (token, row) in rows.enumerate() {
+        for (channel, &value) in step.vector(row, 1, head).iter().enumerate() {
+            keys[channel * stride + token] = value;
+        }
+    }
+    for channel in 0..step.head_dim {
+        keys[channel * stride + tokens..(channel + 1) * stride].fill(0.0);
+    }
+}
+
+/// Scaled scores of queries `first..first + queries` against all keys up to the last of them.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn score<S: Simd>(
+    s: S,
+    step: &Attention<'_>,
+    start: usize,
+    first: usize,
+    queries: usize,
+    head: usize,
+    keys: &[f32],
+    stride: usize,
+    scores: &mut Scores,
+) {
+    // Missing queries repeat the last: four chains at once whatever their number.
+    let query = |i: usize| step.vector(start + first + i.min(queries - 1), 0, head);
+    let q = [query(0), query(1), query(2), query(3)];
+    for block in 0..(first + queries).div_ceil(LANES) {
+        let mut sums = [s.splat(0.0); QUERIES];
+        for channel in 0..step.head_dim {
+            let Some(key) = keys[channel * stride + block * LANES..].first_chunk::<LANES>() else { return };
+            let key = s.load(key);
+            for (sum, q) in sums.iter_mut().zip(&q) {
+                *sum = s.mul_add(s.splat(q[channel]), key, *sum);
+            }
+        }
+        for (sum, scores) in sums.into_iter().zip(scores.iter_mut()) {
+            if let Some(place) = scores[block * LANES..].first_chunk_mut::<LANES>() {
+                s.store(s.mul(sum, s.splat(step.scale)), place);
+            }
+        }
+    }
+}
+
+/// Turns the first `seen` scores into `e^(score - largest)`, those behind them into zeros; returns one over the sum.
+#[inline(always)]
+fn softmax<S: Simd>(s: S, scores: &mut [f32], seen: usize) -> f32 {
+    scores[seen..].fill(f32::MIN);
+    let (blocks, _) = scores.as_chunks_mut::<LANES>();
+    let mut largest = s.splat(f32::MIN);
+    for block in blocks.iter() {
+        largest = s.max(s.load(block), largest);
+    }
+    let largest = s.splat(s.maximum(largest));
+    for block in blocks.iter_mut() {
+        s.store(exp(s, s.sub(s.load(block), largest)), block);
+    }
+    scores[seen..].fill(0.0);
+    let (blocks, _) = scores.as_chunks::<LANES>();
+    let mut sum = s.splat(0.0);
+    for block in blocks {
+        sum = s.add(sum, s.load(block));
+    }
+    1.0 / s.sum(sum)
+}
+
+/// The weighted sums of the values.
+///
+/// # Safety
+/// As [`attend`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn mix<S: Simd>(
+    s: S,
+    step: &Attention<'_>,
+    start: usize,
+    first: usize,
+    queries: usize,
+    head: usize,
+    scores: &Scores,
+    inverse: [f32; QUERIES],
+) {
+    for block in 0..step.head_dim.div_ceil(LANES) {
+        let channels = block * LANES..((block + 1) * LANES).min(step.head_dim);
+        let mut sums = [s.splat(0.0); QUERIES];
+        for token in 0..first + queries {
+            let value = &step.vector(start + token, 2, head)[channels.clone()];
+            let value = match value.as_array::<LANES>() {
+                Some(value) => s.load(value),
+                None => s.load_part(value),
+            };
+            for (sum, scores) in sums.iter_mut().zip(scores) {
+                *sum = s.mul_add(s.splat(scores[token]), value, *sum);
+            }
+        }
+        for (query, sum) in sums.into_iter().enumerate().take(queries) {
+            // A sum of nothing but vanishing products may be -0 or +0 by the number of masked keys: adding 0 makes
+            // it +0.
+            let mixed = s.add(s.mul(sum, s.splat(inverse[query])), s.splat(0.0));
+            let at = (start + first + query) * step.width() + head * step.head_dim;
+            // SAFETY: the head's channels of this row are this task's.
+            let place = unsafe { step.out.part(at + channels.start..at + channels.end) };
+            match place.as_mut_array::<LANES>() {
+                Some(place) => s.store(mixed, place),
+                None => s.store_part(mixed, place),
+            }
+        }
+    }
+}

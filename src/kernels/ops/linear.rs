@@ -1,0 +1,302 @@
+//! Matrix products with their epilogue: scale, bias, activation, residual.
+
+use core::ops::Range;
+
+use super::math::{Activation, activate};
+use crate::kernels::layout::{PANEL, Panels};
+use crate::kernels::shared::SharedMut;
+use crate::kernels::simd::{Block, LANES, Simd};
+
+// A panel's channels are the lanes of one vector in every epilogue.
+const _: () = assert!(PANEL == LANES);
+
+/// The most rows that a kernel's tile has.
+pub(crate) const MAX_TILE_ROWS: usize = 8;
+/// The most panels that a kernel's tile has.
+pub(crate) const MAX_TILE_PANELS: usize = 4;
+
+/// The sums of a tile: for each row and panel, its sixteen channels.
+pub(crate) type Accumulators = [[[i32; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
+
+/// What a tile multiplies.
+pub(crate) struct TileInput {
+    /// The first row's codes; each row has whole groups of them.
+    pub(crate) codes: *const u8,
+    /// Bytes from one row's codes to the next's.
+    pub(crate) stride: usize,
+    /// The first panel: `groups` groups, then the trailer, which begins with the row sums.
+    pub(crate) panel: *const i8,
+    /// Bytes from one panel to the next.
+    pub(crate) panel_stride: usize,
+    /// Groups of inputs.
+    pub(crate) groups: usize,
+    /// Inputs in a group.
+    pub(crate) group: usize,
+}
+
+/// An int8 matrix kernel: the inner loop of a linear step.
+pub(crate) trait Int8Tile: Copy {
+    /// Rows of a full tile.
+    const ROWS: usize;
+    /// Panels of a full tile.
+    const PANELS: usize;
+    /// What activation codes are xor-ed with: 0 for signed ones, 0x80 where the instruction wants one side unsigned.
+    const FLIP: u8;
+
+    /// `out[row][panel][channel] = Σ code · weight` for `R` rows and `P` panels.
+    ///
+    /// # Safety
+    /// `input` describes readable memory for `R` rows and `P` panels, `R ≤ ROWS`, `P ≤ PANELS`.
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators);
+}
+
+/// What becomes of a sum.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue {
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Whether the result is added to what stands in the output.
+    pub residual: bool,
+}
+
+/// A linear step over int8 codes.
+pub(crate) struct LinearInt8<'a> {
+    pub(crate) rows: usize,
+    /// `rows` rows of `code_stride(inputs)` bytes.
+    pub(crate) codes: &'a [u8],
+    pub(crate) stride: usize,
+    /// A scale per row.
+    pub(crate) scales: &'a [f32],
+    pub(crate) panels: Panels,
+    /// `panels.bytes()` bytes, aligned to 64.
+    pub(crate) weights: &'a [u8],
+    pub(crate) epilogue: Epilogue,
+    /// `[rows, outputs]`.
+    pub(crate) out: SharedMut<'a, f32>,
+}
+
+/// A linear step over f32 rows.
+pub(crate) struct LinearF32<'a> {
+    pub(crate) rows: usize,
+    /// `[rows, inputs]`.
+    pub(crate) input: &'a [f32],
+    pub(crate) panels: Panels,
+    /// `panels.bytes()` bytes, aligned to 64.
+    pub(crate) weights: &'a [u8],
+    pub(crate) epilogue: Epilogue,
+    /// `[rows, outputs]`.
+    pub(crate) out: SharedMut<'a, f32>,
+}
+
+/// The output channels of `panel` that exist.
+fn channels(panels: &Panels, panel: usize) -> Range<usize> {
+    panel * PANEL..((panel + 1) * PANEL).min(panels.outputs as usize)
+}
+
+/// Sixteen f32 in a panel, `at` bytes from its start.
+///
+/// # Safety
+/// They lie in the panel, and `at` is a multiple of 4.
+#[inline(always)]
+unsafe fn block_at<'a>(panel: *const u8, at: usize) -> &'a Block {
+    // SAFETY: the caller's promise.
+    unsafe { &*panel.add(at).cast::<Block>() }
+}
+
+/// Activation, residual, store.
+///
+/// # Safety
+/// `place` lies in `out` and belongs to the calling task.
+#[inline(always)]
+unsafe fn finish<S: Simd>(
+    s: S,
+    epilogue: Epilogue,
+    value: S::V,
+    out: SharedMut<'_, f32>,
+    place: Range<usize>,
+) {
+    let value = activate(s, epilogue.activation, value);
+    // SAFETY: the caller's promise.
+    let place = unsafe { out.part(place) };
+    if let Some(block) = place.as_mut_array::<LANES>() {
+        let value = if epilogue.residual { s.add(value, s.load(block)) } else { value };
+        s.store(value, block);
+    } else {
+        let value = if epilogue.residual { s.add(value, s.load_part(place)) } else { value };
+        s.store_part(value, place);
+    }
+}
+
+/// The panels in `range`, all rows.
+///
+/// # Safety
+/// The slices of `step` have the sizes that it says, `range` lies in its panels, and no other task has any of them.
+#[inline(always)]
+pub(crate) unsafe fn linear_int8<S: Simd, T: Int8Tile>(
+    s: S,
+    t: T,
+    step: &LinearInt8<'_>,
+    range: Range<usize>,
+) {
+    let mut panel = range.start;
+    while panel < range.end {
+        if panel + T::PANELS <= range.end {
+            // SAFETY: the caller's promise.
+            unsafe { rows_by_tile::<S, T, true>(s, t, step, panel) };
+            panel += T::PANELS;
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { rows_by_tile::<S, T, false>(s, t, step, panel) };
+            panel += 1;
+        }
+    }
+}
+
+/// All rows of `T::PANELS` panels (`FULL`) or of one.
+///
+/// # Safety
+/// As [`linear_int8`].
+#[inline(always)]
+unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
+    s: S,
+    t: T,
+    step: &LinearInt8<'_>,
+    panel: usize,
+) {
+    let mut sums: Accumulators = [[[0; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
+    let panel_stride = step.panels.panel_bytes();
+    let mut row = 0;
+    while row < step.rows {
+        let rows = (step.rows - row).min(T::ROWS);
+        let input = TileInput {
+            // SAFETY: `row` is one of `step.rows`, `panel` one of the step's.
+            codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
+            stride: step.stride,
+            // SAFETY: as above.
+            panel: unsafe { step.weights.as_ptr().add(panel * panel_stride).cast() },
+            panel_stride,
+            groups: step.panels.groups(),
+            group: step.panels.packing.group(),
+        };
+        // SAFETY: rows and panels exist.
+        unsafe {
+            tile::<T, FULL>(t, rows, &input, &mut sums);
+            scale_out(s, step, row, rows, panel, if FULL { T::PANELS } else { 1 }, &sums);
+        }
+        row += rows;
+    }
+}
+
+/// Calls the tile for the number of rows at hand.
+///
+/// # Safety
+/// As [`Int8Tile::tile`].
+#[inline(always)]
+unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInput, out: &mut Accumulators) {
+    macro_rules! for_rows {
+        ($($rows:literal)*) => {
+            match rows {
+                $(
+                    // SAFETY: the caller's promise; `T::PANELS` is one of the four.
+                    $rows if $rows <= T::ROWS => unsafe {
+                        match (FULL, T::PANELS) {
+                            (true, 4) => t.tile::<$rows, 4>(input, out),
+                            (true, 2) => t.tile::<$rows, 2>(input, out),
+                            _ => t.tile::<$rows, 1>(input, out),
+                        }
+                    },
+                )*
+                _ => {}
+            }
+        };
+    }
+    const { assert!(T::ROWS <= MAX_TILE_ROWS && matches!(T::PANELS, 1 | 2 | 4)) };
+    for_rows!(1 2 3 4 5 6 7 8)
+}
+
+/// Turns a tile's sums into outputs.
+///
+/// # Safety
+/// As [`linear_int8`].
+#[inline(always)]
+unsafe fn scale_out<S: Simd>(
+    s: S,
+    step: &LinearInt8<'_>,
+    first_row: usize,
+    rows: usize,
+    first_panel: usize,
+    panels: usize,
+    sums: &Accumulators,
+) {
+    let outputs = step.panels.outputs as usize;
+    for panel in 0..panels {
+        let channels = channels(&step.panels, first_panel + panel);
+        // SAFETY: the trailer belongs to the panel.
+        let (scale, bias) = unsafe {
+            let trailer = step.weights.as_ptr();
+            (
+                s.load(block_at(trailer, step.panels.scale_at(channels.start))),
+                s.load(block_at(trailer, step.panels.bias_at(channels.start))),
+            )
+        };
+        for (row, sums) in sums.iter().enumerate().take(rows) {
+            let row = first_row + row;
+            let row_scale = s.splat(step.scales[row]);
+            let value = s.mul_add(s.mul(s.load_i32(&sums[panel]), row_scale), scale, bias);
+            let place = row * outputs + channels.start..row * outputs + channels.end;
+            // SAFETY: these channels are this task's.
+            unsafe { finish(s, step.epilogue, value, step.out, place) };
+        }
+    }
+}
+
+/// The panels in `range`, all rows: each sum is one chain of fused multiply-adds from the first input to the last.
+///
+/// # Safety
+/// As [`linear_int8`].
+#[inline(always)]
+pub(crate) unsafe fn linear_f32<S: Simd>(s: S, step: &LinearF32<'_>, range: Range<usize>) {
+    const ROWS: usize = 4;
+    for panel in range {
+        let mut row = 0;
+        while row < step.rows {
+            // SAFETY: the caller's promise.
+            unsafe {
+                if row + ROWS <= step.rows {
+                    f32_tile::<S, ROWS>(s, step, row, panel);
+                    row += ROWS;
+                } else {
+                    f32_tile::<S, 1>(s, step, row, panel);
+                    row += 1;
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows of one panel.
+///
+/// # Safety
+/// As [`linear_int8`]; the rows exist.
+#[inline(always)]
+unsafe fn f32_tile<S: Simd, const R: usize>(s: S, step: &LinearF32<'_>, row: usize, panel: usize) {
+    let (inputs, outputs) = (step.panels.inputs as usize, step.panels.outputs as usize);
+    let channels = channels(&step.panels, panel);
+    let mut sums = [s.splat(0.0); R];
+    let rows = &step.input[row * inputs..][..R * inputs];
+    for k in 0..inputs {
+        // SAFETY: `k` is one of the panel's inputs.
+        let weights =
+            s.load(unsafe { block_at(step.weights.as_ptr(), step.panels.weight_at(channels.start, k)) });
+        for (r, sum) in sums.iter_mut().enumerate() {
+            *sum = s.mul_add(s.splat(rows[r * inputs + k]), weights, *sum);
+        }
+    }
+    // SAFETY: the biases belong to the panel.
+    let bias = s.load(unsafe { block_at(step.weights.as_ptr(), step.panels.bias_at(channels.start)) });
+    for (r, sum) in sums.into_iter().enumerate() {
+        let place = (row + r) * outputs + channels.start..(row + r) * outputs + channels.end;
+        // SAFETY: these channels are this task's.
+        unsafe { finish(s, step.epilogue, s.add(sum, bias), step.out, place) };
+    }
+}

@@ -1,0 +1,10 @@
+//! What the steps compute, written once over [`Simd`](super::simd::Simd) and compiled per instruction set.
+//!
+//! The order of every f32 operation is part of the plan's meaning: change it and every golden hash changes.
+
+pub(super) mod attention;
+pub(crate) mod embed;
+pub(crate) mod linear;
+pub(super) mod math;
+pub(crate) mod norm;
+pub(super) mod quantize;

@@ -1,0 +1,69 @@
+//! Sixteen f32 lanes: the one vocabulary in which everything that is not an integer product is written.
+//!
+//! The operations in [`ops`](super::ops) are generic over [`Simd`] and are compiled once per instruction set. Each
+//! lane operation is exactly rounded (IEEE 754, ties to even) and every reduction has one fixed order, so all
+//! implementations give the same bits. Finite inputs are assumed; a NaN costs accuracy, never safety.
+
+/// Lanes of every vector, whatever the width of the registers behind it.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen f32 as they stand in memory.
+pub(crate) type Block = [f32; LANES];
+
+/// An instruction set's way to compute on sixteen f32 lanes.
+///
+/// A value of an implementing type is the proof that the CPU has the instructions: it is only made inside functions
+/// that are compiled for them.
+pub(crate) trait Simd: Copy {
+    /// Sixteen f32 in registers.
+    type V: Copy;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn load(self, from: &Block) -> Self::V;
+    fn store(self, v: Self::V, to: &mut Block);
+    /// Signed bytes, converted (exact).
+    fn load_i8(self, from: &[i8; LANES]) -> Self::V;
+    /// 32-bit integers, converted (rounded to nearest even).
+    fn load_i32(self, from: &[i32; LANES]) -> Self::V;
+    /// Half-precision values by their bits, converted (exact).
+    fn load_f16(self, from: &[u16; LANES]) -> Self::V;
+    /// Rounds to nearest even and stores as bytes, each xor `flip`; every lane lies in -127..=127.
+    fn store_codes(self, v: Self::V, flip: u8, to: &mut [u8; LANES]);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; of two zeros, `b`.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; of two zeros, `b`.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn abs(self, v: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even; `|v| < 2^22`.
+    fn round(self, v: Self::V) -> Self::V;
+    /// `2^v` for integral `v` in -126..=127.
+    fn pow2(self, v: Self::V) -> Self::V;
+
+    /// The sum of the lanes, as a fixed tree: lane `i` with lane `i + 8`, then 4, 2, 1.
+    fn sum(self, v: Self::V) -> f32;
+    /// The largest lane.
+    fn maximum(self, v: Self::V) -> f32;
+
+    /// The first `from.len() < LANES` lanes, zeros behind them.
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> Self::V {
+        let mut block = [0.0; LANES];
+        block[..from.len()].copy_from_slice(from);
+        self.load(&block)
+    }
+
+    /// Stores the first `to.len() < LANES` lanes.
+    #[inline(always)]
+    fn store_part(self, v: Self::V, to: &mut [f32]) {
+        let mut block = [0.0; LANES];
+        self.store(v, &mut block);
+        to.copy_from_slice(&block[..to.len()]);
+    }
+}

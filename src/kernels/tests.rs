@@ -1,0 +1,352 @@
+//! Every kernel that this CPU runs, against the scalar reference, bit for bit.
+
+use std::vec::Vec;
+use std::{format, vec};
+
+use super::layout::{Packing, Panels, code_stride};
+use super::ops::embed::{PositionRow, TokenRow};
+use super::ops::linear::Epilogue;
+use super::ops::norm::Norm;
+use super::*;
+use crate::threads::Solo;
+
+/// Deterministic numbers.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let x = self.0 ^ self.0 >> 32;
+        x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24
+    }
+
+    /// Roughly normal values with some large ones, as activations have.
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|_| {
+                let sum: i64 = (0..4).map(|_| (self.next() % 2001) as i64 - 1000).sum();
+                let large = if self.next() % 97 == 0 { 30.0 } else { 1.0 };
+                sum as f32 / 1000.0 * large
+            })
+            .collect()
+    }
+
+    fn code(&mut self) -> i8 {
+        ((self.next() % 255) as i16 - 127) as i8
+    }
+}
+
+/// Bytes that start at a multiple of 64, inside a vector that is that much longer.
+struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(content: &[u8]) -> Self {
+        let mut bytes = vec![0; content.len() + 64];
+        let start = bytes.as_ptr().align_offset(64);
+        bytes[start..start + content.len()].copy_from_slice(content);
+        Self { bytes, start, len: content.len() }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..][..self.len]
+    }
+}
+
+/// Runs `f` with the scalar kernels and each other that reads `packing`; all must return the same.
+fn all_agree<R: PartialEq + core::fmt::Debug>(packing: Packing, what: &str, f: impl Fn(Kernels) -> R) {
+    let want = f(Kernels::named("scalar").unwrap());
+    for kernels in Kernels::available().filter(|kernels| kernels.reads(packing)) {
+        assert!(f(kernels) == want, "{} differs from scalar: {what}", kernels.name());
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+const WIDTHS: [usize; 9] = [1, 7, 16, 17, 40, 64, 100, 768, 1280];
+
+/// Weights of every channel and input from `code`, in panels; with a naive product to compare.
+fn int8_panels(panels: Panels, mut code: impl FnMut() -> i8, random: &mut Random) -> (Aligned, Vec<i8>) {
+    let (inputs, outputs) = (panels.inputs as usize, panels.outputs as usize);
+    let weights: Vec<i8> = (0..inputs * outputs).map(|_| code()).collect();
+    let mut bytes = vec![0u8; panels.bytes().unwrap()];
+    for output in 0..outputs {
+        let row = &weights[output * inputs..][..inputs];
+        for (input, weight) in row.iter().enumerate() {
+            bytes[panels.weight_at(output, input)] = *weight as u8;
+        }
+        let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
+        let [scale, bias] = random.values(2)[..] else { unreachable!() };
+        bytes[panels.sum_at(output)..][..4].copy_from_slice(&sum.to_le_bytes());
+        bytes[panels.scale_at(output)..][..4].copy_from_slice(&(scale.abs() * 0.01).to_le_bytes());
+        bytes[panels.bias_at(output)..][..4].copy_from_slice(&bias.to_le_bytes());
+    }
+    (Aligned::new(&bytes), weights)
+}
+
+#[test]
+fn int8_products_agree_over_odd_shapes() {
+    let mut random = Random(1);
+    let rows = (1..=16).chain([77, 154]);
+    let sizes = [(1, 1), (3, 5), (4, 16), (16, 17), (64, 48), (65, 64), (100, 100), (36, 130), (768, 80)];
+    for (case, rows) in rows.enumerate() {
+        for (inputs, outputs) in sizes {
+            let panels = Panels { inputs, outputs, packing: Packing::Int8x4 };
+            let mut codes = Random(case as u64 + 7);
+            let (weights, _) = int8_panels(panels, || codes.code(), &mut random);
+            let input = random.values(rows * inputs as usize);
+            let before = random.values(rows * outputs as usize);
+            for (activation, residual) in [(Activation::Identity, true), (Activation::QuickGelu, false)] {
+                let what = format!("{rows} rows, {inputs} inputs, {outputs} outputs, {activation:?}");
+                all_agree(panels.packing, &what, |kernels| {
+                    let mut out = before.clone();
+                    let mut codes = vec![0x55; rows * code_stride(inputs as usize)];
+                    let mut scales = vec![0.0; rows];
+                    let columns = inputs as usize;
+                    kernels.quantize(
+                        &Solo,
+                        &input,
+                        CodesMut { codes: &mut codes, scales: &mut scales, columns },
+                    );
+                    let codes = Codes { codes: &codes, scales: &scales, columns };
+                    let epilogue = Epilogue { activation, residual };
+                    kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
+                    bits(&out)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_codes_do_not_saturate() {
+    let mut random = Random(2);
+    for (weight, value) in [(127, 1.0), (-127, 1.0), (127, -1.0), (-127, -1.0), (-128, -1.0)] {
+        for inputs in [4, 8, 36, 3072] {
+            let panels = Panels { inputs, outputs: 80, packing: Packing::Int8x4 };
+            let (weights, _) = int8_panels(panels, || weight, &mut random);
+            let columns = inputs as usize;
+            for kernels in Kernels::available().filter(|kernels| kernels.reads(panels.packing)) {
+                let input = vec![value; 7 * columns];
+                let mut codes = vec![0; 7 * code_stride(columns)];
+                let mut scales = vec![0.0; 7];
+                kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, scales: &mut scales, columns });
+                let codes = Codes { codes: &codes, scales: &scales, columns };
+                let mut out = vec![0.0; 7 * 80];
+                let epilogue = Epilogue { activation: Activation::Identity, residual: false };
+                kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
+                let sum = 127 * i32::from(weight) * inputs as i32 * if value < 0.0 { -1 } else { 1 };
+                for (index, got) in out.iter().enumerate() {
+                    let at = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
+                    let (scale, bias) = (at(panels.scale_at(index % 80)), at(panels.bias_at(index % 80)));
+                    let want = libm::fmaf(sum as f32 * (1.0 / 127.0), scale, bias);
+                    assert_eq!(got.to_bits(), want.to_bits(), "{} {weight} {inputs}", kernels.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_products_are_the_products() {
+    let mut random = Random(3);
+    let panels = Panels { inputs: 52, outputs: 37, packing: Packing::Int8x4 };
+    let mut source = Random(4);
+    let (weights, plain) = int8_panels(panels, || source.code(), &mut random);
+    let kernels = Kernels::named("scalar").unwrap();
+    let input = random.values(5 * 52);
+    let (mut codes, mut scales) = (vec![0; 5 * 64], vec![0.0; 5]);
+    kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, scales: &mut scales, columns: 52 });
+    let mut out = vec![0.0; 5 * 37];
+    let epilogue = Epilogue { activation: Activation::Identity, residual: false };
+    let view = Codes { codes: &codes, scales: &scales, columns: 52 };
+    kernels.linear_int8(&Solo, view, panels, weights.bytes(), epilogue, &mut out);
+    let float = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
+    for row in 0..5 {
+        for output in 0..37 {
+            let sum: i32 = (0..52)
+                .map(|k| i32::from(codes[row * 64 + k] as i8) * i32::from(plain[output * 52 + k]))
+                .sum();
+            let want = libm::fmaf(
+                sum as f32 * scales[row],
+                float(panels.scale_at(output)),
+                float(panels.bias_at(output)),
+            );
+            assert_eq!(out[row * 37 + output].to_bits(), want.to_bits());
+        }
+    }
+}
+
+#[test]
+fn codes_are_never_minus_128_and_flip_as_the_kernel_wants() {
+    let mut random = Random(5);
+    for width in WIDTHS {
+        let mut input = random.values(3 * width);
+        input[0] = -1e9;
+        input[width..2 * width].fill(0.0);
+        input[2 * width] = f32::MIN_POSITIVE;
+        let mut plain: Option<(Vec<u8>, Vec<u32>)> = None;
+        for kernels in Kernels::available() {
+            let (mut codes, mut scales) = (vec![kernels.flip(); 3 * code_stride(width)], vec![0.0; 3]);
+            kernels.quantize(
+                &Solo,
+                &input,
+                CodesMut { codes: &mut codes, scales: &mut scales, columns: width },
+            );
+            let got: Vec<u8> = codes
+                .chunks(code_stride(width))
+                .flat_map(|row| row[..width].iter().map(|code| code ^ kernels.flip()))
+                .collect();
+            assert!(got.iter().all(|&code| code as i8 != -128));
+            let got = (got, bits(&scales));
+            assert_eq!(plain.get_or_insert_with(|| got.clone()), &got, "{} {width}", kernels.name());
+        }
+    }
+}
+
+#[test]
+fn norms_agree() {
+    let mut random = Random(6);
+    for width in WIDTHS {
+        let (gain, bias, input) = (random.values(width), random.values(width), random.values(11 * width));
+        let norm = Norm { gain: &gain, bias: &bias, epsilon: 1e-5 };
+        all_agree(Packing::F32, &format!("norm of {width}"), |kernels| {
+            let mut out = vec![0.0; input.len()];
+            kernels.norm(&Solo, norm, &input, &mut out);
+            let stride = code_stride(width);
+            let (mut codes, mut scales) = (vec![kernels.flip(); 11 * stride], vec![0.0; 11]);
+            let place = CodesMut { codes: &mut codes, scales: &mut scales, columns: width };
+            kernels.norm_to_codes(&Solo, norm, &input, place);
+            let codes: Vec<u8> = codes
+                .chunks(stride)
+                .flat_map(|row| row[..width].iter().map(|c| c ^ kernels.flip()))
+                .collect();
+            // The two forms must tell the same: quantizing the rows gives the codes.
+            let (mut again, mut again_scales) = (vec![kernels.flip(); 11 * stride], vec![0.0; 11]);
+            kernels.quantize(
+                &Solo,
+                &out,
+                CodesMut { codes: &mut again, scales: &mut again_scales, columns: width },
+            );
+            assert_eq!(bits(&scales), bits(&again_scales));
+            (bits(&out), codes, bits(&scales))
+        });
+        // And it is a layer norm.
+        let mut out = vec![0.0; input.len()];
+        Kernels::fastest(Packing::F32).norm(&Solo, norm, &input, &mut out);
+        for (row, out) in input.chunks(width).zip(out.chunks(width)) {
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
+            let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / width as f64;
+            for (i, got) in out.iter().enumerate() {
+                let want = (f64::from(row[i]) - mean) / (variance + 1e-5).sqrt() * f64::from(gain[i])
+                    + f64::from(bias[i]);
+                assert!((f64::from(*got) - want).abs() < 2e-4 * want.abs().max(1.0), "{got} {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn f32_products_agree() {
+    let mut random = Random(8);
+    for rows in [1, 2, 3, 4, 5, 9, 77] {
+        for (inputs, outputs) in [(1, 1), (5, 16), (16, 17), (64, 48), (33, 70)] {
+            let panels = Panels { inputs, outputs, packing: Packing::F32 };
+            let mut bytes = vec![0u8; panels.bytes().unwrap()];
+            for output in 0..outputs as usize {
+                for input in 0..inputs as usize {
+                    let weight = random.values(1)[0].to_le_bytes();
+                    bytes[panels.weight_at(output, input)..][..4].copy_from_slice(&weight);
+                }
+                let bias = random.values(1)[0].to_le_bytes();
+                bytes[panels.bias_at(output)..][..4].copy_from_slice(&bias);
+            }
+            let weights = Aligned::new(&bytes);
+            let input = random.values(rows * inputs as usize);
+            for activation in [Activation::Identity, Activation::Gelu, Activation::GeluTanh] {
+                all_agree(Packing::F32, &format!("{rows} {inputs} {outputs} {activation:?}"), |kernels| {
+                    let mut out = vec![0.5; rows * outputs as usize];
+                    let epilogue = Epilogue { activation, residual: true };
+                    kernels.linear_f32(&Solo, &input, panels, weights.bytes(), epilogue, &mut out);
+                    bits(&out)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_agrees_and_is_causal() {
+    let mut random = Random(9);
+    for (heads, head_dim) in [(1, 16), (2, 8), (3, 20), (2, 64)] {
+        let width = heads * head_dim;
+        for lengths in [&[1][..], &[5], &[16], &[17], &[77], &[6, 30]] {
+            let sequences = Sequences(lengths);
+            let rows = sequences.rows();
+            let qkv = random.values(rows * 3 * width);
+            let run = |kernels: Kernels, qkv: &[f32], sequences: Sequences<'_>| {
+                let mut out = vec![0.0; sequences.rows() * width];
+                let longest = sequences.0.iter().max().unwrap();
+                let mut scratch = vec![7.0; attention_scratch(*longest, width) * sequences.0.len()];
+                kernels.attention(&Solo, qkv, heads, head_dim, 0.125, sequences, &mut scratch, &mut out);
+                bits(&out)
+            };
+            all_agree(Packing::F32, &format!("{heads}×{head_dim} {lengths:?}"), |kernels| {
+                run(kernels, &qkv, sequences)
+            });
+            // Each sequence alone, cut short, gives the same rows.
+            let kernels = Kernels::fastest(Packing::F32);
+            let whole = run(kernels, &qkv, sequences);
+            for (index, &length) in lengths.iter().enumerate() {
+                for part in [1, length.div_ceil(2), length] {
+                    let range = sequences.range(index).start..sequences.range(index).start + part;
+                    let alone = run(
+                        kernels,
+                        &qkv[range.start * 3 * width..range.end * 3 * width],
+                        Sequences(&[part]),
+                    );
+                    assert_eq!(alone, whole[range.start * width..range.end * width]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn embeddings_agree() {
+    let mut random = Random(10);
+    for width in WIDTHS {
+        let codes: Vec<i8> = (0..width).map(|_| random.code()).collect();
+        let values = random.values(width);
+        let halves: Vec<u16> = random
+            .values(width)
+            .iter()
+            .enumerate()
+            .map(|(i, &x)| half::f16::from_f32(if i % 5 == 0 { x * 1e-6 } else { x }).to_bits())
+            .collect();
+        all_agree(Packing::F32, &format!("{width}"), |kernels| {
+            let mut out = vec![0.0; 2 * width];
+            let rows = [
+                (TokenRow::Int8(&codes, 0.037), PositionRow::F16(&halves)),
+                (TokenRow::F32(&values), PositionRow::F32(&values)),
+            ];
+            kernels.embed(rows.into_iter(), width, &mut out);
+            bits(&out)
+        });
+    }
+}
+
+#[test]
+fn kernels_are_had_by_name_only_where_they_run() {
+    assert_eq!(Kernels::named("warp").unwrap_err(), KernelError::Unknown);
+    let available: Vec<_> = Kernels::available().map(Kernels::name).collect();
+    for name in Kernels::names() {
+        assert_eq!(Kernels::named(name).is_ok(), available.contains(&name), "{name}");
+    }
+    assert_eq!(available.last(), Some(&"scalar"));
+}

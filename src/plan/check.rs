@@ -1,0 +1,200 @@
+//! What must hold between a plan's parts before it may run.
+//!
+//! The steps are walked once with a list of the values that stand in the arena. A step may only read what stands
+//! there, whole and of the right shape; what it writes ends whatever it overlaps. So no step reads stale memory, and
+//! every range that the executor takes lies in the arena and apart from the others of its step.
+
+use core::ops::Range;
+
+use super::manifest::{Attention, Codes, Embed, Linear, Norm, NormOutput, Per, Pool, Rows, Step};
+use super::{LoadError, Plan, StepFault};
+use crate::MAX_CONTEXT;
+
+/// Values that may stand in the arena at once.
+const MAX_VALUES: usize = 16;
+
+/// What stands in a place of the arena.
+#[derive(Clone, Copy, PartialEq)]
+enum Value {
+    Rows(Rows),
+    Codes(Codes),
+}
+
+/// The arena as the steps leave it.
+struct Arena {
+    bytes: usize,
+    context: usize,
+    values: heapless::Vec<(Range<usize>, Value), MAX_VALUES>,
+}
+
+impl Arena {
+    /// The range of `bytes` from `offset`, if it is in the arena.
+    fn range(&self, offset: u32, bytes: Option<usize>) -> Result<Range<usize>, StepFault> {
+        let start = offset as usize;
+        let end = start.checked_add(bytes.ok_or(StepFault::TooLarge)?).ok_or(StepFault::TooLarge)?;
+        if start % super::format::ALIGN != 0 || end > self.bytes {
+            return Err(StepFault::OutsideArena);
+        }
+        Ok(start..end)
+    }
+
+    fn place(&self, value: Value) -> Result<Range<usize>, StepFault> {
+        match value {
+            Value::Rows(rows) => self.range(rows.offset, rows.bytes(self.context)),
+            Value::Codes(codes) => self.range(codes.offset, codes.bytes(self.context)),
+        }
+    }
+
+    fn reads(&self, value: Value) -> Result<Range<usize>, StepFault> {
+        let known = self.values.iter().any(|(_, known)| *known == value);
+        if known { self.place(value) } else { Err(StepFault::UnknownInput) }
+    }
+
+    fn writes(&mut self, value: Value) -> Result<(), StepFault> {
+        let range = self.place(value)?;
+        self.forget(&range);
+        self.values.push((range, value)).map_err(|_| StepFault::Sizes)
+    }
+
+    /// Ends the values that overlap `range`.
+    fn forget(&mut self, range: &Range<usize>) {
+        self.values.retain(|(other, _)| !overlap(range, other));
+    }
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// Whether no two of `ranges` overlap.
+fn apart(ranges: &[Range<usize>]) -> Result<(), StepFault> {
+    let clash = ranges.iter().enumerate().any(|(i, a)| ranges[..i].iter().any(|b| overlap(a, b)));
+    if clash { Err(StepFault::Overlap) } else { Ok(()) }
+}
+
+fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
+    if holds { Ok(()) } else { Err(fault) }
+}
+
+pub(super) fn check(plan: &Plan<'_>) -> Result<(), LoadError> {
+    let manifest = &plan.manifest;
+    let context = plan.context();
+    if !(3..=MAX_CONTEXT).contains(&context) {
+        return Err(LoadError::Context { tokens: manifest.context });
+    }
+    let mut arena = Arena { bytes: manifest.arena_bytes as usize, context, values: heapless::Vec::new() };
+    let mut steps = plan.steps();
+    let mut tokens = 0;
+    let mut index = 0;
+    let fail = |index| move |fault| LoadError::Step { index, fault };
+    while let Some((step, _)) = steps.read().map_err(fail(index))? {
+        if let Step::Embed(embed) = step {
+            tokens = embed.tokens;
+        }
+        check_step(&mut arena, plan, &step).map_err(fail(index))?;
+        index += 1;
+    }
+    if !steps.constants.is_empty() {
+        return Err(LoadError::Leftover);
+    }
+    let ids = [plan.vocabulary.max_id(), manifest.padding.id(plan.vocabulary.end_id()), manifest.pool_token];
+    if let Some(&id) = ids.iter().find(|&&id| id >= tokens) {
+        return Err(LoadError::TokenRange { id });
+    }
+    let outputs = [Some((manifest.hidden, Per::Token)), manifest.pooled.map(|rows| (rows, Per::Sequence))];
+    for (rows, per) in outputs.into_iter().flatten() {
+        if rows.per != per || arena.reads(Value::Rows(rows)).is_err() {
+            return Err(LoadError::Output);
+        }
+    }
+    Ok(())
+}
+
+fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), StepFault> {
+    match step {
+        Step::Embed(step) => embed(arena, step),
+        Step::Norm(step) => norm(arena, step),
+        Step::Linear(step) => linear(arena, plan, step),
+        Step::Attention(step) => attention(arena, step),
+        Step::Pool(step) => pool(arena, step),
+    }
+}
+
+fn embed(arena: &mut Arena, step: &Embed) -> Result<(), StepFault> {
+    ensure(step.out.per == Per::Token && step.out.columns > 0, StepFault::Sizes)?;
+    arena.writes(Value::Rows(step.out))
+}
+
+fn norm(arena: &mut Arena, step: &Norm) -> Result<(), StepFault> {
+    let input = arena.reads(Value::Rows(step.input))?;
+    ensure(step.epsilon.is_finite() && step.epsilon > 0.0, StepFault::Number)?;
+    let (columns, per, out) = match step.out {
+        NormOutput::Rows(rows) => (rows.columns, rows.per, Value::Rows(rows)),
+        NormOutput::Codes(codes) => (codes.columns, codes.per, Value::Codes(codes)),
+    };
+    ensure(columns == step.input.columns && per == step.input.per, StepFault::Sizes)?;
+    apart(&[input, arena.place(out)?])?;
+    arena.writes(out)
+}
+
+/// Writes `out` and its quantized form, apart from each other and from `others`.
+fn finish(
+    arena: &mut Arena,
+    out: Rows,
+    requantized: Option<Codes>,
+    others: [Option<Range<usize>>; 2],
+) -> Result<(), StepFault> {
+    let mut ranges: heapless::Vec<Range<usize>, 4> = heapless::Vec::new();
+    let mut take = |range: Range<usize>| ranges.push(range).map_err(|_| StepFault::Sizes);
+    others.into_iter().flatten().try_for_each(&mut take)?;
+    take(arena.place(Value::Rows(out))?)?;
+    if let Some(codes) = requantized {
+        ensure(codes.columns == out.columns && codes.per == out.per, StepFault::Sizes)?;
+        take(arena.place(Value::Codes(codes))?)?;
+    }
+    apart(&ranges)?;
+    arena.writes(Value::Rows(out))?;
+    requantized.map_or(Ok(()), |codes| arena.writes(Value::Codes(codes)))
+}
+
+fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepFault> {
+    let panels = &step.panels;
+    ensure(panels.packing == plan.manifest.packing, StepFault::Sizes)?;
+    ensure(panels.inputs > 0 && panels.outputs > 0 && panels.outputs == step.out.columns, StepFault::Sizes)?;
+    let input = if panels.packing.is_int8() {
+        // Sums of products of at most 127² must fit 32 bits, also where codes are taken as 128 more.
+        ensure(panels.inputs <= 1 << 16, StepFault::TooLarge)?;
+        Value::Codes(step.input_codes())
+    } else {
+        Value::Rows(step.input_rows())
+    };
+    let input = arena.reads(input)?;
+    let mut apart_from = [Some(input), None];
+    if let Some(residual) = step.residual {
+        let range = arena.reads(Value::Rows(residual))?;
+        ensure(residual.columns == step.out.columns && residual.per == step.out.per, StepFault::Sizes)?;
+        if residual != step.out {
+            apart_from[1] = Some(range);
+        }
+    }
+    finish(arena, step.out, step.requantized, apart_from)
+}
+
+fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
+    let qkv = arena.reads(Value::Rows(step.qkv))?;
+    ensure(step.scale.is_finite(), StepFault::Number)?;
+    let width = step.out.columns;
+    ensure(step.qkv.per == Per::Token && step.out.per == Per::Token, StepFault::Sizes)?;
+    ensure(Some(step.qkv.columns) == width.checked_mul(3), StepFault::Sizes)?;
+    ensure(step.heads > 0 && width > 0 && width % u32::from(step.heads) == 0, StepFault::Sizes)?;
+    let scratch = arena.range(step.scratch, step.scratch_bytes(arena.context))?;
+    arena.forget(&scratch);
+    finish(arena, step.out, step.requantized, [Some(qkv), Some(scratch)])
+}
+
+fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
+    let input = arena.reads(Value::Rows(step.input))?;
+    ensure(step.input.per == Per::Token && step.out.per == Per::Sequence, StepFault::Sizes)?;
+    ensure(step.input.columns == step.out.columns, StepFault::Sizes)?;
+    finish(arena, step.out, step.requantized, [Some(input), None])
+}

@@ -1,0 +1,190 @@
+//! Steps and constants to the bytes of a plan.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cliptext::kernels::layout::Packing;
+use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
+use cliptext::plan::{EmbedPrecision, Manifest, Step, Text};
+use cliptext::tokenizer::Padding;
+
+use crate::ir::{Linear, Outputs, TextModel};
+use crate::lower::{self, Constants};
+use crate::pack;
+use crate::quantize::quantize_rows;
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// int8 with a scale per output channel.
+    Int8,
+    /// f32, for checking.
+    F32,
+}
+
+/// What a plan is made with besides the model.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How weights are stored.
+    pub precision: Precision,
+    /// How prompts are filled up.
+    pub padding: Padding,
+    /// What the plan says it was made from.
+    pub source: String,
+}
+
+/// The bytes of a plan and what takes how many of them.
+pub struct Emitted {
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    /// Bytes of token and position tables.
+    pub embeddings: usize,
+    /// Bytes of the linear steps' panels.
+    pub weights: usize,
+    /// Bytes of norms.
+    pub norms: usize,
+    /// Bytes of the vocabulary table.
+    pub vocabulary: usize,
+    /// Bytes of arena for one prompt.
+    pub arena: usize,
+    /// Number of steps.
+    pub steps: usize,
+}
+
+/// Makes the plan that computes `outputs` of `model`.
+pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &Options) -> Result<Emitted> {
+    let packing = match options.precision {
+        Precision::Int8 => Packing::Int8x4,
+        Precision::F32 => Packing::F32,
+    };
+    let projection = model
+        .projection
+        .as_ref()
+        .map(|weight| Linear { bias: vec![0.0; weight.rows], weight: weight.clone() });
+    let program = lower::lower(model, projection.as_ref(), outputs, packing)?;
+    let manifest = Manifest {
+        producer: text(concat!("cliptext ", env!("CARGO_PKG_VERSION"))),
+        source: text(&options.source),
+        context: u16::try_from(model.context()).context("the context has more than 65535 tokens")?,
+        layers: model.layers.len() as u16,
+        heads: model.heads as u16,
+        packing,
+        padding: options.padding,
+        pool_token: outputs.end_token,
+        arena_bytes: program.arena_bytes as u32,
+        hidden: program.hidden,
+        pooled: program.pooled,
+    };
+    let manifest = postcard::to_stdvec(&manifest)?;
+    let mut steps = Vec::new();
+    let mut sizes = Emitted {
+        bytes: Vec::new(),
+        embeddings: 0,
+        weights: 0,
+        norms: 0,
+        vocabulary: vocabulary.len(),
+        arena: program.arena_bytes,
+        steps: program.steps.len(),
+    };
+    let mut constants_bytes = 0;
+    for (step, _) in &program.steps {
+        steps.extend(postcard::to_stdvec(step)?);
+        let bytes =
+            step.constant_bytes(model.context()).context("a step's constants are too large to address")?;
+        constants_bytes += bytes;
+        match step {
+            Step::Embed(_) => sizes.embeddings += bytes,
+            Step::Linear(_) => sizes.weights += bytes,
+            _ => sizes.norms += bytes,
+        }
+    }
+    let lengths =
+        [manifest.len(), steps.len(), vocabulary.len(), constants_bytes].map(|length| length as u64);
+    let header =
+        Header::lay_out(lengths[0], lengths[1], lengths[2], lengths[3]).context("the plan is too large")?;
+    let mut bytes = Vec::with_capacity(header.file_bytes() as usize);
+    bytes.resize(header.body() as usize, 0);
+    for (section, content) in
+        [(Section::Manifest, &manifest[..]), (Section::Steps, &steps), (Section::Vocabulary, vocabulary)]
+    {
+        bytes.resize(header.place(section).0 as usize, 0);
+        bytes.extend_from_slice(content);
+    }
+    bytes.resize(header.place(Section::Constants).0 as usize, 0);
+    for (step, constants) in &program.steps {
+        append(&mut bytes, model, step, constants)?;
+    }
+    debug_assert_eq!(bytes.len() as u64, header.file_bytes());
+    let checksums: Vec<u8> =
+        bytes[header.body() as usize..].chunks(BLOCK).flat_map(|block| crc32c(block).to_le_bytes()).collect();
+    let head = header.encode(&checksums);
+    bytes[..head.len()].copy_from_slice(&head);
+    bytes[head.len()..][..checksums.len()].copy_from_slice(&checksums);
+    Ok(Emitted { bytes, ..sizes })
+}
+
+/// As much of `string` as a manifest takes.
+fn text(string: &str) -> Text {
+    let mut text = Text::new();
+    for c in string.chars() {
+        if text.push(c).is_err() {
+            break;
+        }
+    }
+    text
+}
+
+/// Appends the constants of `step`.
+fn append(out: &mut Vec<u8>, model: &TextModel, step: &Step, constants: &Constants<'_>) -> Result<()> {
+    match (constants, step) {
+        (Constants::Embeddings, Step::Embed(embed)) => {
+            let (tokens, positions) = (&model.token_embedding, &model.position_embedding);
+            match embed.precision {
+                EmbedPrecision::Int8 => {
+                    let quantized = quantize_rows(tokens);
+                    block(out, quantized.codes.iter().map(|code| code.to_le_bytes()));
+                    block(out, quantized.scales.iter().map(|scale| scale.to_le_bytes()));
+                    block(
+                        out,
+                        positions.values.iter().map(|&value| half::f16::from_f32(value).to_le_bytes()),
+                    );
+                }
+                EmbedPrecision::F32 => {
+                    floats(out, &tokens.values);
+                    floats(out, &positions.values);
+                }
+            }
+        }
+        (Constants::Norm(norm), _) => {
+            floats(out, &norm.gain);
+            floats(out, &norm.bias);
+        }
+        (Constants::Linears(linears), Step::Linear(step)) => out.extend(pack::pack(linears, step.panels)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn floats(out: &mut Vec<u8>, values: &[f32]) {
+    block(out, values.iter().map(|value| value.to_le_bytes()));
+}
+
+/// Appends values and zeros up to the next multiple of the alignment; `out` is at one.
+fn block<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]>) {
+    for value in values {
+        out.extend_from_slice(&value);
+    }
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+}
+
+/// Writes `bytes` to `path`: to a temporary name beside it, then renamed, so that nothing half-written is left.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".tmp{}", std::process::id()));
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // Already failing: whether the rest can be removed changes nothing.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.with_context(|| format!("{}: cannot be written", path.display()))
+}
