@@ -17,7 +17,7 @@
 //! # Guarantees
 //! - The same [`Options`] give the same bytes, on every machine and with any number of threads. The numbers are those
 //!   of the published Python generator `make_synthetic_clip.py`; `tests/published.rs` holds the hashes of its files.
-//! - A tower can be written as Hugging Face writes it ([`checkpoint`]).
+//! - A tower can be written as Hugging Face writes it ([`checkpoint`]) or as PyTorch exports it ([`onnx`]).
 
 mod arithmetic;
 pub mod checkpoint;
@@ -25,6 +25,7 @@ mod error;
 mod files;
 mod layer;
 mod maker;
+pub mod onnx;
 mod options;
 mod quantiles;
 mod random;

@@ -1,9 +1,9 @@
 //! The towers are the published Python generator's, byte for byte.
 //!
-//! Every hash is of a file that `make_synthetic_clip.py` wrote with the
+//! Every hash is of a file that `make_synthetic_clip.py` (or `fill_onnx.py`, from its full-size file) wrote with the
 //! options that stand beside it.
 
-use cliptext_synthetic::{Activation, Dtype, Names, Options, checkpoint, generate};
+use cliptext_synthetic::{Activation, Dtype, Names, Options, checkpoint, generate, onnx};
 use sha2::{Digest, Sha256};
 
 fn sha256(bytes: &[u8]) -> String {
@@ -158,12 +158,20 @@ fn width_1024() {
     );
 }
 
+/// One test, one model after the other: each takes half a gigabyte.
 #[test]
 fn full_size() {
     let options = Options { position_ids: true, ..Options::default() };
     expect(
-        options,
+        options.clone(),
         "e06d3fcd36a47e04d8a331ed4db1c94526abacb72dbe44d389675d5bc8bba909",
         "6923874ea9ff5d5e6ab711acd4490433b6914c8035b9f1eb42b03573e3ff4635",
     );
+    for (axes, export) in [
+        (onnx::Axes::Static, "639965b3df010ba1c5f3d81dc1f077ce04e78ef4114542e441820a13ee03b6ab"),
+        (onnx::Axes::Dynamic, "38df1fe3bfee8386c4949708b69b8a1af3193824e88a1271aac1337394e0652f"),
+    ] {
+        let bytes = onnx::encode(generate(&options), axes).unwrap();
+        assert_eq!(sha256(&bytes), export, "{axes:?}");
+    }
 }
