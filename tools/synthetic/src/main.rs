@@ -76,7 +76,7 @@ struct Model {
     #[arg(long, value_enum, default_value = "f32")]
     dtype: DtypeName,
     /// Size of the massive channels at the start token.
-    #[arg(long, value_name = "X", default_value_t = Options::default().massive)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Options::default().massive)]
     massive: f64,
     /// Configuration value; Stable Diffusion 1.5 and SDXL say 0.
     #[arg(long, value_name = "ID", default_value_t = Options::default().bos_token_id)]
