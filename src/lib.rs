@@ -9,13 +9,17 @@ extern crate std;
 compile_error!("plans are little-endian and read in place: big-endian targets are not supported");
 
 mod executor;
+#[cfg(feature = "std")]
+mod file;
 #[allow(unsafe_code)] // intrinsics, and buffers shared among tasks
 pub mod kernels;
 pub mod plan;
 pub mod threads;
 pub mod tokenizer;
 
-pub use executor::{ArenaBuf, Embedding, Encoder, EncoderError, MAX_SEQUENCES};
+pub use executor::{ArenaBuf, align_arena, Embedding, Encoder, EncoderError, MAX_SEQUENCES};
+#[cfg(feature = "std")]
+pub use file::PlanFile;
 pub use kernels::{KernelError, Kernels};
 pub use plan::{LoadError, Plan};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};

@@ -11,7 +11,7 @@ use crate::threads::{Solo, Team};
 use crate::tokenizer::{Tokenizer, Tokens};
 use arena::{Arena, values};
 
-pub use arena::ArenaBuf;
+pub use arena::{ArenaBuf, align_arena};
 
 /// Prompts that can be encoded in one pass: a prompt and its negative prompt.
 pub const MAX_SEQUENCES: usize = 2;

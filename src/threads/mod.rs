@@ -1,5 +1,16 @@
 //! Who does the work: one thread, or a team that starts once and then shares every step.
 
+#[cfg(feature = "std")]
+mod cores;
+#[cfg(feature = "std")]
+#[allow(unsafe_code)] // a job's closure, handed to threads that do not outlive the job
+mod team;
+
+#[cfg(feature = "std")]
+pub use cores::{big_cores, default_threads};
+#[cfg(feature = "std")]
+pub use team::Threads;
+
 /// Workers that share tasks.
 pub trait Team: Sync {
     /// Calls `task` once for each number below `tasks`, in any order, on any worker; returns when all are done.
@@ -20,5 +31,15 @@ impl Team for Solo {
 
     fn threads(&self) -> usize {
         1
+    }
+}
+
+impl<T: Team + ?Sized> Team for &T {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        (**self).run(tasks, task);
+    }
+
+    fn threads(&self) -> usize {
+        (**self).threads()
     }
 }

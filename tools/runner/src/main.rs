@@ -1,2 +1,101 @@
-//! `cliptext-run`: the program for the board.
-fn main() {}
+//! `cliptext-run`: prompts to embeddings on the board, from a plan.
+//!
+//! One static file; it never needs the compiler, Python or a network.
+
+mod commands;
+mod output;
+mod plan;
+mod prompts;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cliptext-run", version, about = "Runs CLIP text encoders from compiled plans")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Encode prompts to the hidden states that a diffusion UNet reads
+    Encode(EncodeArgs),
+    /// Print the token ids of prompts, a line each
+    Tokenize(TokenizeArgs),
+    /// Tell what is in a plan and how much RAM it needs
+    Inspect {
+        /// The plan; without it, the built-in one
+        plan: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct PromptArgs {
+    /// The plan, then prompts; a first argument that names no file is a prompt, and the built-in plan is used
+    #[arg(value_name = "PLAN | PROMPT")]
+    arguments: Vec<String>,
+    /// Read prompts from FILE: one a line, or a JSON array of strings
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Only the prompt's own tokens, start and end included, instead of the whole context
+    #[arg(long)]
+    no_pad: bool,
+}
+
+#[derive(Args)]
+struct EncodeArgs {
+    #[command(flatten)]
+    prompts: PromptArgs,
+    /// Write the hidden states to FILE: `.npy` [prompts, tokens, width], or `.f32`, the same values raw
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the pooled outputs to FILE: `.npy` [prompts, columns], or `.f32`
+    #[arg(long, value_name = "FILE")]
+    pooled: Option<PathBuf>,
+    /// Force a kernel instead of the fastest that this CPU runs
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+}
+
+#[derive(Args)]
+struct TokenizeArgs {
+    #[command(flatten)]
+    prompts: PromptArgs,
+}
+
+/// Why a command ends early.
+enum Failure {
+    /// The command line can't be obeyed: exit code 2.
+    Usage(String),
+    /// The work failed: exit code 1.
+    Work(String),
+}
+
+type Outcome<T = ()> = Result<T, Failure>;
+
+/// An error of the work at hand: what it was about, then what went wrong.
+fn work(about: impl std::fmt::Display, error: impl std::fmt::Display) -> Failure {
+    Failure::Work(format!("{about}: {error}"))
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Encode(args) => commands::encode(&args),
+        Command::Tokenize(args) => commands::tokenize(&args),
+        Command::Inspect { plan } => commands::inspect(plan.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("cliptext-run: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Work(message)) => {
+            eprintln!("cliptext-run: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A team of threads that starts once and then shares every step.
+//!
+//! All of its state is one word, the *ticket*: the number of the current job in the upper half, the tasks of it that
+//! nobody has taken yet in the lower. Whoever takes a task, by compare-and-swap, knows that the job is still going on:
+//! it ends only when every taken task is done. So nobody ever waits for a worker that has nothing to do: one that is
+//! asleep or held up by the system simply takes no task.
+
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::boxed::Box;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::{format, io};
+
+use super::Team;
+
+/// Looks at the ticket before a worker goes to sleep: some 100 µs, far more than lies between two steps.
+const SPINS: usize = 4000;
+
+/// On a cache line of its own: what one side writes does not disturb what others read.
+#[repr(align(128))]
+struct Line<T>(T);
+
+struct Shared {
+    ticket: Line<AtomicU64>,
+    done: Line<AtomicUsize>,
+    /// A [`Call`] on the stack of whoever runs the job, valid while it goes on.
+    call: Line<AtomicPtr<()>>,
+    stop: AtomicBool,
+}
+
+/// A worker, as its team sees it.
+struct Worker {
+    asleep: Arc<Line<AtomicBool>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Threads that wait for work, the calling one among them.
+///
+/// Starting a team allocates; running tasks does not, and makes no system call unless a worker has gone to sleep,
+/// which it does after about 100 µs without work.
+pub struct Threads {
+    shared: Arc<Shared>,
+    workers: Box<[Worker]>,
+    /// One job at a time; a thread that finds the team busy does its tasks itself.
+    busy: AtomicBool,
+}
+
+/// What `Shared::call` points to.
+struct Call<'a> {
+    task: &'a (dyn Fn(usize) + Sync),
+    tasks: usize,
+}
+
+/// The ticket's lower half.
+const TASKS: u64 = 0xffff_ffff;
+
+/// Dropped only when a task panics: its step would stay undone, and its caller's stack must not go away meanwhile.
+struct Unfinished;
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+impl Shared {
+    /// Takes a task of the current job and does it; whether there was one.
+    fn work(&self) -> bool {
+        let mut ticket = self.ticket.0.load(Ordering::Acquire);
+        loop {
+            let left = ticket & TASKS;
+            if left == 0 {
+                return false;
+            }
+            match self.ticket.0.compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    let call: *const Call<'_> = self.call.0.load(Ordering::Relaxed).cast();
+                    // SAFETY: a task of the job was taken and is not done, so `run` has not returned and its call
+                    // still stands; it was stored before the ticket that was taken.
+                    let call = unsafe { &*call };
+                    let unfinished = Unfinished;
+                    (call.task)(call.tasks - left as usize);
+                    core::mem::forget(unfinished);
+                    self.done.0.fetch_add(1, Ordering::Release);
+                    return true;
+                }
+                Err(now) => ticket = now,
+            }
+        }
+    }
+}
+
+impl Threads {
+    /// Starts a team of `threads` (at least one): the calling thread and `threads - 1` workers.
+    ///
+    /// # Errors
+    /// What the operating system says where a thread can't be started.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            ticket: Line(AtomicU64::new(0)),
+            done: Line(AtomicUsize::new(0)),
+            call: Line(AtomicPtr::new(ptr::null_mut())),
+            stop: AtomicBool::new(false),
+        });
+        let workers: io::Result<Box<[Worker]>> = (1..threads.max(1))
+            .map(|index| {
+                let (shared, asleep) = (shared.clone(), Arc::new(Line(AtomicBool::new(false))));
+                let flag = asleep.clone();
+                let body = move || worker(&shared, &flag.0);
+                let thread = thread::Builder::new().name(format!("cliptext-{index}")).spawn(body)?;
+                Ok(Worker { asleep, thread: Some(thread) })
+            })
+            .collect();
+        Ok(Self { shared, workers: workers?, busy: AtomicBool::new(false) })
+    }
+
+    fn wake(&self) {
+        for worker in &self.workers {
+            if worker.asleep.0.swap(false, Ordering::SeqCst)
+                && let Some(thread) = &worker.thread
+            {
+                thread.thread().unpark();
+            }
+        }
+    }
+}
+
+fn worker(shared: &Shared, asleep: &AtomicBool) {
+    let mut idle = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        if shared.work() {
+            idle = 0;
+        } else if idle < SPINS {
+            idle += 1;
+            core::hint::spin_loop();
+        } else {
+            asleep.store(true, Ordering::SeqCst);
+            // Whoever publishes a job after this sees the flag; whoever did before is seen here.
+            let nothing = shared.ticket.0.load(Ordering::SeqCst) & TASKS == 0;
+            if nothing && !shared.stop.load(Ordering::SeqCst) {
+                thread::park();
+            }
+            asleep.store(false, Ordering::SeqCst);
+            idle = 0;
+        }
+    }
+}
+
+impl Team for Threads {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        let alone = self.workers.is_empty() || tasks <= 1 || tasks as u64 > TASKS;
+        if alone || self.busy.swap(true, Ordering::Acquire) {
+            return (0..tasks).for_each(task);
+        }
+        let call = Call { task, tasks };
+        let shared = &*self.shared;
+        shared.done.0.store(0, Ordering::Relaxed);
+        shared.call.0.store(ptr::from_ref(&call).cast_mut().cast(), Ordering::Relaxed);
+        let number = (shared.ticket.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        shared.ticket.0.store(number << 32 | tasks as u64, Ordering::SeqCst);
+        self.wake();
+        while shared.work() {}
+        let mut waited = 0;
+        while shared.done.0.load(Ordering::Acquire) != tasks {
+            // A worker still has a task; when that takes long, the system may have put it aside for this thread.
+            waited += 1;
+            if waited % SPINS == 0 { thread::yield_now() } else { core::hint::spin_loop() }
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+
+    fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                thread.thread().unpark();
+                // A worker that panicked has nothing more to say.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use std::vec::Vec;
+
+    #[test]
+    fn every_task_is_done_once() {
+        for threads in [1, 2, 3, 8] {
+            let team = Threads::start(threads).unwrap();
+            assert_eq!(team.threads(), threads);
+            for round in 0..2000 {
+                let tasks = round % 37;
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                team.run(tasks, &|task| {
+                    counts[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn workers_wake_from_sleep() {
+        let team = Threads::start(3).unwrap();
+        for _ in 0..5 {
+            thread::sleep(Duration::from_millis(20));
+            let asleep = team.workers.iter().filter(|worker| worker.asleep.0.load(Ordering::SeqCst)).count();
+            assert_eq!(asleep, 2, "idle workers go to sleep");
+            let helpers = std::sync::Mutex::new(std::collections::HashSet::new());
+            // Each task waits until every worker has one: they must all have come.
+            let arrived = AtomicUsize::new(0);
+            team.run(3, &|_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 3 {
+                    thread::yield_now();
+                }
+                helpers.lock().unwrap().insert(thread::current().id());
+            });
+            assert_eq!(helpers.lock().unwrap().len(), 3);
+        }
+    }
+
+    #[test]
+    fn several_callers_share_a_team() {
+        let team = Threads::start(2).unwrap();
+        let total = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        team.run(10, &|task| {
+                            total.fetch_add(task, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 3 * 500 * 45);
+    }
+}
