@@ -1,1 +1,4 @@
 //! Text to token ids.
+
+mod normalize;
+mod unicode;
