@@ -40,6 +40,16 @@ impl<'t> Decomposed<'t> {
         Some((c, properties))
     }
 
+    /// The next character if it is ASCII and so is the one behind it: nothing there to compose.
+    fn next_plain(&mut self) -> Option<char> {
+        let plain = match self.rest.as_str().as_bytes() {
+            [c] => c.is_ascii(),
+            [c, next, ..] => c.is_ascii() && next.is_ascii(),
+            [] => false,
+        };
+        if plain && self.next == self.end { self.rest.next() } else { None }
+    }
+
     fn peek(&self) -> Option<(char, Record)> {
         self.clone().next()
     }
@@ -186,6 +196,9 @@ impl Iterator for Nfc<'_> {
             && let Some(mark) = self.next_mark()
         {
             return Some(mark);
+        }
+        if let Some(c) = self.cursor.next_plain() {
+            return Some(c);
         }
         let before = self.cursor.clone();
         let (mut starter, properties) = self.cursor.next()?;

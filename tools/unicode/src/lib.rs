@@ -53,12 +53,24 @@ pub fn generate() -> String {
     });
     table(&mut out, "Every combination of properties that a character has.", "RECORDS", "Record", text);
     let text = blocks.iter().map(usize::to_string);
-    table(&mut out, "The row of `PROPERTIES` of each block; blocks beyond the end use row 0.", "BLOCKS", "u8", text);
+    table(
+        &mut out,
+        "The row of `PROPERTIES` of each block; blocks beyond the end use row 0.",
+        "BLOCKS",
+        "u8",
+        text,
+    );
     let text = rows.iter().map(|row| {
         let cells: Vec<String> = row.iter().map(usize::to_string).collect();
         format!("[{}]", cells.join(","))
     });
-    table(&mut out, "Per character of a block, its index in `RECORDS`.", "PROPERTIES", "[u8; 1 << BLOCK_BITS]", text);
+    table(
+        &mut out,
+        "Per character of a block, its index in `RECORDS`.",
+        "PROPERTIES",
+        "[u8; 1 << BLOCK_BITS]",
+        text,
+    );
 
     let mut parts = Vec::new();
     let mut entries = Vec::new();
@@ -66,7 +78,8 @@ pub fn generate() -> String {
         entries.push(format!("({}, {}, {})", literal(c), parts.len(), decomposed.len()));
         parts.extend(decomposed.iter().map(|&c| literal(c)));
     }
-    let meaning = "Full canonical decompositions (Hangul is computed): character, start and length in `PARTS`.";
+    let meaning =
+        "Full canonical decompositions (Hangul is computed): character, start and length in `PARTS`.";
     table(&mut out, meaning, "DECOMPOSITIONS", "(char, u16, u8)", entries.into_iter());
     table(&mut out, "The characters that `DECOMPOSITIONS` points at.", "PARTS", "char", parts.into_iter());
     let text = compositions
