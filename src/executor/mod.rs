@@ -8,7 +8,7 @@ use core::fmt;
 use crate::kernels::{Kernels, Sequences};
 use crate::plan::Plan;
 use crate::threads::{Solo, Team};
-use crate::tokenizer::{Tokenizer, Tokens};
+use crate::tokenizer::Tokens;
 use arena::{Arena, values};
 
 pub use arena::{ArenaBuf, align_arena};
@@ -21,7 +21,6 @@ pub const MAX_SEQUENCES: usize = 2;
 /// After it is made, nothing allocates, fails or panics.
 pub struct Encoder<'a, T = Solo> {
     plan: &'a Plan<'a>,
-    tokenizer: Tokenizer<'a>,
     kernels: Kernels,
     team: T,
     arena: &'a mut [u8],
@@ -103,7 +102,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         if !kernels.reads(plan.manifest().packing) {
             return Err(EncoderError::Kernels { name: kernels.name() });
         }
-        Ok(Self { plan, tokenizer: plan.tokenizer(), kernels, team, arena })
+        Ok(Self { plan, kernels, team, arena })
     }
 
     /// The kernels in use.
@@ -113,14 +112,14 @@ impl<'a, T: Team> Encoder<'a, T> {
 
     /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
     pub fn encode(&mut self, text: &str) -> Embedding<'_> {
-        let tokens = self.tokenizer.encode(text);
+        let tokens = self.plan.tokenizer().encode(text);
         self.encode_tokens(tokens, self.plan.context())
     }
 
     /// Encodes `text` without the padding: only the rows of its own tokens, start and end included. They equal the
     /// first rows of [`encode`](Self::encode) bit for bit.
     pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
-        let tokens = self.tokenizer.encode(text);
+        let tokens = self.plan.tokenizer().encode(text);
         let rows = tokens.unpadded().len();
         self.encode_tokens(tokens, rows)
     }
@@ -129,7 +128,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     fn encode_tokens(&mut self, tokens: Tokens, rows: usize) -> Embedding<'_> {
         let lengths = [rows];
         let ids = tokens.ids().iter().take(rows).copied();
-        let ends = [tokens.first(self.plan.manifest().pool_token).unwrap_or(rows - 1).min(rows - 1)];
+        let ends = [tokens.end_position()];
         let mut arena = Arena::new(self.arena, 1);
         steps::run(self.plan, self.kernels, &self.team, &mut arena, ids, Sequences(&lengths), &ends);
         let manifest = self.plan.manifest();

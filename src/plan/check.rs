@@ -8,7 +8,6 @@ use core::ops::Range;
 
 use super::manifest::{Attention, Codes, Embed, Linear, Norm, NormOutput, Per, Pool, Rows, Step};
 use super::{LoadError, Plan, StepFault};
-use crate::MAX_CONTEXT;
 
 /// Values that may stand in the arena at once.
 const MAX_VALUES: usize = 16;
@@ -79,9 +78,6 @@ fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
 pub(super) fn check(plan: &Plan<'_>) -> Result<(), LoadError> {
     let manifest = &plan.manifest;
     let context = plan.context();
-    if !(3..=MAX_CONTEXT).contains(&context) {
-        return Err(LoadError::Context { tokens: manifest.context });
-    }
     let mut arena = Arena { bytes: manifest.arena_bytes as usize, context, values: heapless::Vec::new() };
     let mut steps = plan.steps();
     let mut tokens = 0;
@@ -97,9 +93,9 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<(), LoadError> {
     if !steps.constants.is_empty() {
         return Err(LoadError::Leftover);
     }
-    let ids = [plan.vocabulary.max_id(), manifest.padding.id(plan.vocabulary.end_id()), manifest.pool_token];
-    if let Some(&id) = ids.iter().find(|&&id| id >= tokens) {
-        return Err(LoadError::TokenRange { id });
+    let ids = plan.tokenizer.vocabulary().size();
+    if ids > tokens {
+        return Err(LoadError::TokenRange { ids, rows: tokens });
     }
     let outputs = [Some((manifest.hidden, Per::Token)), manifest.pooled.map(|rows| (rows, Per::Sequence))];
     for (rows, per) in outputs.into_iter().flatten() {

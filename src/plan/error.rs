@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::format::VERSION;
-use crate::tokenizer::VocabularyError;
+use crate::tokenizer::{TokenizerError, VocabularyError};
 
 /// Why bytes are not a plan that this build can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +34,14 @@ pub enum LoadError {
     Manifest,
     /// The vocabulary table is not one.
     Vocabulary(VocabularyError),
-    /// The vocabulary, the padding or the pooled token names an id that the embedding table lacks.
+    /// The context or the padding does not fit the vocabulary.
+    Tokenizer(TokenizerError),
+    /// The vocabulary has more ids than the embedding table has rows.
     TokenRange {
-        /// The id.
-        id: u32,
-    },
-    /// The context is zero or longer than this build takes.
-    Context {
-        /// The context's tokens.
-        tokens: u16,
+        /// Ids in the vocabulary.
+        ids: u32,
+        /// Rows in the table.
+        rows: u32,
     },
     /// A step does not fit what stands before it.
     Step {
@@ -121,11 +120,9 @@ impl fmt::Display for LoadError {
             }
             LoadError::Manifest => f.write_str("the plan's manifest cannot be read"),
             LoadError::Vocabulary(error) => write!(f, "the plan's vocabulary table: {error}"),
-            LoadError::TokenRange { id } => {
-                write!(f, "token id {id} has no row in the plan's embedding table")
-            }
-            LoadError::Context { tokens } => {
-                write!(f, "the plan's context of {tokens} tokens is not between 3 and {}", crate::MAX_CONTEXT)
+            LoadError::Tokenizer(error) => write!(f, "the plan's tokenizer: {error}"),
+            LoadError::TokenRange { ids, rows } => {
+                write!(f, "the plan's vocabulary has {ids} ids, its embedding table {rows} rows")
             }
             LoadError::Step { index, fault } => write!(f, "step {index} of the plan {fault}"),
             LoadError::Leftover => f.write_str("the plan's constants are not what its steps use"),

@@ -27,8 +27,6 @@ pub struct Manifest {
     pub packing: Packing,
     /// How prompts are filled up to the context.
     pub padding: Padding,
-    /// The token at whose first place the model pools.
-    pub pool_token: u32,
     /// Bytes of arena for one sequence of the whole context.
     pub arena_bytes: u32,
     /// The hidden states, one row per token.

@@ -21,7 +21,8 @@ use format::{Header, Section};
 #[derive(Clone)]
 pub struct Plan<'a> {
     manifest: Manifest,
-    vocabulary: Vocabulary<'a>,
+    tokenizer: Tokenizer<'a>,
+    vocabulary_bytes: usize,
     steps: &'a [u8],
     constants: &'a [u8],
     bytes: usize,
@@ -46,9 +47,12 @@ impl<'a> Plan<'a> {
             return Err(LoadError::Manifest);
         }
         let vocabulary = Vocabulary::load(section(Section::Vocabulary)).map_err(LoadError::Vocabulary)?;
+        let tokenizer = Tokenizer::new(vocabulary, manifest.context.into(), manifest.padding)
+            .map_err(LoadError::Tokenizer)?;
         let plan = Plan {
             manifest,
-            vocabulary,
+            tokenizer,
+            vocabulary_bytes: section(Section::Vocabulary).len(),
             steps: section(Section::Steps),
             constants: section(Section::Constants),
             bytes: bytes.len(),
@@ -84,7 +88,7 @@ impl<'a> Plan<'a> {
 
     /// Bytes of the vocabulary table and of the steps' constants (weights, embeddings, norms).
     pub fn section_bytes(&self) -> (usize, usize) {
-        (self.vocabulary.bytes(), self.constants.len())
+        (self.vocabulary_bytes, self.constants.len())
     }
 
     /// The fastest kernels of this CPU that read the plan's weights.
@@ -93,8 +97,8 @@ impl<'a> Plan<'a> {
     }
 
     /// The tokenizer of the model.
-    pub fn tokenizer(&self) -> Tokenizer<'a> {
-        Tokenizer::new(self.vocabulary, self.context(), self.manifest.padding)
+    pub fn tokenizer(&self) -> &Tokenizer<'a> {
+        &self.tokenizer
     }
 
     /// The steps in their order, each with its constants.

@@ -1,82 +1,308 @@
-//! Text to token ids.
-#![allow(missing_docs)]
+//! Text to token ids, exactly as Hugging Face's tokenizer for CLIP does it.
+//!
+//! The text flows through in one pass, character by character, and nothing of it is kept:
+//!
+//! 1. added tokens such as `<|endoftext|>` are cut out of the text as it stands,
+//! 2. `normalize`: NFC, white space runs to one space, lower case,
+//! 3. `pretokenize`: the normalized text falls into words (and added tokens that are looked for in normalized text),
+//! 4. `bpe`: each word becomes tokens,
+//! 5. start token in front, end token behind, cut at the context's length, padded up to it.
+//!
+//! ```no_run
+//! use cliptext::tokenizer::{Padding, Tokenizer, Vocabulary};
+//! # let table: &[u8] = &[];
+//! let vocabulary = Vocabulary::load(table)?;
+//! let tokenizer = Tokenizer::new(vocabulary, 77, Padding::End)?;
+//! assert_eq!(tokenizer.encode("a running dog").unpadded(), [49406, 320, 2761, 1929, 49407]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A text of any length takes the same memory (on the stack: see `Tokenizer::encode`) and time linear in its length;
+//! text behind the last token that fits is not even read, but for the search for added tokens.
+
+mod bpe;
+mod normalize;
+mod pretokenize;
+pub mod table;
+mod unicode;
+mod vocabulary;
+
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use bpe::Word;
+use pretokenize::{Piece, Words};
+use table::MAX_TOKEN;
+pub use vocabulary::{Vocabulary, VocabularyError};
+
+/// The longest context, start and end token included.
 pub const MAX_CONTEXT: usize = 256;
+
+/// The context of nearly every CLIP model, which takes less stack than longer ones.
+const USUAL_CONTEXT: usize = 77;
+
+/// What fills the context behind the end token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
+    /// The end token, as Stable Diffusion 1 and OpenAI's models have it.
     End,
+    /// This id: 0 for Stable Diffusion 2 and the second text encoder of SDXL.
     Id(u32),
 }
-impl Padding {
-    pub fn id(self, end: u32) -> u32 {
-        match self {
-            Padding::End => end,
-            Padding::Id(id) => id,
-        }
-    }
-}
+
+/// Why a tokenizer cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VocabularyError {
-    Bad,
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// The context has no room for start and end token, or more room than [`MAX_CONTEXT`].
+    Context {
+        /// The context asked for.
+        context: usize,
+    },
+    /// The padding's id is none of the vocabulary's.
+    Padding {
+        /// The padding's id.
+        id: u32,
+        /// The vocabulary's size.
+        size: u32,
+    },
 }
-impl core::fmt::Display for VocabularyError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("bad")
-    }
-}
-#[derive(Clone, Copy)]
-pub struct Vocabulary<'a>(&'a [u8]);
-impl<'a> Vocabulary<'a> {
-    pub fn load(b: &'a [u8]) -> Result<Self, VocabularyError> {
-        Ok(Self(b))
-    }
-    pub fn max_id(&self) -> u32 {
-        49407
-    }
-    pub fn end_id(&self) -> u32 {
-        49407
-    }
-    pub fn bytes(&self) -> usize {
-        self.0.len()
-    }
-}
-#[derive(Clone, Copy)]
-pub struct Tokenizer<'a>(Vocabulary<'a>, usize, Padding);
-#[derive(Clone, Copy, Debug)]
-pub struct Tokens {
-    ids: [u32; 256],
-    len: usize,
-    n: usize,
-}
-impl Tokens {
-    pub fn ids(&self) -> &[u32] {
-        &self.ids[..self.n]
-    }
-    pub fn unpadded(&self) -> &[u32] {
-        &self.ids[..self.len]
-    }
-    pub fn is_truncated(&self) -> bool {
-        false
-    }
-    pub fn first(&self, id: u32) -> Option<usize> {
-        self.ids().iter().position(|&x| x == id)
-    }
-}
-impl<'a> Tokenizer<'a> {
-    pub fn new(v: Vocabulary<'a>, n: usize, p: Padding) -> Self {
-        Self(v, n, p)
-    }
-    pub fn encode(&self, text: &str) -> Tokens {
-        let mut ids = [self.2.id(49407); 256];
-        ids[0] = 49406;
-        let mut len = 1;
-        for w in text.split_whitespace() {
-            if len + 1 < self.1 {
-                ids[len] = w.parse().unwrap_or(320);
-                len += 1;
+
+impl fmt::Display for TokenizerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Context { context } => {
+                write!(f, "a context of {context} tokens is not supported: it takes 2 to {MAX_CONTEXT}")
+            }
+            Self::Padding { id, size } => {
+                write!(f, "the padding id {id} is not in the vocabulary, which has {size} ids")
             }
         }
-        ids[len] = 49407;
-        Tokens { ids, len: len + 1, n: self.1 }
     }
 }
+
+impl core::error::Error for TokenizerError {}
+
+/// The token ids of one text.
+#[derive(Clone, Copy)]
+pub struct Tokens {
+    ids: [u32; MAX_CONTEXT],
+    context: u16,
+    len: u16,
+    end_position: u16,
+    truncated: bool,
+}
+
+impl Tokens {
+    /// All ids, padded: `[context]`.
+    pub fn ids(&self) -> &[u32] {
+        self.ids.get(..usize::from(self.context)).unwrap_or(&self.ids)
+    }
+
+    /// The ids without padding, start and end token included: `[len]`.
+    pub fn unpadded(&self) -> &[u32] {
+        self.ids.get(..self.len()).unwrap_or(&self.ids)
+    }
+
+    /// How many ids there are without padding, start and end token included: at least 2.
+    #[allow(clippy::len_without_is_empty)] // there is always a start and an end
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether the text had more tokens than fit.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// The index of the first end token: the row that the model pools. It is before the last of
+    /// [`unpadded`](Self::unpadded) if the text itself contains an end token.
+    pub fn end_position(&self) -> usize {
+        usize::from(self.end_position)
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("unpadded", &self.unpadded())
+            .field("context", &self.context)
+            .field("truncated", &self.truncated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns texts into token ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokenizer<'a> {
+    vocabulary: Vocabulary<'a>,
+    context: u16,
+    pad_id: u32,
+}
+
+impl<'a> Tokenizer<'a> {
+    /// A tokenizer whose texts have `context` ids.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Context`] unless 2 ≤ `context` ≤ [`MAX_CONTEXT`]; [`TokenizerError::Padding`] if the padding's id is
+    /// not below the vocabulary's size.
+    pub fn new(vocabulary: Vocabulary<'a>, context: usize, padding: Padding) -> Result<Self, TokenizerError> {
+        if !(2..=MAX_CONTEXT).contains(&context) {
+            return Err(TokenizerError::Context { context });
+        }
+        let pad_id = match padding {
+            Padding::End => vocabulary.end_id(),
+            Padding::Id(id) if id < vocabulary.size() => id,
+            Padding::Id(id) => return Err(TokenizerError::Padding { id, size: vocabulary.size() }),
+        };
+        Ok(Tokenizer { vocabulary, context: context as u16, pad_id })
+    }
+
+    /// The vocabulary given to [`new`](Self::new).
+    pub fn vocabulary(&self) -> &Vocabulary<'a> {
+        &self.vocabulary
+    }
+
+    /// How many ids a text gets, start and end token and padding included.
+    pub fn context(&self) -> usize {
+        usize::from(self.context)
+    }
+
+    /// The ids of a text, the empty one included.
+    ///
+    /// Takes up to 10 KB of stack for a context of up to 77 and up to 22 KB for longer ones, whatever the text.
+    pub fn encode(&self, text: &str) -> Tokens {
+        let mut tokens = Tokens {
+            ids: [self.pad_id; MAX_CONTEXT],
+            context: self.context,
+            len: 0,
+            end_position: 0,
+            truncated: false,
+        };
+        // One token more than fits shows that the text is truncated, and one that fits takes the end token.
+        if self.context() <= USUAL_CONTEXT {
+            self.fill::<{ (USUAL_CONTEXT - 1) * MAX_TOKEN }>(text, &mut tokens);
+        } else {
+            self.fill::<{ (MAX_CONTEXT - 1) * MAX_TOKEN }>(text, &mut tokens);
+        }
+        tokens
+    }
+
+    #[inline(never)] // so that a short context does not reserve the stack of a long one
+    fn fill<const REACH: usize>(&self, text: &str, tokens: &mut Tokens) {
+        let mut output = Output { tokens, room: self.context() - 1 };
+        output.push(self.vocabulary.start_id());
+        let mut word = Word::<REACH>::new(&self.vocabulary);
+        let mut rest = text;
+        loop {
+            let (before, added) = self.cut(rest);
+            if !self.encode_section(before, &mut word, &mut output) {
+                break;
+            }
+            let Some((id, behind)) = added else { break };
+            if !output.push(id) {
+                break;
+            }
+            rest = behind;
+        }
+        output.room += 1;
+        let end_id = self.vocabulary.end_id();
+        output.push(end_id);
+        let first_end = tokens.unpadded().iter().position(|&id| id == end_id);
+        tokens.end_position = first_end.unwrap_or(0) as u16;
+    }
+
+    /// The text before the first added token, and the token's id with the text behind it.
+    fn cut<'t>(&self, text: &'t str) -> (&'t str, Option<(u32, &'t str)>) {
+        let added = &self.vocabulary.added;
+        for (position, &byte) in text.as_bytes().iter().enumerate() {
+            if added.starts_with(byte, false)
+                && let Some((before, here)) = text.split_at_checked(position)
+                && let Some(token) = added.find(false, |text| here.starts_with(text))
+            {
+                return (before, Some((token.id, here.get(token.text.len()..).unwrap_or(""))));
+            }
+        }
+        (text, None)
+    }
+
+    /// Appends the ids of a text without added tokens; false if they do not all fit.
+    fn encode_section<const REACH: usize>(
+        &self,
+        text: &str,
+        word: &mut Word<'_, REACH>,
+        output: &mut Output<'_>,
+    ) -> bool {
+        let mut open = false;
+        for piece in Words::new(text, &self.vocabulary) {
+            let fits = match piece {
+                Piece::Char(c) => {
+                    if !open {
+                        open = true;
+                        word.start(output.left() + 1);
+                    }
+                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push(byte));
+                    // Settled means that there are more tokens than fit, so there is no need to go on.
+                    !word.is_settled() || output.take(word, &self.vocabulary)
+                }
+                Piece::End => {
+                    open = false;
+                    output.take(word, &self.vocabulary)
+                }
+                Piece::Added(id) => output.push(id),
+            };
+            if !fits {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The ids so far, as long as there is room.
+struct Output<'a> {
+    tokens: &'a mut Tokens,
+    room: usize,
+}
+
+impl Output<'_> {
+    fn left(&self) -> usize {
+        self.room.saturating_sub(self.tokens.len())
+    }
+
+    /// Appends an id; false (and the text is truncated) if there is no room.
+    fn push(&mut self, id: u32) -> bool {
+        self.truncate_unless(self.left() > 0) && {
+            let place = self.tokens.len();
+            if let Some(slot) = self.tokens.ids.get_mut(place) {
+                *slot = id;
+            }
+            self.tokens.len += 1;
+            true
+        }
+    }
+
+    /// Appends the tokens of a word; false (and the text is truncated) if there is no room for all.
+    fn take<const REACH: usize>(&mut self, word: &mut Word<'_, REACH>, vocabulary: &Vocabulary<'_>) -> bool {
+        let (start, left) = (self.tokens.len(), self.left());
+        let ids = &mut self.tokens.ids;
+        let count = word.finish(|place, token| {
+            if place < left
+                && let Some(slot) = ids.get_mut(start + place)
+            {
+                *slot = vocabulary.id(token);
+            }
+        });
+        self.tokens.len += count.min(left) as u16;
+        self.truncate_unless(count <= left)
+    }
+
+    fn truncate_unless(&mut self, fits: bool) -> bool {
+        self.tokens.truncated |= !fits;
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,6 @@ pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &O
         heads: model.heads as u16,
         packing,
         padding: options.padding,
-        pool_token: outputs.end_token,
         arena_bytes: program.arena_bytes as u32,
         hidden: program.hidden,
         pooled: program.pooled,

@@ -5,3 +5,4 @@ pub mod ir;
 pub mod lower;
 pub mod pack;
 pub mod quantize;
+pub mod vocabulary;

@@ -1,0 +1,185 @@
+//! The pre-tokenizer: splits a text into the words that byte-pair encoding takes one by one.
+//!
+//! It does what two regular expressions do one after the other. The first cuts the normalized text into
+//! `<|startoftext|>`, `<|endoftext|>`, `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll`, `'d`, runs of letters, single numbers and runs of what is
+//! neither letter, number nor space. The second one, of byte-level pre-tokenizing, leaves these as they are but for
+//! the two special texts, which it takes apart: they only get here in spellings that are not looked for,
+//! such as `<|EndOfText|>`. Older vocabularies lack them in the first expression.
+
+use super::normalize::Normalized;
+use super::table::MAX_ADDED_TEXT;
+use super::unicode::{Category, record};
+use super::vocabulary::{AddedTokens, Vocabulary};
+
+/// What a text consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// The next character of a word, its first if no word is open.
+    Char(char),
+    /// The end of a word.
+    End,
+    /// A token found in the normalized text, by its id.
+    Added(u32),
+}
+
+/// Texts that the first expression keeps whole and the second one splits: the lengths of the three words.
+const SPLIT: [(&str, [usize; 3]); 2] = [("<|startoftext|>", [2, 11, 2]), ("<|endoftext|>", [2, 9, 2])];
+
+const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
+
+/// Room for the longest added token within the longest text of `SPLIT`; a power of two, so that the ring's indexes
+/// wrap for free.
+const AHEAD: usize = 128;
+const _: () = assert!(AHEAD >= MAX_ADDED_TEXT + SPLIT[0].0.len());
+
+/// The normalized text with a view of what comes.
+struct Ahead<'t> {
+    text: Normalized<'t>,
+    ring: [char; AHEAD],
+    start: usize,
+    length: usize,
+}
+
+impl Ahead<'_> {
+    /// The character `distance` from here.
+    fn peek(&mut self, distance: usize) -> Option<char> {
+        while self.length <= distance {
+            let c = self.text.next()?;
+            *self.ring.get_mut((self.start + self.length) % AHEAD)? = c;
+            self.length += 1;
+        }
+        self.ring.get((self.start + distance) % AHEAD).copied()
+    }
+
+    fn skip(&mut self, count: usize) {
+        let count = count.min(self.length);
+        self.start = (self.start + count) % AHEAD;
+        self.length -= count;
+    }
+
+    fn has(&mut self, text: &str, distance: usize) -> bool {
+        text.chars().enumerate().all(|(i, c)| self.peek(distance + i) == Some(c))
+    }
+}
+
+/// Which word is open.
+#[derive(Clone, Copy)]
+enum State {
+    Between,
+    Letters,
+    Others,
+    /// A word of this many more characters.
+    Counted(usize),
+}
+
+/// The words of a text.
+pub(super) struct Words<'t> {
+    ahead: Ahead<'t>,
+    added: AddedTokens<'t>,
+    keeps_special: bool,
+    state: State,
+    /// Lengths of the words that follow the open one without any look at the text.
+    then: [usize; 2],
+}
+
+impl<'t> Words<'t> {
+    pub(super) fn new(text: &'t str, vocabulary: &Vocabulary<'t>) -> Self {
+        let ahead = Ahead { text: Normalized::new(text), ring: ['\0'; AHEAD], start: 0, length: 0 };
+        let (added, keeps_special) = (vocabulary.added, vocabulary.keeps_special);
+        Words { ahead, added, keeps_special, state: State::Between, then: [0; 2] }
+    }
+
+    /// The added token that starts `distance` from here, and its length in characters.
+    fn added(&mut self, distance: usize) -> Option<(u32, usize)> {
+        let mut utf8 = [0; 4];
+        let first = *self.ahead.peek(distance)?.encode_utf8(&mut utf8).as_bytes().first()?;
+        if !self.added.starts_with(first, true) {
+            return None;
+        }
+        let (added, ahead) = (self.added, &mut self.ahead);
+        added.find(true, |text| ahead.has(text, distance)).map(|token| (token.id, token.text.chars().count()))
+    }
+
+    /// Whether this text comes next. Added tokens are cut out before the expressions see anything, so it does not if
+    /// one starts within.
+    fn comes(&mut self, text: &str) -> bool {
+        self.ahead.has(text, 0) && (1..text.len()).all(|distance| self.added(distance).is_none())
+    }
+
+    fn take(&mut self, c: char) -> Option<Piece> {
+        self.ahead.skip(1);
+        Some(Piece::Char(c))
+    }
+
+    fn end(&mut self) -> Option<Piece> {
+        let [next, last] = self.then;
+        self.then = [last, 0];
+        self.state = if next > 0 { State::Counted(next) } else { State::Between };
+        Some(Piece::End)
+    }
+}
+
+impl Iterator for Words<'_> {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        loop {
+            let c = self.ahead.peek(0);
+            let open = match (self.state, c) {
+                (State::Counted(0), _) => return self.end(),
+                (State::Counted(rest), Some(c)) => {
+                    self.state = State::Counted(rest - 1);
+                    return self.take(c);
+                }
+                (State::Counted(_), None) => return self.end(),
+                (State::Between, None) => return None,
+                (State::Between, _) => None,
+                (State::Letters, _) => Some(Category::Letter),
+                (State::Others, _) => Some(Category::Other),
+            };
+            let Some(c) = c else { return self.end() };
+            let added = self.added(0);
+            let category = record(c).category;
+            if let Some(open) = open {
+                if added.is_none() && category == open {
+                    return self.take(c);
+                }
+                return self.end();
+            }
+            if let Some((id, length)) = added {
+                self.ahead.skip(length);
+                return Some(Piece::Added(id));
+            }
+            self.state = match category {
+                Category::Letter => State::Letters,
+                Category::Number => State::Counted(1),
+                Category::Other => self.begin_other(c),
+                Category::Space => {
+                    self.ahead.skip(1);
+                    State::Between
+                }
+            };
+        }
+    }
+}
+
+impl Words<'_> {
+    /// The word that starts with a character which is neither letter, number nor space.
+    fn begin_other(&mut self, c: char) -> State {
+        if c == '\'' {
+            let found = CONTRACTIONS.iter().find(|text| self.comes(text));
+            if let Some(text) = found {
+                return State::Counted(text.len());
+            }
+        }
+        if c == '<' && self.keeps_special {
+            for (text, [first, second, third]) in SPLIT {
+                if self.comes(text) {
+                    self.then = [second, third];
+                    return State::Counted(first);
+                }
+            }
+        }
+        State::Others
+    }
+}

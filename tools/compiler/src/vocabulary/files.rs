@@ -1,0 +1,104 @@
+//! Finds a vocabulary's files and reads `merges.txt` and `vocab.json`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::{AddedToken, Definition, END, START, special, tokenizer_json};
+
+const STANDARD_MERGES: &str = include_str!("../../../../models/vocabulary/merges.txt");
+
+/// The vocabulary that comes with the compiler.
+pub(super) fn standard() -> Result<Definition> {
+    let mut definition = with_merges("the standard merges.txt".into(), STANDARD_MERGES)?;
+    definition.pad = Some(END.into());
+    Ok(definition)
+}
+
+/// The vocabulary at a path that the user gave.
+pub(super) fn read(path: &Path) -> Result<Definition> {
+    if path.is_dir() {
+        return folder(path);
+    }
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") if path.file_name().is_some_and(|name| name == "vocab.json") => bail!(
+            "{}: a vocab.json alone does not say how words are merged; give its folder, with merges.txt beside it",
+            path.display()
+        ),
+        Some("json") => tokenizer_json::read(&path.display().to_string(), &text(path)?),
+        _ => with_merges(path.display().to_string(), &text(path)?),
+    }
+}
+
+fn folder(path: &Path) -> Result<Definition> {
+    let (merges, vocab, tokenizer) =
+        (path.join("merges.txt"), path.join("vocab.json"), path.join("tokenizer.json"));
+    let mut definition = if merges.is_file() && (vocab.is_file() || !tokenizer.is_file()) {
+        let mut definition = with_merges(merges.display().to_string(), &text(&merges)?)?;
+        if vocab.is_file() {
+            let name = vocab.display().to_string();
+            let ids: HashMap<String, u32> = serde_json::from_str(&text(&vocab)?)
+                .with_context(|| format!("{name}: expected one object of tokens and their ids"))?;
+            definition.ids = Some((name, ids));
+        }
+        definition
+    } else if tokenizer.is_file() {
+        tokenizer_json::read(&tokenizer.display().to_string(), &text(&tokenizer)?)?
+    } else {
+        bail!(
+            "{}: no vocabulary here; expected vocab.json and merges.txt, or tokenizer.json (in a Stable Diffusion \
+             model they are in the folder \"tokenizer\")",
+            path.display()
+        );
+    };
+    special::read(path, &mut definition)?;
+    Ok(definition)
+}
+
+pub(super) fn text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8 text", path.display()))
+}
+
+/// A definition with these merges and otherwise what `CLIPTokenizer` takes for granted.
+fn with_merges(name: String, text: &str) -> Result<Definition> {
+    let plain = AddedToken { id: None, normalized: false };
+    Ok(Definition {
+        merges: merges(&name, text)?,
+        merges_name: name,
+        merges_place: "line",
+        ids: None,
+        added: BTreeMap::from([(START.into(), plain), (END.into(), plain)]),
+        start: START.into(),
+        end: END.into(),
+        pad: None,
+        keeps_special: true,
+    })
+}
+
+/// One merge a line, two tokens between which stands a space; a first line `#version` says nothing we need.
+fn merges(name: &str, text: &str) -> Result<Vec<(usize, String, String)>> {
+    let mut merges = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.is_empty() || (index == 0 && line.starts_with("#version")) {
+            continue;
+        }
+        let (left, right) = split_pair(line).with_context(|| {
+            format!("{name}, line {}: expected two tokens with one space between, found {line:?}", index + 1)
+        })?;
+        merges.push((index + 1, left, right));
+    }
+    if merges.is_empty() {
+        bail!("{name}: no merges in it; expected one pair of tokens a line, as in OpenAI's merges.txt");
+    }
+    Ok(merges)
+}
+
+/// "a b" as ("a", "b").
+pub(super) fn split_pair(text: &str) -> Option<(String, String)> {
+    let (left, right) = text.split_once(' ')?;
+    let valid = !left.is_empty() && !right.is_empty() && !right.contains(char::is_whitespace);
+    valid.then(|| (left.to_owned(), right.to_owned()))
+}

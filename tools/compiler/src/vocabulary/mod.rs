@@ -1,0 +1,101 @@
+//! Reads the vocabulary that users hold and builds the table that the runtime tokenizes with.
+//!
+//! `files` finds out which files there are and reads them into a [`Definition`]; `tokenizer_json` reads the one that holds
+//! everything; `special` the settings beside the others. `tokens` checks a definition and numbers its tokens; `emit`
+//! writes the table. `docs/vocabulary-table.md` describes the outcome.
+
+mod emit;
+mod files;
+mod special;
+mod tokenizer_json;
+mod tokens;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use cliptext::tokenizer::Vocabulary;
+
+/// Where a vocabulary comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VocabularySource {
+    /// The one that OpenAI published with CLIP, which all usual models share. It comes with the compiler.
+    Standard,
+    /// A `merges.txt`, a `tokenizer.json`, or a folder with `vocab.json` and `merges.txt` or with one of those.
+    Path(PathBuf),
+}
+
+/// A vocabulary's table and what the rest of the compiler needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VocabularyTable {
+    /// The table; its length is a multiple of 64. It must start at a multiple of 64 in the plan.
+    pub bytes: Vec<u8>,
+    /// Every id is below this: the rows that the model's token embedding must have at least.
+    pub size: usize,
+    /// Id of the token before every text.
+    pub start_id: u32,
+    /// Id of the token behind every text.
+    pub end_id: u32,
+    /// Id that fills the context, if the source says so.
+    pub pad_id: Option<u32>,
+}
+
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+const WORD_END: &str = "</w>";
+
+/// A vocabulary as its files have it.
+struct Definition {
+    /// What to call the file with the merges in messages, and what a place in it is called.
+    merges_name: String,
+    merges_place: &'static str,
+    /// The merges in rank order, each with its place in the file.
+    merges: Vec<(usize, String, String)>,
+    /// Ids by token, and the file they come from; `None` if the order of merges implies them.
+    ids: Option<(String, HashMap<String, u32>)>,
+    /// Tokens that are cut out of the text, by their text.
+    added: BTreeMap<String, AddedToken>,
+    start: String,
+    end: String,
+    pad: Option<String>,
+    keeps_special: bool,
+}
+
+/// A token that is cut out of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct AddedToken {
+    /// Its id, if its place is not the vocabulary.
+    id: Option<u32>,
+    /// Whether it is looked for in the text after normalization.
+    normalized: bool,
+}
+
+/// Reads a vocabulary and builds its table. The same source always gives the same bytes.
+///
+/// # Errors
+/// If a file cannot be read or understood, if files contradict each other, or if the vocabulary needs what the runtime does
+/// not do. The message names the file, the place and the way out.
+pub fn build(source: VocabularySource) -> Result<VocabularyTable> {
+    let definition = match source {
+        VocabularySource::Standard => files::standard()?,
+        VocabularySource::Path(path) => files::read(&path)?,
+    };
+    let tokens = tokens::number(&definition)?;
+    let bytes = emit::table(&definition, &tokens)?;
+    // A table may start at any address here, while the runtime reads its numbers in place.
+    let mut aligned = vec![0u32; bytes.len() / 4];
+    for (word, bytes) in aligned.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_ne_bytes(*bytes);
+    }
+    Vocabulary::load(bytemuck::cast_slice(&aligned)).context("the table built does not load: a bug")?;
+    Ok(VocabularyTable {
+        bytes,
+        size: tokens.size as usize,
+        start_id: tokens.start_id,
+        end_id: tokens.end_id,
+        pad_id: tokens.pad_id,
+    })
+}
+
+#[cfg(test)]
+mod tests;
