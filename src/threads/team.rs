@@ -73,7 +73,8 @@ impl Shared {
             if left == 0 {
                 return false;
             }
-            match self.ticket.0.compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire) {
+            match self.ticket.0.compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => {
                     let call: *const Call<'_> = self.call.0.load(Ordering::Relaxed).cast();
                     // SAFETY: a task of the job was taken and is not done, so `run` has not returned and its call

@@ -35,7 +35,8 @@ pub fn plan() -> Result<Vec<u8>> {
 pub fn model(tower: &Tower) -> Result<TextModel> {
     let part = Part { tower, prefix: "text_model.".into() };
     let embedding = part.part("embeddings");
-    let layers = (0..tower.options.layers).map(|index| layer(&part.part(&format!("encoder.layers.{index}")), tower));
+    let layers =
+        (0..tower.options.layers).map(|index| layer(&part.part(&format!("encoder.layers.{index}")), tower));
     Ok(TextModel {
         token_embedding: embedding.matrix("token_embedding.weight")?,
         position_embedding: embedding.matrix("position_embedding.weight")?,
@@ -88,7 +89,11 @@ impl Part<'_> {
 
     fn norm(&self, name: &str) -> Result<LayerNorm> {
         let part = self.part(name);
-        Ok(LayerNorm { gain: part.matrix("weight")?.values, bias: part.matrix("bias")?.values, epsilon: 1e-5 })
+        Ok(LayerNorm {
+            gain: part.matrix("weight")?.values,
+            bias: part.matrix("bias")?.values,
+            epsilon: 1e-5,
+        })
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     let mut memory = vec![0; plan.arena_bytes(1) + 63];
     let arena = align_arena(&mut memory);
     let kernels = kernels.unwrap_or_else(|| plan.kernels());
-    let mut encoder =
-        Encoder::with(&plan, arena, kernels, cliptext::threads::Solo).map_err(|error| Failure::Work(error.to_string()))?;
+    let mut encoder = Encoder::with(&plan, arena, kernels, cliptext::threads::Solo)
+        .map_err(|error| Failure::Work(error.to_string()))?;
     for prompt in &prompts {
         let embedding =
             if args.prompts.no_pad { encoder.encode_unpadded(prompt) } else { encoder.encode(prompt) };
@@ -149,7 +149,9 @@ fn describe(step: &Step) -> String {
             let residual = if step.residual.is_some() { " + residual" } else { "" };
             format!("linear     {inputs} → {outputs} {:?}{residual}", step.activation)
         }
-        Step::Attention(step) => format!("attention  {} heads × {}", step.heads, step.out.columns / u32::from(step.heads)),
+        Step::Attention(step) => {
+            format!("attention  {} heads × {}", step.heads, step.out.columns / u32::from(step.heads))
+        }
         Step::Pool(step) => format!("pool       {}", step.out.columns),
     }
 }

@@ -57,7 +57,9 @@ fn header(path: &Path, shape: &[usize]) -> Outcome<Vec<u8>> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("npy") => Ok(npy_header(shape)),
         Some("f32") => Ok(Vec::new()),
-        _ => Err(Failure::Usage(format!("{}: the name must end in .npy or .f32 (raw values)", path.display()))),
+        _ => {
+            Err(Failure::Usage(format!("{}: the name must end in .npy or .f32 (raw values)", path.display())))
+        }
     }
 }
 

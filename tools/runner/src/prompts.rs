@@ -36,7 +36,9 @@ fn from_file(path: &Path) -> Outcome<Vec<String>> {
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     match serde_json::from_str(text) {
         Ok(prompts) => Ok(prompts),
-        Err(error) if is_json => Err(work(path.display(), format_args!("not a JSON array of strings: {error}"))),
+        Err(error) if is_json => {
+            Err(work(path.display(), format_args!("not a JSON array of strings: {error}")))
+        }
         Err(_) => Ok(text.lines().map(str::to_owned).collect()),
     }
 }
