@@ -32,20 +32,20 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
     graph.value_info.clear();
 
     let ids = find_ids(graph)?;
+    let (kept, foreign): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.input)
+        .into_iter()
+        .partition(|input| input.name == ids || neutral(input, 1).is_some());
+    drop_dependent_outputs(graph, foreign.into_iter().map(|input| input.name).collect())?;
+    drop_unused(graph);
     let context = context(graph).unwrap_or(CONTEXT);
-    let mut foreign = HashSet::new();
-    for mut input in std::mem::take(&mut graph.input) {
+    for mut input in kept {
         if input.name == ids {
             set_shape(&mut input, context);
             graph.input.push(input);
-        } else if let Some(value) = neutral(&input, context) {
-            graph.initializer.push(value);
         } else {
-            foreign.insert(input.name.clone());
+            graph.initializer.extend(neutral(&input, context));
         }
     }
-    drop_dependent_outputs(graph, foreign)?;
-    drop_unused(graph);
     for output in &mut graph.output {
         output.r#type = None;
     }
@@ -160,7 +160,8 @@ fn context(graph: &GraphProto) -> Option<usize> {
         _ => false,
     };
     let rows = |dims: &[i64]| usize::try_from(dims[dims.len() - 2]).ok();
-    tables(&["Gather", "Slice", "Add"]).into_iter().find(is_positions).and_then(rows)
+    // A table of token types is shorter.
+    tables(&["Gather", "Slice", "Add"]).into_iter().filter(is_positions).filter_map(rows).max()
 }
 
 fn drop_dependent_outputs(graph: &mut GraphProto, mut foreign: HashSet<String>) -> Result<()> {
