@@ -14,7 +14,7 @@ use super::numbers::numbers;
 use super::value::{Expr, Heads, Values, View};
 
 /// A mask's number at or below this is minus infinity: no score of a trained model reaches it.
-pub const MASKED: f32 = -1e4;
+const MASKED: f32 = -1e4;
 
 /// The product of two values of the prompt: scores, or the mixture of the attended values.
 pub fn product(values: &mut Values, op: &EinSum, left: &View, right: &View) -> Rule<View> {
@@ -128,7 +128,7 @@ pub fn choose(
     add_mask(values, &scores, &added)
 }
 
-/// The softmax over the keys; which operand the keys are shows here.
+/// The causal softmax over the keys; which operand the keys are shows here.
 pub fn softmax(values: &mut Values, op: &Softmax, view: &View) -> Rule<View> {
     let view = absorb(values, view)?;
     let Expr::Scores { left, right, factor, mask } = values.get(view.of).clone() else {
@@ -142,12 +142,14 @@ pub fn softmax(values: &mut Values, op: &Softmax, view: &View) -> Rule<View> {
         return mismatch("a softmax over the keys", format!("{op:?}"));
     }
     if over_keys {
-        let of = values.add(Expr::Weights { query: left, key: right, factor, mask });
+        check_causal(mask.as_ref(), values.context)?;
+        let of = values.add(Expr::Weights { query: left, key: right, factor });
         return Ok(View { of, axes: view.axes });
     }
     let n = values.context;
-    let turned = |mask: Rc<[f32]>| (0..n * n).map(|at| mask[at % n * n + at / n]).collect();
-    let of = values.add(Expr::Weights { query: right, key: left, factor, mask: mask.map(turned) });
+    let turned: Option<Rc<[f32]>> = mask.map(|mask| (0..n * n).map(|at| mask[at % n * n + at / n]).collect());
+    check_causal(turned.as_ref(), n)?;
+    let of = values.add(Expr::Weights { query: right, key: left, factor });
     let turn = |piece: &Piece| match piece.dim {
         Dim::Token => Piece { dim: Dim::Key, ..*piece },
         Dim::Key => Piece { dim: Dim::Token, ..*piece },
@@ -208,7 +210,7 @@ fn mixture(values: &mut Values, op: &EinSum, weights: &View, value: &View, swapp
 }
 
 /// Whether the mask is the causal one: nothing on and below the diagonal, [`MASKED`] or less above it.
-pub fn check_causal(mask: Option<&Rc<[f32]>>, context: usize) -> Rule<()> {
+fn check_causal(mask: Option<&Rc<[f32]>>, context: usize) -> Rule<()> {
     let expected =
         format!("a causal mask: 0 for a token and those before it, {MASKED} or less for those after");
     let Some(mask) = mask else {

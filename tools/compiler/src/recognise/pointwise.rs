@@ -176,17 +176,24 @@ fn add(values: &mut Values, view: &View, constant: &Tensor, sign: f32) -> Rule<V
         return attention::add_mask(values, &view, constant);
     }
     let (width, context) = (values.channels(view.of), values.context);
-    if let Expr::Tokens { table } = values.get(view.of) {
-        let table = table.clone();
+    let embedded = match values.get(view.of) {
+        Expr::Tokens { table } => Some((table.clone(), None)),
+        Expr::Embedding { table, positions } => Some((table.clone(), Some(positions.clone()))),
+        _ => None,
+    };
+    if let Some((table, before)) = embedded {
         let dims = [(Dim::Token, context), (Dim::Channel, width)];
-        let Some(positions) = axes::read(constant, &view.axes, &dims) else {
+        let Some(mut positions) = axes::read(constant, &view.axes, &dims) else {
             return mismatch(
                 format!("position embeddings [{context}, {width}]"),
                 format!("a constant of {:?}", constant.shape()),
             );
         };
-        let positions = positions.into_iter().map(|x| sign * x).collect();
-        return Ok(View { of: values.add(Expr::Embedding { table, positions }), axes: view.axes });
+        for (at, position) in positions.iter_mut().enumerate() {
+            *position = sign * *position + before.as_ref().map_or(0.0, |before| before[at]);
+        }
+        let of = values.add(Expr::Embedding { table, positions: positions.into() });
+        return Ok(View { of, axes: view.axes });
     }
     let bias = per_channel(values, &view, constant, |x| sign * x)?;
     Ok(View { of: add_bias(values, view.of, &bias)?, axes: view.axes })

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use tract_core::prelude::Tensor;
 
-use super::attention::check_causal;
 use super::axes;
 use super::function;
 use super::misfit::{Mismatch, Rule, mismatch};
@@ -132,10 +131,9 @@ fn attention(values: &Values, sum: Id, block: &mut Block) -> Found<Id> {
     let Expr::Mixture { weights, value } = values.get(mixture) else {
         return at(mixture, mismatch("attended values", values.describe(mixture)));
     };
-    let Expr::Weights { query, key, mask, .. } = values.get(*weights) else {
+    let Expr::Weights { query, key, .. } = values.get(*weights) else {
         return at(*weights, mismatch("attention weights", values.describe(*weights)));
     };
-    at(*weights, check_causal(mask.as_ref(), values.context))?;
     let norm1 = linear(values, query.of, "the query")?.of;
     norm_of(values, norm1, input, "the attention")?;
     for (side, what) in [(key.of, "the key"), (value.of, "the value")] {

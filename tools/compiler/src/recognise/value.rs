@@ -71,8 +71,8 @@ pub enum Expr {
     Sum { left: Id, right: Id },
     /// `left · right` over the inner channels of each head, times `factor`, plus `mask` (`[Token, Key]`).
     Scores { left: Heads, right: Heads, factor: f32, mask: Option<Rc<[f32]>> },
-    /// The softmax of scores over the keys.
-    Weights { query: Heads, key: Heads, factor: f32, mask: Option<Rc<[f32]>> },
+    /// The softmax over the keys of causally masked scores.
+    Weights { query: Heads, key: Heads, factor: f32 },
     /// The weighted mixture of a value's tokens; channel `h * inner + d`.
     Mixture { weights: Id, value: Heads },
     /// The place of the first end token.

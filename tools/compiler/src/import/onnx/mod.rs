@@ -14,6 +14,7 @@ mod attention;
 mod check;
 mod external;
 mod functions;
+mod fused_matmul;
 mod inputs;
 mod lower;
 mod precision;
@@ -64,6 +65,7 @@ fn declutter(proto: ModelProto) -> Result<TypedModel> {
     let folded = catch_unwind(AssertUnwindSafe(|| -> Result<TypedModel> {
         let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
         onnx.op_register.insert("Attention", attention::build);
+        onnx.op_register.insert("FusedMatMul", fused_matmul::build);
         let parsed = onnx.parse(&proto, None);
         drop(proto);
         let parsed = parsed.context("tract cannot read this graph")?;
