@@ -151,3 +151,20 @@ fn an_empty_graph() {
     let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
     assert!(said.contains("no nodes"), "{said}");
 }
+
+#[test]
+fn an_export_of_another_fixed_shape_says_so() {
+    use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto::Value};
+    let mut model = export(PLAIN);
+    let graph = model.graph.as_mut().expect("a graph");
+    let Some(Value::TensorType(ids)) = graph.input[0].r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        panic!("an ids input");
+    };
+    ids.shape.as_mut().expect("a shape").dim[0].value = Some(dimension::Value::DimValue(2));
+    // As an exporter for two prompts writes every shape of the attention's output.
+    for shape in graph.initializer.iter_mut().filter(|t| t.dims == [3] && t.data_type == 7) {
+        shape.raw_data[..8].copy_from_slice(&2i64.to_le_bytes());
+    }
+    let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
+    assert!(said.contains("the fixed shape [2, 77]") && said.contains("[1, 77]"), "{said}");
+}

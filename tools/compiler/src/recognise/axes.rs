@@ -176,3 +176,66 @@ pub fn read(tensor: &Tensor, axes: &Axes, dims: &[(Dim, usize)]) -> Option<Vec<f
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_core::internal::{ToDim, tvec};
+
+    fn reshape(at: usize, from: &[usize], to: &[usize]) -> AxisOp {
+        let dims = |sizes: &[usize]| sizes.iter().map(|size| size.to_dim()).collect();
+        AxisOp::Reshape(at, dims(from), dims(to))
+    }
+
+    #[test]
+    fn splitting_turning_and_joining_heads_comes_back() {
+        let start = vec![vec![], whole(Dim::Token, 77), whole(Dim::Channel, 16)];
+        let steps = [
+            reshape(2, &[16], &[2, 8]),
+            AxisOp::Move(2, 1),
+            reshape(0, &[1, 2], &[2]),
+            reshape(0, &[2], &[1, 2]),
+            AxisOp::Move(1, 2),
+            reshape(2, &[2, 8], &[16]),
+        ];
+        let end = steps.iter().try_fold(start.clone(), |axes, op| apply(&axes, op)).expect("axis operators");
+        assert_eq!(end, start);
+    }
+
+    #[test]
+    fn joining_heads_without_turning_them_back_does_not() {
+        let start = vec![whole(Dim::Token, 77), whole(Dim::Channel, 16)];
+        let steps = [reshape(1, &[16], &[2, 8]), AxisOp::Move(1, 0), reshape(0, &[2, 77, 8], &[77, 16])];
+        let end = steps.iter().try_fold(start, |axes, op| apply(&axes, op));
+        assert!(end.is_err(), "{end:?}");
+    }
+
+    #[test]
+    fn an_axis_that_holds_something_is_not_dropped() {
+        let axes = vec![whole(Dim::Token, 77)];
+        assert!(apply(&axes, &AxisOp::Rm(0)).is_err());
+        assert!(apply(&axes, &AxisOp::Reshape(0, tvec![77.to_dim()], tvec![76.to_dim()])).is_err());
+    }
+
+    #[test]
+    fn constants_are_read_through_the_axes() {
+        // Channels as [2, 3], heads innermost.
+        let pieces = |stride, size| vec![Piece { dim: Dim::Channel, stride, size }];
+        let axes = vec![pieces(1, 3), pieces(3, 2)];
+        let tensor = Tensor::from_shape(&[3, 2], &[0f32, 3., 1., 4., 2., 5.]).expect("a tensor");
+        assert_eq!(read(&tensor, &axes, &[(Dim::Channel, 6)]), Some(vec![0., 1., 2., 3., 4., 5.]));
+        assert_eq!(read(&tensor, &axes, &[(Dim::Token, 6)]), None);
+    }
+
+    #[test]
+    fn only_all_of_a_dimension_covers_it() {
+        let (outer, inner) = (
+            Piece { dim: Dim::Channel, stride: 8, size: 2 },
+            Piece { dim: Dim::Channel, stride: 1, size: 8 },
+        );
+        assert!(covers(&[inner, outer], Dim::Channel, 16));
+        assert!(!covers(&[inner], Dim::Channel, 16));
+        assert!(!covers(&[outer, outer], Dim::Channel, 16));
+        assert!(!covers(&[inner, outer], Dim::Token, 16));
+    }
+}

@@ -9,6 +9,7 @@ use super::misfit::{Rule, mismatch};
 use super::numbers::numbers;
 use super::value::float_grid;
 use crate::ir::Activation;
+use crate::reference::erf;
 
 /// Farthest that an activation's samples may lie from the named one's: a rounding of its constants to f16 moves them by
 /// 1e-4, the next nearest activation lies 4.7e-4 off.
@@ -70,9 +71,12 @@ pub fn activation(samples: &Tensor) -> Rule<Activation> {
         // NaN must count as far away, so not f64::max alone.
         errors.fold(0.0, |worst, error| if error <= worst { worst } else { error })
     };
-    let known: [(Activation, fn(f64) -> f64); 3] =
-        [(Activation::QuickGelu, quick_gelu), (Activation::Gelu, gelu), (Activation::GeluTanh, gelu_tanh)];
-    let nearest = known.into_iter().map(|(name, f)| (distance(f), name)).min_by(|a, b| a.0.total_cmp(&b.0));
+    let known = [
+        (distance(quick_gelu), Activation::QuickGelu),
+        (distance(gelu), Activation::Gelu),
+        (distance(gelu_tanh), Activation::GeluTanh),
+    ];
+    let nearest = known.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((distance, name)) if distance <= ACTIVATION_TOLERANCE => Ok(name),
         Some((distance, name)) => mismatch(
@@ -94,20 +98,6 @@ fn gelu(x: f64) -> f64 {
 fn gelu_tanh(x: f64) -> f64 {
     let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
     0.5 * x * (1.0 + inner.tanh())
-}
-
-/// `erf` by its Maclaurin series where that is exact enough, 1 beyond.
-fn erf(x: f64) -> f64 {
-    if x.abs() > 5.0 {
-        return x.signum();
-    }
-    let (mut term, mut sum) = (x, x);
-    for n in 1..200 {
-        let n = f64::from(n);
-        term *= -x * x / n;
-        sum += term / (2.0 * n + 1.0);
-    }
-    sum * std::f64::consts::FRAC_2_SQRT_PI
 }
 
 /// Whether the samples are their own arguments, whatever integer type they were cast to.
@@ -142,4 +132,55 @@ pub fn is_inverse_root(samples: &Tensor, inverted: bool) -> bool {
         })
     };
     floats(samples).is_some_and(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_core::prelude::tensor1;
+
+    fn samples(f: impl Fn(f64) -> f64) -> Tensor {
+        tensor1(&float_grid().into_iter().map(|x| f(f64::from(x)) as f32).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn activations_are_told_apart() {
+        assert_eq!(activation(&samples(quick_gelu)), Ok(Activation::QuickGelu));
+        assert_eq!(activation(&samples(gelu)), Ok(Activation::Gelu));
+        assert_eq!(activation(&samples(gelu_tanh)), Ok(Activation::GeluTanh));
+        // Constants as f16 rounds them.
+        assert_eq!(activation(&samples(|x| x / (1.0 + (-1.702_148_4 * x).exp()))), Ok(Activation::QuickGelu));
+        // SiLU, ReLU, and a factor that is nearly OpenAI's.
+        for other in
+            [|x: f64| x / (1.0 + (-x).exp()), |x: f64| x.max(0.0), |x: f64| x / (1.0 + (-1.7 * x).exp())]
+        {
+            assert!(activation(&samples(other)).is_err());
+        }
+        assert!(activation(&samples(|_| f64::NAN)).is_err());
+    }
+
+    #[test]
+    fn straight_lines() {
+        assert_eq!(affine(&samples(|x| 0.125 * x)), Some((0.125, 0.0)));
+        assert_eq!(affine(&samples(|x| x - 2.0)), Some((1.0, -2.0)));
+        assert_eq!(affine(&samples(|x| x * x)), None);
+        assert_eq!(affine(&samples(f64::abs)), None);
+    }
+
+    #[test]
+    fn deviations() {
+        let close = |epsilon: Option<f32>| epsilon.is_some_and(|e| (e - 1e-5).abs() < 1e-11);
+        assert!(close(inverse_deviation(&samples(|t| (t / 16.0 + 1e-5).sqrt()), 16, true)));
+        assert!(close(inverse_deviation(&samples(|t| 1.0 / (t / 16.0 + 1e-5).sqrt()), 16, false)));
+        assert_eq!(inverse_deviation(&samples(|t| (t / 15.0 + 1e-5).sqrt()), 16, true), None);
+        assert_eq!(inverse_deviation(&samples(|t| t / 16.0 + 1e-5), 16, true), None);
+    }
+
+    #[test]
+    fn functions_of_the_ids() {
+        assert!(is_identity(&tensor1(&[0i32, 1, 2])) && is_growing(&tensor1(&[0i64, 2, 4])));
+        assert!(!is_identity(&tensor1(&[0i64, 1, 1])) && !is_growing(&tensor1(&[0i64, 1, 1])));
+        assert_eq!(indicated(&tensor1(&[false, false, true])), Some(2));
+        assert_eq!(indicated(&tensor1(&[0i64, 1, 1])), None);
+    }
 }

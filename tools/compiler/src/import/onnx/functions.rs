@@ -77,3 +77,66 @@ fn bind(node: &NodeProto, call: &NodeProto) -> Vec<AttributeProto> {
     });
     bound.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::GraphProto;
+
+    use super::super::proto::node;
+    use super::*;
+
+    fn function(name: &str, body: Vec<NodeProto>) -> FunctionProto {
+        FunctionProto {
+            name: Some(name.into()),
+            domain: Some("local".into()),
+            input: vec!["x".into()],
+            output: vec!["y".into()],
+            node: body,
+            ..FunctionProto::default()
+        }
+    }
+
+    fn call(name: &str, input: &str, output: &str) -> NodeProto {
+        NodeProto { domain: "local".into(), ..node(name, &[input], output) }
+    }
+
+    fn model(functions: Vec<FunctionProto>, nodes: Vec<NodeProto>) -> ModelProto {
+        let graph = GraphProto { node: nodes, ..GraphProto::default() };
+        ModelProto { functions, graph: Some(graph), ..ModelProto::default() }
+    }
+
+    #[test]
+    fn calls_become_bodies_with_names_of_their_own() {
+        let mut softmax = node("Softmax", &["e"], "y");
+        let axis =
+            AttributeProto { name: "axis".into(), ref_attr_name: "dim".into(), ..AttributeProto::default() };
+        softmax.attribute.push(axis);
+        let inner = function("Inner", vec![node("Exp", &["x"], "e"), softmax]);
+        let mut nested = call("Inner", "x", "y");
+        nested.attribute.push(AttributeProto { name: "dim".into(), i: 2, ..AttributeProto::default() });
+        let outer = function("Outer", vec![nested]);
+        let mut model = model(vec![inner, outer], vec![call("Outer", "a", "b"), call("Outer", "b", "c")]);
+        inline(&mut model).expect("an expansion");
+        let nodes = model.graph.expect("a graph").node;
+        let shape: Vec<_> = nodes.iter().map(|n| (n.op_type.as_str(), n.input[0].as_str())).collect();
+        assert_eq!(shape[0], ("Exp", "a"));
+        assert_eq!(shape[2], ("Exp", "b"));
+        assert_eq!((nodes[1].output[0].as_str(), nodes[3].output[0].as_str()), ("b", "c"));
+        assert_eq!(nodes[1].input, nodes[0].output);
+        assert_ne!(nodes[0].output, nodes[2].output);
+        assert_eq!((nodes[1].attribute[0].name.as_str(), nodes[1].attribute[0].i), ("axis", 2));
+    }
+
+    #[test]
+    fn functions_without_end_are_refused() {
+        let mut cycle = model(vec![function("F", vec![call("F", "x", "y")])], vec![call("F", "a", "b")]);
+        assert!(inline(&mut cycle).expect_err("a cycle").to_string().contains("deep"));
+        let double =
+            |name: &str, inner: &str| function(name, vec![call(inner, "x", "m"), call(inner, "m", "y")]);
+        let mut functions: Vec<_> =
+            (0..25).map(|n| double(&format!("F{n}"), &format!("F{}", n + 1))).collect();
+        functions.push(function("F25", vec![node("Exp", &["x"], "y")]));
+        let mut bomb = model(functions, vec![call("F0", "a", "b")]);
+        assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("nodes"));
+    }
+}

@@ -15,12 +15,14 @@ use super::proto::tensor;
 const CONTEXT: usize = 77;
 
 /// What [`fix`] settled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Fixed {
     /// Tokens of the fixed sequence.
     pub context: usize,
     /// The ids' integer type.
     pub ids_type: DatumType,
+    /// The fixed shape that the file was exported for, if that is another than this one: it may hold on to it.
+    pub exported_for: Option<Vec<i64>>,
 }
 
 /// Fixes the axes, gives the inputs beside the ids their neutral value, and drops what depends on other inputs (the
@@ -38,8 +40,11 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
     drop_dependent_outputs(graph, foreign.into_iter().map(|input| input.name).collect())?;
     drop_unused(graph);
     let context = context(graph).unwrap_or(CONTEXT);
+    let mut exported_for = None;
     for mut input in kept {
         if input.name == ids {
+            let wanted = [1, context as i64];
+            exported_for = fixed_dims(&input).filter(|dims| !wanted.ends_with(dims));
             set_shape(&mut input, context);
             graph.input.push(input);
         } else {
@@ -53,7 +58,7 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
         Some(t) if t == DataType::Int32 as i32 => DatumType::I32,
         _ => DatumType::I64,
     };
-    Ok(Fixed { context, ids_type })
+    Ok(Fixed { context, ids_type, exported_for })
 }
 
 fn tensor_type(info: &ValueInfoProto) -> Option<&type_proto::Tensor> {
@@ -96,6 +101,16 @@ fn find_ids(graph: &GraphProto) -> Result<String> {
             bail!("inputs `{}` could each be the token ids; name that one `input_ids`", integer.join("`, `"))
         }
     }
+}
+
+/// The input's dimensions, if none of them is free.
+fn fixed_dims(input: &ValueInfoProto) -> Option<Vec<i64>> {
+    let shape = tensor_type(input)?.shape.as_ref()?;
+    let dims = shape.dim.iter().map(|dim| match dim.value {
+        Some(dimension::Value::DimValue(value)) => Some(value),
+        _ => None,
+    });
+    dims.collect()
 }
 
 fn set_shape(input: &mut ValueInfoProto, context: usize) {

@@ -56,7 +56,13 @@ pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
     let half = precision::widen(&mut proto)?;
     let fixed = inputs::fix(&mut proto)?;
     lower::lower(&mut proto)?;
-    let model = declutter(proto)?;
+    let model = declutter(proto).with_context(|| match &fixed.exported_for {
+        Some(shape) => format!(
+            "this model was exported for prompts of the fixed shape {shape:?}; export it for [1, {}], or with dynamic axes",
+            fixed.context
+        ),
+        None => "tract cannot load this model".to_owned(),
+    })?;
     Ok(Imported { model, context: fixed.context, ids_type: fixed.ids_type, half })
 }
 

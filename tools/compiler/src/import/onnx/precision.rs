@@ -72,3 +72,28 @@ fn widen_nodes(nodes: &mut [NodeProto]) {
         attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(widen_graph);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_16_bit_float_survives_exactly() {
+        for (data_type, one) in [(DataType::Float16, 0x3c00u16), (DataType::Bfloat16, 0x3f80)] {
+            for raw in [true, false] {
+                let mut tensor =
+                    TensorProto { data_type: data_type as i32, dims: vec![2], ..TensorProto::default() };
+                if raw {
+                    tensor.raw_data = [one, one | 0x8000].into_iter().flat_map(u16::to_le_bytes).collect();
+                } else {
+                    tensor.int32_data = vec![i32::from(one), i32::from(one | 0x8000)];
+                }
+                assert!(widen_tensor(&mut tensor));
+                let expected: Vec<u8> = [1f32, -1.0].into_iter().flat_map(f32::to_le_bytes).collect();
+                assert_eq!((tensor.raw_data, tensor.data_type), (expected, DataType::Float as i32));
+            }
+        }
+        let mut wide = TensorProto { data_type: DataType::Float as i32, ..TensorProto::default() };
+        assert!(!widen_tensor(&mut wide));
+    }
+}
