@@ -38,6 +38,7 @@ pub(super) fn run(
             Step::Linear(step) => pass.linear(&step, constants),
             Step::Attention(step) => pass.attention(&step),
             Step::Pool(step) => pass.pool(&step, ends),
+            Step::Normalize(step) => pass.normalize(step.rows),
         }
     }
 }
@@ -167,6 +168,16 @@ impl<T: Team> Pass<'_, '_, T> {
             out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
         }
         self.requantize(step.out, step.requantized);
+    }
+
+    /// A few rows at the most, so plain Rust does: the sum is one chain of fused multiply-adds from the first value.
+    fn normalize(&mut self, rows: Rows) {
+        let place = self.arena.place(rows, self.rows(rows.per));
+        let [bytes] = self.arena.cut([place]);
+        for row in values_mut(bytes).chunks_exact_mut(rows.columns as usize) {
+            let length = libm::sqrtf(row.iter().fold(0.0, |sum, &x| libm::fmaf(x, x, sum)));
+            row.iter_mut().for_each(|x| *x /= length);
+        }
     }
 
     /// Quantizes what a step has written, where the plan wants it.

@@ -113,6 +113,7 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         Step::Linear(step) => linear(arena, plan, step),
         Step::Attention(step) => attention(arena, step),
         Step::Pool(step) => pool(arena, step),
+        Step::Normalize(step) => arena.reads(Value::Rows(step.rows)).map(drop),
     }
 }
 

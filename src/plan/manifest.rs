@@ -112,6 +112,8 @@ pub enum Step {
     Attention(Attention),
     /// The row of each sequence at its end token.
     Pool(Pool),
+    /// Rows to unit length.
+    Normalize(Normalize),
 }
 
 /// How an embedding step's tables are stored.
@@ -241,6 +243,13 @@ pub struct Pool {
     pub requantized: Option<Codes>,
 }
 
+/// `x /= sqrt(Σ x²)` for each row, in place.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Normalize {
+    /// Read and written.
+    pub rows: Rows,
+}
+
 impl Step {
     /// Bytes of the step's constants, a multiple of 64; `None` when they overflow.
     pub fn constant_bytes(&self, context: usize) -> Option<usize> {
@@ -251,7 +260,7 @@ impl Step {
             }
             Step::Norm(norm) => aligned(norm.input.columns as usize * 4)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
-            Step::Attention(_) | Step::Pool(_) => Some(0),
+            Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) => Some(0),
         }
     }
 }

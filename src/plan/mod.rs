@@ -10,7 +10,8 @@ mod manifest;
 
 pub use error::{LoadError, StepFault};
 pub use manifest::{
-    Attention, Codes, Embed, EmbedPrecision, Linear, Manifest, Norm, NormOutput, Per, Pool, Rows, Step, Text,
+    Attention, Codes, Embed, EmbedPrecision, Linear, Manifest, Norm, NormOutput, Normalize, Per, Pool, Rows,
+    Step, Text,
 };
 
 use crate::kernels::Kernels;

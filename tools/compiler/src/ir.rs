@@ -88,7 +88,7 @@ pub struct TextModel {
     pub heads: usize,
     /// From first to last.
     pub layers: Vec<Layer>,
-    /// After the last layer.
+    /// After the last layer. Of a graph that uses it for no output: ones and zeros.
     pub final_norm: LayerNorm,
     /// `[projected, width]`, no bias: from the pooled row to the joint image and text space.
     pub projection: Option<Matrix>,
@@ -126,6 +126,9 @@ pub struct Outputs {
     pub hidden_norm: bool,
     /// The pooled output.
     pub pooled: Pooled,
-    /// The token at whose first place the model pools.
+    /// Whether the pooled output is divided by its length, as zero-shot models give it out.
+    pub normalized: bool,
+    /// The token at whose first place the model pools. Of a model that pools at `argmax(ids)` it is the highest id of
+    /// its vocabulary, which is the end token's in every published CLIP: 49407.
     pub end_token: u32,
 }

@@ -1,8 +1,17 @@
 //! Compiles a CLIP text encoder into a cliptext plan.
+
 pub mod arena;
+pub mod compile;
 pub mod emit;
+pub mod f32_run;
+pub mod import;
 pub mod ir;
 pub mod lower;
+pub mod measure;
 pub mod pack;
+pub mod progress;
 pub mod quantize;
+pub mod recognise;
+pub mod reference;
+pub mod report;
 pub mod vocabulary;

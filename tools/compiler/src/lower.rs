@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use cliptext::kernels::Activation as PlanActivation;
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::{
-    Attention, Codes, Embed, EmbedPrecision, Linear as LinearStep, Norm, NormOutput, Per, Pool, Rows, Step,
+    Attention, Codes, Embed, EmbedPrecision, Linear as LinearStep, Norm, NormOutput, Normalize, Per, Pool,
+    Rows, Step,
 };
 
 use crate::arena::{self, Demand};
@@ -91,6 +92,9 @@ enum Draft {
         out: Buffer,
         codes: Option<Buffer>,
     },
+    Normalize {
+        rows: Buffer,
+    },
 }
 
 /// Lowers `model` to the steps that compute `outputs`, with weights in `packing`.
@@ -149,9 +153,9 @@ pub fn lower<'m>(
             let normed =
                 if at_end && outputs.hidden_norm { hidden } else { b.norm_rows(x, &model.final_norm) };
             let row = b.rows(width, Per::Sequence);
-            if pooled == Pooled::EndToken {
+            let pooled = if pooled == Pooled::EndToken {
                 b.push(Draft::Pool { input: normed, out: row, codes: None }, Constants::None);
-                Some(row)
+                row
             } else {
                 let projection =
                     projection.context("a projected output is wanted, the model has no projection")?;
@@ -160,8 +164,12 @@ pub fn lower<'m>(
                 let out = b.rows(projection.weight.rows, Per::Sequence);
                 let input = codes.unwrap_or(row);
                 b.linear(input, vec![projection], PlanActivation::Identity, None, out, None);
-                Some(out)
+                out
+            };
+            if outputs.normalized {
+                b.push(Draft::Normalize { rows: pooled }, Constants::None);
             }
+            Some(pooled)
         }
     };
     b.finish(hidden, pooled)
@@ -321,6 +329,7 @@ impl Draft {
             Draft::Linear { input, residual, out, codes, .. } => [Some(input), residual, Some(out), codes],
             Draft::Attention { qkv, scratch, out, codes, .. } => [Some(qkv), Some(scratch), Some(out), codes],
             Draft::Pool { input, out, codes } => [Some(input), Some(out), codes, None],
+            Draft::Normalize { rows } => [Some(rows), None, None, None],
         };
         all.into_iter().flatten()
     }
@@ -358,6 +367,7 @@ impl Draft {
                 out: places.rows(out),
                 requantized: codes.map(|b| places.codes(b)),
             }),
+            Draft::Normalize { rows } => Step::Normalize(Normalize { rows: places.rows(rows) }),
             Draft::Pool { input, out, codes } => Step::Pool(Pool {
                 input: places.rows(input),
                 out: places.rows(out),

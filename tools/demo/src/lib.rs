@@ -21,6 +21,7 @@ pub fn plan() -> Result<Vec<u8>> {
         hidden_layer: model.layers.len(),
         hidden_norm: true,
         pooled: Pooled::EndToken,
+        normalized: false,
         end_token: vocabulary.end_id,
     };
     let source = format!("synthetic tower, seed {}", options.seed);

@@ -153,5 +153,6 @@ fn describe(step: &Step) -> String {
             format!("attention  {} heads × {}", step.heads, step.out.columns / u32::from(step.heads))
         }
         Step::Pool(step) => format!("pool       {}", step.out.columns),
+        Step::Normalize(step) => format!("normalize  {}", step.rows.columns),
     }
 }

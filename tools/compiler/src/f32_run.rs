@@ -1,0 +1,81 @@
+//! tract's own run of an imported graph, in f32: what plans are measured against.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
+use tract_core::prelude::{DatumType, TypedRunnableModel, tensor1};
+
+use crate::import::Imported;
+use crate::ir::Matrix;
+use crate::recognise::Recognised;
+
+/// A graph made ready to run prompt after prompt.
+#[derive(Clone, Debug)]
+pub struct F32Run {
+    plan: Arc<TypedRunnableModel>,
+    ids_shape: Vec<usize>,
+    ids_type: DatumType,
+    /// Which of the plan's outputs are the hidden states and the pooled row.
+    hidden: Option<usize>,
+    pooled: Option<usize>,
+}
+
+/// What the graph computes from one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Computed {
+    /// `[context, width]`; `None` where the graph nowhere computes them for every token.
+    pub hidden: Option<Matrix>,
+    /// The pooled output, if the graph has one.
+    pub pooled: Option<Vec<f32>>,
+}
+
+impl F32Run {
+    /// Lets tract optimise the graph for this machine. Takes the graph, whose weights the optimised one repacks.
+    ///
+    /// # Errors
+    /// When tract has no code for one of the graph's operators.
+    pub fn new(imported: Imported, recognised: &Recognised) -> Result<Self> {
+        let mut model = imported.model;
+        let outlets: Vec<_> = recognised.hidden.into_iter().chain(recognised.pooled).collect();
+        ensure!(!outlets.is_empty(), "the graph has no output to run it for");
+        model.select_output_outlets(&outlets).context("tract cannot select the outputs")?;
+        let ids_shape =
+            model.input_fact(0)?.shape.as_concrete().context("the ids' shape is not fixed")?.to_vec();
+        let plan = model
+            .into_optimized()
+            .and_then(|model| model.into_runnable())
+            .context("tract cannot run this graph, which the f32 reference needs")?;
+        let hidden = recognised.hidden.map(|_| 0);
+        let pooled = recognised.pooled.map(|_| outlets.len() - 1);
+        Ok(F32Run { plan, ids_shape, ids_type: imported.ids_type, hidden, pooled })
+    }
+
+    /// Runs one prompt of exactly the context's length.
+    ///
+    /// # Errors
+    /// When the prompt has another length, an id is not in the vocabulary, or tract fails.
+    pub fn encode(&self, ids: &[u32]) -> Result<Computed> {
+        let context = self.ids_shape.iter().product::<usize>();
+        ensure!(ids.len() == context, "the prompt has {} tokens where the graph takes {context}", ids.len());
+        let wide: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let input = tensor1(&wide).cast_to_dt(self.ids_type)?.into_owned().into_shape(&self.ids_shape)?;
+        let results =
+            self.plan.run(tvec![input.into_tvalue()]).context("tract cannot run this graph on a prompt")?;
+        let hidden = self.hidden.map(|at| matrix(&results[at], context)).transpose()?;
+        let pooled = self.pooled.map(|at| floats(&results[at])).transpose()?;
+        Ok(Computed { hidden, pooled })
+    }
+}
+
+fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    match crate::recognise::numbers::<f32>(tensor) {
+        Some(values) => Ok(values.to_vec()),
+        None => bail!("the graph gives out {:?} where f32 was expected", tensor.datum_type()),
+    }
+}
+
+fn matrix(tensor: &Tensor, rows: usize) -> Result<Matrix> {
+    let values = floats(tensor)?;
+    Ok(Matrix { rows, cols: values.len() / rows, values })
+}

@@ -1,0 +1,234 @@
+//! The graph's inputs and axes: one input, the token ids, of batch 1 and the model's own number of positions.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use tract_core::prelude::DatumType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::type_proto::{self, Value};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
+
+use super::proto::tensor;
+
+/// CLIP's context, where the graph does not say.
+const CONTEXT: usize = 77;
+
+/// What [`fix`] settled.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    /// Tokens of the fixed sequence.
+    pub context: usize,
+    /// The ids' integer type.
+    pub ids_type: DatumType,
+    /// The fixed shape that the file was exported for, if that is another than this one: it may hold on to it.
+    pub exported_for: Option<Vec<i64>>,
+}
+
+/// Fixes the axes, gives the inputs beside the ids their neutral value, and drops what depends on other inputs (the
+/// image tower of a whole CLIP).
+pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
+    let graph = model.graph.as_mut().context("the model holds no graph")?;
+    let initialized: HashSet<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
+    graph.input.retain(|input| !initialized.contains(&input.name));
+    graph.value_info.clear();
+
+    let ids = find_ids(graph)?;
+    let (kept, foreign): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.input)
+        .into_iter()
+        .partition(|input| input.name == ids || neutral(input, 1).is_some());
+    drop_dependent_outputs(graph, foreign.into_iter().map(|input| input.name).collect())?;
+    drop_unused(graph);
+    let context = context(graph).unwrap_or(CONTEXT);
+    let mut exported_for = None;
+    for mut input in kept {
+        if input.name == ids {
+            let wanted = [1, context as i64];
+            exported_for = fixed_dims(&input).filter(|dims| !wanted.ends_with(dims));
+            set_shape(&mut input, context);
+            graph.input.push(input);
+        } else {
+            graph.initializer.extend(neutral(&input, context));
+        }
+    }
+    for output in &mut graph.output {
+        output.r#type = None;
+    }
+    let ids_type = match graph.input.first().and_then(tensor_type).map(|t| t.elem_type) {
+        Some(t) if t == DataType::Int32 as i32 => DatumType::I32,
+        _ => DatumType::I64,
+    };
+    Ok(Fixed { context, ids_type, exported_for })
+}
+
+fn tensor_type(info: &ValueInfoProto) -> Option<&type_proto::Tensor> {
+    match info.r#type.as_ref()?.value.as_ref()? {
+        Value::TensorType(tensor) => Some(tensor),
+    }
+}
+
+fn is_integer(info: &ValueInfoProto) -> bool {
+    tensor_type(info)
+        .is_some_and(|t| t.elem_type == DataType::Int64 as i32 || t.elem_type == DataType::Int32 as i32)
+}
+
+/// The integer input that is not a mask, a position or a token type by its name; a name that says `ids` wins.
+fn find_ids(graph: &GraphProto) -> Result<String> {
+    let plain =
+        |name: &str| !["mask", "position", "token_type", "segment"].iter().any(|word| name.contains(word));
+    let mut integer: Vec<&str> = graph
+        .input
+        .iter()
+        .filter(|i| is_integer(i))
+        .map(|i| i.name.as_str())
+        .filter(|name| plain(name))
+        .collect();
+    if integer.len() > 1 {
+        let named: Vec<&str> = integer.iter().copied().filter(|name| name.contains("ids")).collect();
+        integer = if named.is_empty() { integer } else { named };
+    }
+    match integer[..] {
+        [ids] => Ok(ids.to_owned()),
+        [] => {
+            let found: Vec<String> = graph.input.iter().map(|i| format!("`{}`", i.name)).collect();
+            bail!(
+                "input {} does not fit: expected token ids, an int64 or int32 tensor [batch, tokens]; found no such \
+                 input; give the text encoder's .onnx file",
+                if found.is_empty() { "(none)".to_owned() } else { found.join(", ") }
+            )
+        }
+        _ => {
+            bail!("inputs `{}` could each be the token ids; name that one `input_ids`", integer.join("`, `"))
+        }
+    }
+}
+
+/// The input's dimensions, if none of them is free.
+fn fixed_dims(input: &ValueInfoProto) -> Option<Vec<i64>> {
+    let shape = tensor_type(input)?.shape.as_ref()?;
+    let dims = shape.dim.iter().map(|dim| match dim.value {
+        Some(dimension::Value::DimValue(value)) => Some(value),
+        _ => None,
+    });
+    dims.collect()
+}
+
+fn set_shape(input: &mut ValueInfoProto, context: usize) {
+    let dim = |value: usize| Dimension {
+        value: Some(dimension::Value::DimValue(value as i64)),
+        ..Dimension::default()
+    };
+    let elem_type = tensor_type(input).map_or(DataType::Int64 as i32, |t| t.elem_type);
+    let rank = tensor_type(input).and_then(|t| t.shape.as_ref()).map_or(2, |shape| shape.dim.len());
+    let dims = if rank == 1 { vec![dim(context)] } else { vec![dim(1), dim(context)] };
+    let tensor = type_proto::Tensor { elem_type, shape: Some(TensorShapeProto { dim: dims }) };
+    input.r#type = Some(TypeProto { value: Some(Value::TensorType(tensor)), ..TypeProto::default() });
+}
+
+/// The value at which an input beside the ids says nothing: a mask of ones, positions in order, token type 0.
+fn neutral(input: &ValueInfoProto, context: usize) -> Option<TensorProto> {
+    let elem_type = DataType::try_from(tensor_type(input)?.elem_type).ok()?;
+    let value = |position: usize| match input.name.as_str() {
+        name if name.contains("mask") => Some(1),
+        name if name.contains("position") => Some(position),
+        name if name.contains("token_type") || name.contains("segment") => Some(0),
+        _ => None,
+    };
+    let mut bytes = Vec::new();
+    for position in 0..context {
+        let value = value(position)?;
+        match elem_type {
+            DataType::Int64 => bytes.extend((value as i64).to_le_bytes()),
+            DataType::Int32 => bytes.extend((value as i32).to_le_bytes()),
+            DataType::Float => bytes.extend((value as f32).to_le_bytes()),
+            DataType::Bool => bytes.push(u8::from(value != 0)),
+            _ => return None,
+        }
+    }
+    Some(tensor(&input.name, &[1, context as i64], elem_type, bytes))
+}
+
+/// Rows of the position table: a constant as wide as the token table, looked up, sliced or added.
+fn context(graph: &GraphProto) -> Option<usize> {
+    let mut constants: HashMap<&str, &[i64]> =
+        graph.initializer.iter().map(|t| (t.name.as_str(), t.dims.as_slice())).collect();
+    for node in &graph.node {
+        let value = node.attribute.iter().find(|a| a.name == "value").and_then(|a| a.t.as_ref());
+        let source = node.input.first().and_then(|name| constants.get(name.as_str()).copied());
+        let dims = match node.op_type.as_str() {
+            "Constant" => value.map(|t| t.dims.as_slice()),
+            "Identity" | "Cast" => source,
+            _ => None,
+        };
+        if let (Some(dims), Some(output)) = (dims, node.output.first()) {
+            constants.insert(output, dims);
+        }
+    }
+    let tables = |ops: &[&str]| -> Vec<&[i64]> {
+        let users = graph.node.iter().filter(|node| ops.contains(&node.op_type.as_str()));
+        users.flat_map(|node| &node.input).filter_map(|name| constants.get(name.as_str()).copied()).collect()
+    };
+    let matrices = |dims: &&[i64]| dims.len() == 2;
+    let vocabulary = tables(&["Gather"]).into_iter().filter(matrices).max_by_key(|dims| dims[0])?;
+    let is_positions = |dims: &&[i64]| match **dims {
+        [rows, width] | [1, rows, width] => width == vocabulary[1] && rows > 1 && rows != vocabulary[0],
+        _ => false,
+    };
+    let rows = |dims: &[i64]| usize::try_from(dims[dims.len() - 2]).ok();
+    // A table of token types is shorter.
+    tables(&["Gather", "Slice", "Add"]).into_iter().filter(is_positions).filter_map(rows).max()
+}
+
+fn drop_dependent_outputs(graph: &mut GraphProto, mut foreign: HashSet<String>) -> Result<()> {
+    let inputs: Vec<String> = foreign.iter().cloned().collect();
+    // The nodes may stand in any order, so until nothing changes.
+    loop {
+        let before = foreign.len();
+        for node in &graph.node {
+            if node.input.iter().any(|name| foreign.contains(name)) {
+                foreign.extend(node.output.iter().cloned());
+            }
+        }
+        if foreign.len() == before {
+            break;
+        }
+    }
+    graph.output.retain(|output| !foreign.contains(&output.name));
+    ensure!(
+        !graph.output.is_empty(),
+        "input `{}` does not fit: expected token ids and nothing else; found that every output depends on it too",
+        inputs.join("`, `")
+    );
+    Ok(())
+}
+
+/// Drops the nodes and weights that no output needs.
+fn drop_unused(graph: &mut GraphProto) {
+    let producers: HashMap<&str, usize> = graph
+        .node
+        .iter()
+        .zip(0..)
+        .flat_map(|(node, index)| node.output.iter().map(move |output| (output.as_str(), index)))
+        .collect();
+    let mut needed: HashSet<String> = HashSet::new();
+    let mut kept = vec![false; graph.node.len()];
+    let mut pending: Vec<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+    while let Some(name) = pending.pop() {
+        if let Some(&index) = producers.get(name.as_str())
+            && !std::mem::replace(&mut kept[index], true)
+        {
+            let node = &graph.node[index];
+            pending.extend(node.input.iter().cloned());
+            // A nested graph reads outer values by name: keep whatever it mentions.
+            let nested = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+            for inner in nested {
+                pending.extend(inner.node.iter().flat_map(|n| n.input.iter().cloned()));
+                pending.extend(inner.output.iter().map(|output| output.name.clone()));
+            }
+        }
+        needed.insert(name);
+    }
+    let mut kept = kept.into_iter();
+    graph.node.retain(|_| kept.next().unwrap_or(true));
+    graph.initializer.retain(|tensor| needed.contains(&tensor.name));
+}

@@ -1,0 +1,40 @@
+//! What the user sees while the compiler works.
+
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+/// Tells each stage as it begins and how long it took.
+pub struct Progress {
+    quiet: bool,
+    started: Instant,
+}
+
+impl Progress {
+    /// Tells on standard error, unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, started: Instant::now() }
+    }
+
+    /// Does `work`, called `stage`.
+    pub fn stage<R>(&self, stage: &str, work: impl FnOnce() -> R) -> R {
+        if self.quiet {
+            return work();
+        }
+        let mut out = std::io::stderr();
+        let live = out.is_terminal();
+        if live {
+            let _ = write!(out, "{stage} …");
+            let _ = out.flush();
+        }
+        let start = Instant::now();
+        let result = work();
+        let start_of_line = if live { "\r" } else { "" };
+        let _ = writeln!(out, "{start_of_line}{stage:<42} {:>6.1} s", start.elapsed().as_secs_f64());
+        result
+    }
+
+    /// Seconds since the start.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,233 @@
+//! What the values of a graph are, as mathematics.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tract_core::prelude::{Datum, DatumType, Tensor, tensor1};
+
+use super::axes::{Axes, Dim, Piece};
+use crate::ir::Matrix;
+
+/// The place of an [`Expr`] in its [`Values`].
+pub type Id = usize;
+
+/// One head-splitting of a value's channels: head `h`, inner index `d` is the channel that both pieces' offsets add up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heads {
+    pub of: Id,
+    pub head: Vec<Piece>,
+    pub inner: Vec<Piece>,
+}
+
+/// The token at whose place a model pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndToken {
+    /// `argmax(ids)`: the highest id of the vocabulary.
+    Highest,
+    /// The first place of this id.
+    Id(u32),
+}
+
+/// One index of a `GatherND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordinate {
+    /// A constant.
+    At(i64),
+    /// The place of the end token.
+    End(Id),
+}
+
+/// `y = weight · x + bias`; row `r` of the value is row `rows[r]` of `weight`, times `factor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affine {
+    pub of: Id,
+    pub weight: Rc<Matrix>,
+    /// `None`: all rows in order.
+    pub rows: Option<Rc<[usize]>>,
+    pub factor: f32,
+    pub bias: Rc<[f32]>,
+}
+
+/// A value as a function of the token ids.
+#[derive(Clone, Debug)]
+pub enum Expr {
+    /// The token ids.
+    Ids,
+    /// A function of one number, applied everywhere, held as its values on the base's [grid](Values::grid).
+    Function { of: Id, samples: Arc<Tensor> },
+    /// `table[ids]`.
+    Tokens { table: Arc<Tensor> },
+    /// `table[ids] + positions`.
+    Embedding { table: Arc<Tensor>, positions: Rc<[f32]> },
+    /// The sum over the channels.
+    Total { of: Id },
+    /// The value minus its mean over the channels.
+    Centred { of: Id },
+    /// Layer norm; `gain` and `bias` may still be to come.
+    Normed { of: Id, epsilon: f32, gain: Option<Rc<[f32]>>, bias: Option<Rc<[f32]>> },
+    /// A matrix product over the channels.
+    Linear(Affine),
+    /// A residual sum.
+    Sum { left: Id, right: Id },
+    /// `left · right` over the inner channels of each head, times `factor`, plus `mask` (`[Token, Key]`).
+    Scores { left: Heads, right: Heads, factor: f32, mask: Option<Rc<[f32]>> },
+    /// The softmax over the keys of causally masked scores.
+    Weights { query: Heads, key: Heads, factor: f32 },
+    /// The weighted mixture of a value's tokens; channel `h * inner + d`.
+    Mixture { weights: Id, value: Heads },
+    /// The place of the first end token.
+    EndPlace(EndToken),
+    /// Indices for a `GatherND`.
+    Coordinates(Vec<Coordinate>),
+    /// The row of a value at the end token.
+    Pooled { of: Id, at: Id },
+    /// The value divided by its length.
+    Unit { of: Id },
+}
+
+/// A tensor: a value and how its axes hold it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    pub of: Id,
+    pub axes: Axes,
+}
+
+/// What flows along an edge of the graph.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Const(Arc<Tensor>),
+    View(View),
+}
+
+/// All values met so far, and the sizes they share.
+#[derive(Debug)]
+pub struct Values {
+    exprs: Vec<Expr>,
+    /// Tokens of the fixed prompt.
+    pub context: usize,
+    /// Highest number of ids that a function of the ids is sampled at.
+    vocabulary: usize,
+    ids_type: DatumType,
+}
+
+impl Values {
+    /// Starts with the ids alone, at [`Values::ids`].
+    pub fn new(context: usize, vocabulary: usize, ids_type: DatumType) -> Self {
+        Values { exprs: vec![Expr::Ids], context, vocabulary, ids_type }
+    }
+
+    /// The ids' value.
+    pub const IDS: Id = 0;
+
+    /// Number of values so far.
+    pub fn len(&self) -> usize {
+        self.exprs.len()
+    }
+
+    /// The value at `id`.
+    pub fn get(&self, id: Id) -> &Expr {
+        &self.exprs[id]
+    }
+
+    /// Adds a value. One that the graph computes twice alike is one value.
+    pub fn add(&mut self, expr: Expr) -> Id {
+        let same = self.exprs.iter().position(|known| match (known, &expr) {
+            (Expr::Function { of: a, samples: x }, Expr::Function { of: b, samples: y }) => a == b && x == y,
+            (Expr::Total { of: a }, Expr::Total { of: b }) => a == b,
+            (Expr::Centred { of: a }, Expr::Centred { of: b }) => a == b,
+            (Expr::EndPlace(a), Expr::EndPlace(b)) => a == b,
+            (Expr::Pooled { of: a, at: p }, Expr::Pooled { of: b, at: q }) => a == b && p == q,
+            (Expr::Tokens { table: a }, Expr::Tokens { table: b }) => Arc::ptr_eq(a, b),
+            (
+                Expr::Normed { of: a, epsilon: e, gain: g, bias: b },
+                Expr::Normed { of: c, epsilon: f, gain: h, bias: d },
+            ) => a == c && e == f && g == h && b == d,
+            _ => false,
+        });
+        same.unwrap_or_else(|| {
+            self.exprs.push(expr);
+            self.exprs.len() - 1
+        })
+    }
+
+    /// The arguments at which a function of this value is sampled.
+    pub fn grid(&self, id: Id) -> Tensor {
+        let counting = |length: usize| tensor1(&(0..length as i64).collect::<Vec<_>>());
+        match self.get(id) {
+            Expr::Ids if self.ids_type == i32::datum_type() => {
+                tensor1(&(0..self.vocabulary as i32).collect::<Vec<_>>())
+            }
+            Expr::Ids => counting(self.vocabulary),
+            Expr::EndPlace(_) => counting(self.context),
+            _ => tensor1(&float_grid()),
+        }
+    }
+
+    /// The base of a function and its samples; any other value is the identity of itself.
+    pub fn sampled(&self, id: Id) -> (Id, Arc<Tensor>) {
+        match self.get(id) {
+            Expr::Function { of, samples } => (*of, samples.clone()),
+            _ => (id, Arc::new(self.grid(id))),
+        }
+    }
+
+    /// Number of channels of the value: 1 for one that has none.
+    pub fn channels(&self, id: Id) -> usize {
+        match self.get(id) {
+            Expr::Tokens { table } | Expr::Embedding { table, .. } => table.shape()[1],
+            Expr::Function { of, .. }
+            | Expr::Centred { of }
+            | Expr::Normed { of, .. }
+            | Expr::Pooled { of, .. }
+            | Expr::Unit { of } => self.channels(*of),
+            Expr::Linear(affine) => affine.bias.len(),
+            Expr::Sum { left, .. } => self.channels(*left),
+            Expr::Mixture { value, .. } => self.channels(value.of),
+            Expr::Coordinates(list) => list.len(),
+            Expr::Ids
+            | Expr::Total { .. }
+            | Expr::Scores { .. }
+            | Expr::Weights { .. }
+            | Expr::EndPlace(_) => 1,
+        }
+    }
+
+    /// Size of one of the value's dimensions.
+    pub fn extent(&self, id: Id, dim: Dim) -> usize {
+        match (dim, self.get(id)) {
+            (Dim::Token | Dim::Key, _) => self.context,
+            (Dim::Channel, _) => self.channels(id),
+            (Dim::Head, Expr::Function { of, .. }) => self.extent(*of, dim),
+            (Dim::Head, Expr::Scores { left: heads, .. } | Expr::Weights { query: heads, .. }) => {
+                super::axes::size(&heads.head)
+            }
+            (Dim::Head, _) => 1,
+        }
+    }
+
+    /// What a message calls the value.
+    pub fn describe(&self, id: Id) -> String {
+        match self.get(id) {
+            Expr::Ids => "the token ids".into(),
+            Expr::Function { of, .. } => format!("a function of {}", self.describe(*of)),
+            Expr::Tokens { .. } => "token embeddings without positions".into(),
+            Expr::Embedding { .. } => "the embedded prompt".into(),
+            Expr::Total { of } => format!("the sum over the channels of {}", self.describe(*of)),
+            Expr::Centred { of } => format!("{} minus its mean", self.describe(*of)),
+            Expr::Normed { .. } => "a layer norm's output".into(),
+            Expr::Linear(affine) => format!("a linear layer of {} channels", affine.bias.len()),
+            Expr::Sum { .. } => "a residual sum".into(),
+            Expr::Scores { .. } => "attention scores".into(),
+            Expr::Weights { .. } => "attention weights".into(),
+            Expr::Mixture { .. } => "attended values".into(),
+            Expr::EndPlace(_) | Expr::Coordinates(_) => "the end token's place".into(),
+            Expr::Pooled { .. } => "the pooled row".into(),
+            Expr::Unit { .. } => "a vector of length 1".into(),
+        }
+    }
+}
+
+/// -8 to 8 in sixteenths: holds 0 and 1, and covers where the GELUs bend.
+pub fn float_grid() -> Vec<f32> {
+    (-128..=128).map(|step| step as f32 / 16.0).collect()
+}
