@@ -154,7 +154,7 @@ impl<'v, const REACH: usize> Word<'v, REACH> {
             }
         }
         // One candidate qualifies, so the shortest, which every trie has, needs no check when it is the only one left.
-        let (&shortest, longer) = candidates[..count].split_first().unwrap_or((&0, &[]));
+        let (&shortest, longer) = candidates.get(..count).and_then(<[u16]>::split_first).unwrap_or((&0, &[]));
         let qualifies = |token: &&u16| {
             let start = self.position.saturating_sub(self.vocabulary.length(**token));
             start == 0 || compatible(self.vocabulary, self.prefix(start).last, **token)

@@ -61,7 +61,7 @@ impl Changed {
     }
 
     #[track_caller]
-    fn is_refused_as(self, expected: VocabularyError) {
+    fn refused_as(self, expected: VocabularyError) {
         assert_eq!(Vocabulary::load(self.bytes()).map(|_| ()), Err(expected));
     }
 }
@@ -110,11 +110,11 @@ fn a_table_of_another_length_is_refused() {
     }
     let mut longer = Changed::new();
     longer.0.push(0);
-    longer.is_refused_as(VocabularyError::Length { expected: Some(whole), found: whole + 8 });
+    longer.refused_as(VocabularyError::Length { expected: Some(whole), found: whole + 8 });
     let expected = Layout::new(merges(), u32::MAX as usize, 2, false).map(|layout| layout.len());
     Changed::new()
         .word(field::NODES, u32::MAX)
-        .is_refused_as(VocabularyError::Length { expected, found: whole });
+        .refused_as(VocabularyError::Length { expected, found: whole });
 }
 
 #[test]
@@ -129,30 +129,30 @@ fn a_table_at_an_odd_address_is_refused() {
 
 #[test]
 fn a_lying_header_is_refused() {
-    Changed::new().put(0, b"X").is_refused_as(VocabularyError::Magic);
-    Changed::new().word(field::VERSION, 2).is_refused_as(VocabularyError::Version { found: 2 });
-    Changed::new().word(field::MERGES, MAX_MERGES as u32 + 1).is_refused_as(VocabularyError::Count);
-    Changed::new().word(field::MERGES, u32::MAX).is_refused_as(VocabularyError::Count);
-    Changed::new().word(field::NODES, BASE_TOKENS as u32 - 1).is_refused_as(VocabularyError::Count);
-    Changed::new().word(field::ADDED, MAX_ADDED as u32 + 1).is_refused_as(VocabularyError::Count);
-    Changed::new().word(field::MAPPED, 2).is_refused_as(VocabularyError::Count);
-    Changed::new().word(field::KEEPS_SPECIAL, 2).is_refused_as(VocabularyError::Count);
+    Changed::new().put(0, b"X").refused_as(VocabularyError::Magic);
+    Changed::new().word(field::VERSION, 2).refused_as(VocabularyError::Version { found: 2 });
+    Changed::new().word(field::MERGES, MAX_MERGES as u32 + 1).refused_as(VocabularyError::Count);
+    Changed::new().word(field::MERGES, u32::MAX).refused_as(VocabularyError::Count);
+    Changed::new().word(field::NODES, BASE_TOKENS as u32 - 1).refused_as(VocabularyError::Count);
+    Changed::new().word(field::ADDED, MAX_ADDED as u32 + 1).refused_as(VocabularyError::Count);
+    Changed::new().word(field::MAPPED, 2).refused_as(VocabularyError::Count);
+    Changed::new().word(field::KEEPS_SPECIAL, 2).refused_as(VocabularyError::Count);
     for at in field::RESERVED..HEADER {
-        Changed::new().put(at, &[1]).is_refused_as(VocabularyError::Reserved);
+        Changed::new().put(at, &[1]).refused_as(VocabularyError::Reserved);
     }
     for at in layout().padding {
-        Changed::new().put(at, &[1]).is_refused_as(VocabularyError::Reserved);
+        Changed::new().put(at, &[1]).refused_as(VocabularyError::Reserved);
     }
 }
 
 #[test]
 fn ids_beyond_the_size_are_refused() {
     let beyond = VocabularyError::Id { id: 49_408 };
-    Changed::new().word(field::START, 49_408).is_refused_as(beyond);
-    Changed::new().word(field::END, 49_408).is_refused_as(beyond);
-    Changed::new().word(field::SIZE, 49_407).is_refused_as(VocabularyError::Id { id: 49_407 });
-    Changed::new().word(field::SIZE, 0).is_refused_as(VocabularyError::Id { id: 49_406 });
-    Changed::new().word(layout().added.start, 49_408).is_refused_as(beyond);
+    Changed::new().word(field::START, 49_408).refused_as(beyond);
+    Changed::new().word(field::END, 49_408).refused_as(beyond);
+    Changed::new().word(field::SIZE, 49_407).refused_as(VocabularyError::Id { id: 49_407 });
+    Changed::new().word(field::SIZE, 0).refused_as(VocabularyError::Id { id: 49_406 });
+    Changed::new().word(layout().added.start, 49_408).refused_as(beyond);
 }
 
 /// A table that maps ids: the same sections, with one more after the trie's first children.
@@ -175,20 +175,20 @@ fn mapped_ids_are_used_and_checked() {
     let vocabulary = Vocabulary::load(reversed.bytes()).expect("every id is below the size");
     let ids = Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine").encode("a running dog");
     assert_eq!(ids.unpadded(), [49_406, 49_405 - 320, 49_405 - 2761, 49_405 - 1929, 49_407]);
-    mapped(|id| if id == 1000 { 49_408 } else { id }).is_refused_as(VocabularyError::Id { id: 49_408 });
+    mapped(|id| if id == 1000 { 49_408 } else { id }).refused_as(VocabularyError::Id { id: 49_408 });
 }
 
 #[test]
 fn lying_added_tokens_are_refused() {
     let at = layout().added.start;
-    Changed::new().put(at + 4, &[0]).is_refused_as(VocabularyError::Added { index: 0 });
-    Changed::new().put(at + 4, &[57]).is_refused_as(VocabularyError::Added { index: 0 });
-    Changed::new().put(at + ADDED_TEXT, &[0xFF]).is_refused_as(VocabularyError::Added { index: 0 });
-    Changed::new().put(at + ADDED_TEXT, b"=").is_refused_as(VocabularyError::Added { index: 1 });
-    Changed::new().put(at + 4, &[12]).is_refused_as(VocabularyError::Reserved);
-    Changed::new().put(at + 5, &[2]).is_refused_as(VocabularyError::Reserved);
-    Changed::new().put(at + 6, &[1]).is_refused_as(VocabularyError::Reserved);
-    Changed::new().put(at + 63, &[1]).is_refused_as(VocabularyError::Reserved);
+    Changed::new().put(at + 4, &[0]).refused_as(VocabularyError::Added { index: 0 });
+    Changed::new().put(at + 4, &[57]).refused_as(VocabularyError::Added { index: 0 });
+    Changed::new().put(at + ADDED_TEXT, &[0xFF]).refused_as(VocabularyError::Added { index: 0 });
+    Changed::new().put(at + ADDED_TEXT, b"=").refused_as(VocabularyError::Added { index: 1 });
+    Changed::new().put(at + 4, &[12]).refused_as(VocabularyError::Reserved);
+    Changed::new().put(at + 5, &[2]).refused_as(VocabularyError::Reserved);
+    Changed::new().put(at + 6, &[1]).refused_as(VocabularyError::Reserved);
+    Changed::new().put(at + 63, &[1]).refused_as(VocabularyError::Reserved);
 }
 
 #[test]
@@ -196,13 +196,13 @@ fn lying_merges_are_refused() {
     let at = layout().merges.start;
     let first = BASE_TOKENS as u16;
     for (offset, token) in [(0, first), (2, first), (0, NO_TOKEN)] {
-        Changed::new().half(at + offset, token).is_refused_as(VocabularyError::Merge { rank: 0 });
+        Changed::new().half(at + offset, token).refused_as(VocabularyError::Merge { rank: 0 });
     }
     let lengths = layout().lengths.start;
-    Changed::new().put(lengths, &[2]).is_refused_as(VocabularyError::TokenLength { token: 0 });
+    Changed::new().put(lengths, &[2]).refused_as(VocabularyError::TokenLength { token: 0 });
     Changed::new()
         .put(lengths + BASE_TOKENS, &[3])
-        .is_refused_as(VocabularyError::TokenLength { token: BASE_TOKENS });
+        .refused_as(VocabularyError::TokenLength { token: BASE_TOKENS });
     // The longest token, doubled by the last merge.
     let longest =
         table()[layout().lengths].iter().position(|&length| length == 32).expect("one has 32") as u16;
@@ -211,21 +211,19 @@ fn lying_merges_are_refused() {
         .half(at + 4 * last, longest)
         .half(at + 4 * last + 2, longest)
         .put(lengths + BASE_TOKENS + last, &[64])
-        .is_refused_as(VocabularyError::TokenLength { token: BASE_TOKENS + last });
+        .refused_as(VocabularyError::TokenLength { token: BASE_TOKENS + last });
 }
 
 #[test]
 fn a_lying_pair_index_is_refused() {
     let (pairs, starts) = (layout().by_pair.start, layout().pair_starts.start);
     let second = half_at(pairs + 2);
-    Changed::new().half(pairs, second).is_refused_as(VocabularyError::PairIndex { position: 1 });
-    Changed::new().half(pairs, u16::MAX).is_refused_as(VocabularyError::PairIndex { position: 0 });
-    Changed::new().half(starts, 1).is_refused_as(VocabularyError::PairIndex { position: 0 });
+    Changed::new().half(pairs, second).refused_as(VocabularyError::PairIndex { position: 1 });
+    Changed::new().half(pairs, u16::MAX).refused_as(VocabularyError::PairIndex { position: 0 });
+    Changed::new().half(starts, 1).refused_as(VocabularyError::PairIndex { position: 0 });
     let last = layout().pair_starts.end - 2;
     let end = half_at(last);
-    Changed::new()
-        .half(last, end + 1)
-        .is_refused_as(VocabularyError::PairIndex { position: usize::from(end) });
+    Changed::new().half(last, end + 1).refused_as(VocabularyError::PairIndex { position: usize::from(end) });
     // Two merges of the same left token in the wrong order.
     let left = (0..).find(|token| half_at(starts + 2 * token + 2) - half_at(starts + 2 * token) > 1);
     let at = usize::from(half_at(starts + 2 * left.expect("most tokens start several merges")));
@@ -233,7 +231,7 @@ fn a_lying_pair_index_is_refused() {
     Changed::new()
         .half(pairs + 2 * at, b)
         .half(pairs + 2 * at + 2, a)
-        .is_refused_as(VocabularyError::PairIndex { position: at + 1 });
+        .refused_as(VocabularyError::PairIndex { position: at + 1 });
 }
 
 #[test]
@@ -243,20 +241,20 @@ fn a_lying_trie_is_refused() {
     let node = |node| VocabularyError::Node { node };
     let token = |node| VocabularyError::NodeToken { node };
     // Children that would stand before their parent, beyond the end, or not right behind the ones before.
-    Changed::new().word(children, 0).is_refused_as(node(0));
-    Changed::new().word(children + 4, u32::MAX).is_refused_as(node(0));
-    Changed::new().word(children + 4 * 600, 599).is_refused_as(node(599));
-    Changed::new().word(children + 4 * nodes(), nodes() as u32 - 1).is_refused_as(node(nodes() - 1));
+    Changed::new().word(children, 0).refused_as(node(0));
+    Changed::new().word(children + 4, u32::MAX).refused_as(node(0));
+    Changed::new().word(children + 4 * 600, 599).refused_as(node(599));
+    Changed::new().word(children + 4 * nodes(), nodes() as u32 - 1).refused_as(node(nodes() - 1));
     // Labels out of order.
-    Changed::new().put(labels, &[1]).is_refused_as(node(0));
+    Changed::new().put(labels, &[1]).refused_as(node(0));
     let first = word_at(children + 4 * usize::from(b'e')) as usize;
-    Changed::new().put(labels + first, &[255]).is_refused_as(node(usize::from(b'e')));
+    Changed::new().put(labels + first, &[255]).refused_as(node(usize::from(b'e')));
     // Tokens that do not exist, stand twice, are missing or have another length than their path.
-    Changed::new().half(tokens, NO_TOKEN).is_refused_as(token(0));
-    Changed::new().half(tokens, half_at(tokens + 2)).is_refused_as(token(1));
-    Changed::new().half(tokens, BASE_TOKENS as u16).is_refused_as(token(0));
-    Changed::new().half(tokens + 2 * 512, NO_TOKEN - 1).is_refused_as(token(512));
-    Changed::new().half(tokens + 2 * 512, 7).is_refused_as(token(512));
+    Changed::new().half(tokens, NO_TOKEN).refused_as(token(0));
+    Changed::new().half(tokens, half_at(tokens + 2)).refused_as(token(1));
+    Changed::new().half(tokens, BASE_TOKENS as u16).refused_as(token(0));
+    Changed::new().half(tokens + 2 * 512, NO_TOKEN - 1).refused_as(token(512));
+    Changed::new().half(tokens + 2 * 512, 7).refused_as(token(512));
 }
 
 #[test]
@@ -281,7 +279,7 @@ fn a_trie_that_goes_deeper_than_any_token_is_refused() {
     bytes[layout.lengths.clone()].fill(1);
     let mut changed = Changed(vec![0; bytes.len() / 8]);
     bytemuck::cast_slice_mut(&mut changed.0).copy_from_slice(&bytes);
-    changed.is_refused_as(VocabularyError::Node { node: BASE_TOKENS + 31 });
+    changed.refused_as(VocabularyError::Node { node: BASE_TOKENS + 31 });
 }
 
 /// Whatever passes `load` must neither panic nor hang.
