@@ -8,10 +8,15 @@
 //! 4. `bpe`: each word becomes tokens,
 //! 5. start token in front, end token behind, cut at the context's length, padded up to it.
 //!
-//! ```no_run
+//! ```
 //! use cliptext::tokenizer::{Padding, Tokenizer, Vocabulary};
-//! # let table: &[u8] = &[];
-//! let vocabulary = Vocabulary::load(table)?;
+//!
+//! #[repr(align(64))]
+//! struct Aligned<T: ?Sized>(T);
+//! static TABLE: &Aligned<[u8]> =
+//!     &Aligned(*include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/clip.vocab")));
+//!
+//! let vocabulary = Vocabulary::load(&TABLE.0)?;
 //! let tokenizer = Tokenizer::new(vocabulary, 77, Padding::End)?;
 //! assert_eq!(tokenizer.encode("a running dog").unpadded(), [49406, 320, 2761, 1929, 49407]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

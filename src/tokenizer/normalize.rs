@@ -277,6 +277,7 @@ impl Iterator for Normalized<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::tests::Random;
     use unicode_normalization_alignments::UnicodeNormalization;
 
     extern crate std;
@@ -289,18 +290,6 @@ mod tests {
 
     fn check(text: &str) {
         assert_eq!(Nfc::new(text).collect::<String>(), reference(text), "{:?}", text.escape_unicode());
-    }
-
-    /// A small generator of random numbers (xorshift), the same on every machine.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 >> 11) as usize % bound
-        }
     }
 
     #[test]
@@ -324,7 +313,7 @@ mod tests {
              \u{345}\u{344}αωΩ\u{313}\u{314}\u{342}\u{1100}\u{1161}\u{11A8}가각\u{9C7}\u{9BE}\u{DD9}\u{DCF}\u{DCA}"
             .chars()
             .collect();
-        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let mut random = Random::new(1);
         for _ in 0..200_000 {
             let length = 1 + random.below(12);
             let alphabet = if random.below(2) == 0 { &lively } else { &latin };
@@ -336,7 +325,7 @@ mod tests {
     #[test]
     fn long_runs_of_marks() {
         let marks: Vec<char> = ('\0'..=char::MAX).filter(|&c| record(c).class != 0).collect();
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let mut text = String::from("e");
         text.extend((0..5000).map(|_| marks[random.below(marks.len())]));
         check(&text);

@@ -183,3 +183,55 @@ impl Words<'_> {
         State::Others
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::tests::table;
+
+    extern crate std;
+    use std::string::String;
+    use std::vec::Vec;
+
+    fn words(text: &str) -> Vec<String> {
+        let vocabulary = Vocabulary::load(table()).expect("the checked-in table is valid");
+        let mut words = Vec::new();
+        let mut open = String::new();
+        for piece in Words::new(text, &vocabulary) {
+            match piece {
+                Piece::Char(c) => open.push(c),
+                Piece::End => words.push(core::mem::take(&mut open)),
+                Piece::Added(id) => panic!("the standard vocabulary looks for {id} in raw text only"),
+            }
+        }
+        assert!(open.is_empty(), "the last word has no end");
+        words
+    }
+
+    #[test]
+    fn texts_fall_into_words() {
+        assert_eq!(words(""), [""; 0]);
+        assert_eq!(words(" \t\u{3000}"), [""; 0]);
+        assert_eq!(words("A  cat, 2 dogs..."), ["a", "cat", ",", "2", "dogs", "..."]);
+        assert_eq!(words("2023½Ⅷ٣"), ["2", "0", "2", "3", "½", "ⅷ", "٣"]);
+        assert_eq!(words("x\u{200B}y"), ["x", "\u{200B}", "y"]);
+    }
+
+    #[test]
+    fn contractions_stand_alone_only_where_a_word_starts() {
+        assert_eq!(words("It's WE'LL i'd've"), ["it", "'s", "we", "'ll", "i", "'d", "'ve"]);
+        assert_eq!(words("it'sx 'tis"), ["it", "'s", "x", "'t", "is"]);
+        assert_eq!(words("''s !'s ' s 'r"), ["''", "s", "!'", "s", "'", "s", "'", "r"]);
+        assert_eq!(words("'\u{17F}"), ["'", "\u{17F}"]);
+    }
+
+    #[test]
+    fn special_spellings_are_taken_apart() {
+        assert_eq!(words("<|EndOfText|>!!"), ["<|", "endoftext", "|>", "!!"]);
+        assert_eq!(words("<|StartOfText|>s"), ["<|", "startoftext", "|>", "s"]);
+        assert_eq!(words("!<|EndOfText|>!!"), ["!<|", "endoftext", "|>!!"]);
+        assert_eq!(words("<|EndOfText|"), ["<|", "endoftext", "|"]);
+        // The mark composes with the last character: it is no longer that text.
+        assert_eq!(words("<|EndOfText|>\u{338}!"), ["<|", "endoftext", "|\u{226F}!"]);
+    }
+}

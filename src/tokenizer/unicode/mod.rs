@@ -31,12 +31,17 @@ pub(super) struct Record {
     pub(super) composes: bool,
 }
 
+/// Never needed, for the tables refer to existing rows and records; it spares the code a panic.
+const UNASSIGNED: Record = Record { category: Category::Other, class: 0, decomposes: false, composes: false };
+
 /// Looks a character's properties up.
 pub(super) fn record(c: char) -> Record {
     let code = c as usize;
     let block = BLOCKS.get(code >> BLOCK_BITS).copied().unwrap_or(0);
-    let row = &PROPERTIES[usize::from(block)];
-    RECORDS[usize::from(row[code & ((1 << BLOCK_BITS) - 1)])]
+    let record = PROPERTIES
+        .get(usize::from(block))
+        .and_then(|row| RECORDS.get(usize::from(row[code & ((1 << BLOCK_BITS) - 1)])));
+    record.copied().unwrap_or(UNASSIGNED)
 }
 
 /// The longest canonical decomposition.
@@ -65,7 +70,7 @@ pub(super) fn decompose(c: char) -> Option<([char; MAX_PARTS], usize)> {
         return Some((parts, if last == 0 { 2 } else { 3 }));
     }
     let entry = DECOMPOSITIONS.binary_search_by_key(&c, |entry| entry.0).ok()?;
-    let (_, start, length) = DECOMPOSITIONS[entry];
+    let &(_, start, length) = DECOMPOSITIONS.get(entry)?;
     let (start, length) = (usize::from(start), usize::from(length));
     parts.get_mut(..length)?.copy_from_slice(PARTS.get(start..start + length)?);
     Some((parts, length))
@@ -84,7 +89,7 @@ pub(super) fn compose(first: char, second: char) -> Option<char> {
         return char::from_u32(first as u32 + last);
     }
     let entry = COMPOSITIONS.binary_search_by_key(&(first, second), |entry| entry.0).ok()?;
-    Some(COMPOSITIONS[entry].1)
+    COMPOSITIONS.get(entry).map(|entry| entry.1)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub(super) fn number(definition: &Definition) -> Result<Tokens> {
         pad_id: None,
         size: 0,
     };
-    assign_ids(definition, &texts, &indexes, &mut tokens)?;
+    assign_ids(definition, &texts, &mut tokens)?;
     Ok(tokens)
 }
 
@@ -123,25 +123,18 @@ fn reachable(bytes: &[(Vec<u8>, bool)], merges: &[[u16; 2]]) -> Vec<bool> {
 }
 
 /// Ids of tokens, of added tokens and of start, end and padding.
-fn assign_ids(
-    definition: &Definition,
-    texts: &[String],
-    indexes: &HashMap<String, u16>,
-    tokens: &mut Tokens,
-) -> Result<()> {
+fn assign_ids(definition: &Definition, texts: &[String], tokens: &mut Tokens) -> Result<()> {
     // Without a vocab.json, start and end follow the merges, as in OpenAI's own tokenizer.
-    let count = texts.len() as u32;
-    let implied: HashMap<&str, u32> =
-        HashMap::from([(definition.start.as_str(), count), (definition.end.as_str(), count + 1)]);
-    let (source, id_of): (&str, Box<dyn Fn(&str) -> Option<u32>>) = match &definition.ids {
-        Some((name, ids)) => (name, Box::new(|text| ids.get(text).copied())),
-        None => (
-            &definition.merges_name,
-            Box::new(|text| {
-                indexes.get(text).map(|&index| index.into()).or_else(|| implied.get(text).copied())
-            }),
-        ),
+    let implied: HashMap<String, u32>;
+    let (source, all) = match &definition.ids {
+        Some((name, ids)) => (name, ids),
+        None => {
+            let special = [&definition.start, &definition.end];
+            implied = texts.iter().chain(special).cloned().zip(0..).collect();
+            (&definition.merges_name, &implied)
+        }
     };
+    let id_of = |text: &str| all.get(text).copied();
     let mut owners: HashMap<u32, &str> = HashMap::new();
     let mut ids = Vec::with_capacity(texts.len());
     for text in texts {
@@ -156,10 +149,7 @@ fn assign_ids(
         }
         ids.push(id);
     }
-    let mut top = ids.iter().copied().max().unwrap_or(0);
-    if let Some((_, all)) = &definition.ids {
-        top = all.values().copied().fold(top, u32::max);
-    }
+    let mut top = all.values().copied().max().unwrap_or(0);
     tokens.ids = ids.iter().zip(0..).any(|(&id, index)| id != index).then_some(ids);
 
     let added_id = |text: &str, listed: Option<u32>| match (id_of(text), listed) {
