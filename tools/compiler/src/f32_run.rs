@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
 use tract_core::prelude::{DatumType, TypedRunnableModel, tensor1};
 
+use crate::guard::guard;
 use crate::import::Imported;
 use crate::ir::Matrix;
 use crate::recognise::Recognised;
@@ -42,9 +43,7 @@ impl F32Run {
         model.select_output_outlets(&outlets).context("tract cannot select the outputs")?;
         let ids_shape =
             model.input_fact(0)?.shape.as_concrete().context("the ids' shape is not fixed")?.to_vec();
-        let plan = model
-            .into_optimized()
-            .and_then(|model| model.into_runnable())
+        let plan = guard(|| model.into_optimized().and_then(|model| model.into_runnable()))
             .context("tract cannot run this graph, which the f32 reference needs")?;
         let hidden = recognised.hidden.map(|_| 0);
         let pooled = recognised.pooled.map(|_| outlets.len() - 1);
@@ -60,8 +59,8 @@ impl F32Run {
         ensure!(ids.len() == context, "the prompt has {} tokens where the graph takes {context}", ids.len());
         let wide: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let input = tensor1(&wide).cast_to_dt(self.ids_type)?.into_owned().into_shape(&self.ids_shape)?;
-        let results =
-            self.plan.run(tvec![input.into_tvalue()]).context("tract cannot run this graph on a prompt")?;
+        let results = guard(|| self.plan.run(tvec![input.into_tvalue()]))
+            .context("tract cannot run this graph on a prompt")?;
         let hidden = self.hidden.map(|at| matrix(&results[at], context)).transpose()?;
         let pooled = self.pooled.map(|at| floats(&results[at])).transpose()?;
         Ok(Computed { hidden, pooled })

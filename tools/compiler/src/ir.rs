@@ -128,7 +128,8 @@ pub struct Outputs {
     pub pooled: Pooled,
     /// Whether the pooled output is divided by its length, as zero-shot models give it out.
     pub normalized: bool,
-    /// The token at whose first place the model pools. Of a model that pools at `argmax(ids)` it is the highest id of
-    /// its vocabulary, which is the end token's in every published CLIP: 49407.
+    /// The token at whose first place the model pools. Of a model that pools at `argmax(ids)` it is CLIP's end token,
+    /// 49407, the highest id of every published vocabulary (tokens added above it by textual inversion would draw the
+    /// argmax away from the end, which nobody means); of a smaller vocabulary it is the highest id.
     pub end_token: u32,
 }

@@ -4,6 +4,7 @@ pub mod arena;
 pub mod compile;
 pub mod emit;
 pub mod f32_run;
+mod guard;
 pub mod import;
 pub mod ir;
 pub mod lower;

@@ -182,11 +182,8 @@ pub fn check(model: &TextModel, outputs: &Outputs, run: &F32Run) -> Result<()> {
     let vocabulary = model.token_embedding.rows as u32;
     let context = model.context();
     let end = outputs.end_token.min(vocabulary - 1);
-    // Spread over the vocabulary, none the end token; the end token stands last of those computed.
-    let arbitrary = |place: usize| {
-        let id = (place as u32 + 1).wrapping_mul(2_654_435_761) % vocabulary;
-        if id == end { (id + 1) % vocabulary } else { id }
-    };
+    // Spread over the ids below the end token's; the end token stands last of those computed.
+    let arbitrary = |place: usize| (place as u32 + 1).wrapping_mul(2_654_435_761) % end.max(1);
     let checked = CHECKED.min(context);
     let ids: Vec<u32> =
         (0..context).map(|place| if place + 1 >= checked { end } else { arbitrary(place) }).collect();

@@ -126,3 +126,11 @@ fn other_text_encoders_meet_their_goldens() {
         }
     }
 }
+
+#[test]
+fn prompts_that_the_graph_cannot_take_are_errors() {
+    let scratch = Scratch::new();
+    let (_, run) = understand(&export_file("sd.tf523-torch215-ts.op14.static.i64", &scratch));
+    assert!(run.encode(&[49406; 5]).expect_err("a short prompt").to_string().contains("5 tokens"));
+    assert!(run.encode(&[1 << 20; 77]).is_err());
+}

@@ -31,7 +31,7 @@ fn named<'g>(graph: &'g mut GraphProto, op: &str, index: usize) -> &'g mut NodeP
 }
 
 /// The tensor of `len` values that `pick` likes.
-fn tensor<'g>(graph: &'g mut GraphProto, len: usize, pick: impl Fn(&[f32]) -> bool) -> &'g mut TensorProto {
+fn tensor(graph: &mut GraphProto, len: usize, pick: impl Fn(&[f32]) -> bool) -> &mut TensorProto {
     let fits = |t: &&mut TensorProto| t.raw_data.len() == 4 * len && pick(&values(t));
     graph.initializer.iter_mut().find(fits).expect("such a tensor")
 }

@@ -18,6 +18,7 @@ use tract_core::ops::konst::Const;
 use tract_core::ops::logic::Iff;
 use tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Softmax};
 
+use crate::guard::guard;
 use crate::ir::{Outputs, TextModel};
 
 mod attention;
@@ -182,7 +183,7 @@ fn read(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Vec<Val
         .collect();
     if let Some(constants) = constants
         && !inputs.is_empty()
-        && let Ok(Some(results)) = node.op().eval_out_of_plan(constants)
+        && let Ok(Some(results)) = guard(|| node.op().eval_out_of_plan(constants))
     {
         return Ok(results.into_iter().map(|result| Value::Const(result.into_arc_tensor())).collect());
     }

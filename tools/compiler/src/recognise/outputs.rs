@@ -6,6 +6,9 @@ use super::tower::{self, Found, Tower};
 use super::value::{EndToken, Expr, Id, Values, View};
 use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel};
 
+/// The end token of CLIP's vocabulary.
+const CLIP_END: u32 = 49407;
+
 /// An output that is understood.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
@@ -174,7 +177,7 @@ fn build(
     }
     let (token_embedding, position_embedding) = tower.embeddings(values)?;
     let width = token_embedding.cols;
-    let highest = token_embedding.rows.saturating_sub(1) as u32;
+    let highest = CLIP_END.min(token_embedding.rows.saturating_sub(1) as u32);
     let outputs = Outputs {
         hidden_layer: wanted.layer,
         hidden_norm: wanted.norm.is_some(),

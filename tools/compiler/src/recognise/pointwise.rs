@@ -13,6 +13,7 @@ use super::linear::{absorb, add_bias, multiply};
 use super::misfit::{Rule, mismatch};
 use super::norm;
 use super::value::{Expr, Id, Value, Values, View};
+use crate::guard::guard;
 
 /// Applies a pointwise operator to its operands.
 pub fn apply(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<View> {
@@ -127,7 +128,7 @@ fn compose(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Opti
         }
     };
     let operands = operands.into_iter().map(rank_one).collect::<Rule<TVec<TValue>>>()?;
-    let result = match node.op().eval_out_of_plan(operands) {
+    let result = match guard(|| node.op().eval_out_of_plan(operands)) {
         Ok(Some(results)) if results.len() == 1 => results[0].clone().into_arc_tensor(),
         Ok(_) => return mismatch("an operator on numbers", "one that tract cannot run by itself"),
         Err(error) => return mismatch("an operator on numbers", format!("one that fails: {error}")),

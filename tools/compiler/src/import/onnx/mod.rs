@@ -1,6 +1,5 @@
 //! ONNX: read, check, rewrite what tract cannot take as exporters write it, and hand it to tract.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -9,6 +8,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModelExt, TypedModel};
 
 use super::Imported;
+use crate::guard::guard;
 
 mod attention;
 mod check;
@@ -68,7 +68,7 @@ pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
 
 /// Types, folds and declutters with tract. The protobuf is dropped as soon as tract has copied the tensors out of it.
 fn declutter(proto: ModelProto) -> Result<TypedModel> {
-    let folded = catch_unwind(AssertUnwindSafe(|| -> Result<TypedModel> {
+    guard(|| {
         let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
         onnx.op_register.insert("Attention", attention::build);
         onnx.op_register.insert("FusedMatMul", fused_matmul::build);
@@ -82,13 +82,5 @@ fn declutter(proto: ModelProto) -> Result<TypedModel> {
         model.analyse(false).context("tract cannot work out the graph's types and shapes")?;
         let model = model.into_typed().context("tract cannot type this graph")?;
         model.into_decluttered().context("tract cannot simplify this graph")
-    }));
-    folded.unwrap_or_else(|panic| {
-        let said = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(anyhow!("tract gave up on this graph ({said}); export the model again"))
     })
 }
