@@ -13,6 +13,7 @@ use crate::ir::Pooled;
 use crate::measure::Comparison;
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
+use crate::reference::check;
 use crate::report::{Measured, Report, Tower};
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
@@ -61,14 +62,16 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         .with_context(|| format!("{}: not a CLIP text encoder that can be compiled", job.model.display()))?;
     fits(&recognised, &vocabulary).with_context(|| job.model.display().to_string())?;
     let tower = tower(&recognised);
-    let emitted = progress.stage("quantize, pack, lay out", || emitted(job, &recognised, &vocabulary))?;
-    progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
-    let quality = progress.stage("measure against f32", || {
+    let run = progress.stage("check against tract's f32 run", || {
         let run = F32Run::new(imported, &recognised)?;
-        // The largest thing in memory, and no longer needed.
-        drop(recognised);
-        measure(&emitted, &run)
+        check(&recognised.model, &recognised.outputs, &run)?;
+        anyhow::Ok(run)
     })?;
+    let emitted = progress.stage("quantize, pack, lay out", || emitted(job, &recognised, &vocabulary))?;
+    // The largest thing in memory, and no longer needed.
+    drop(recognised);
+    let quality = progress.stage("measure against f32", || measure(&emitted, &run))?;
+    progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
     let name = |path: &PathBuf| path.display().to_string();
     Ok(Report {
         model: name(&job.model),
@@ -79,7 +82,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         },
         tower,
         bytes: (&emitted).into(),
-        quality: Some(quality),
+        quality,
         seconds: progress.seconds(),
     })
 }

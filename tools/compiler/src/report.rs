@@ -21,7 +21,7 @@ pub struct Report {
     /// Bytes of the plan and its parts.
     pub bytes: Bytes,
     /// The plan against tract's f32 run.
-    pub quality: Option<Measured>,
+    pub quality: Measured,
     /// Seconds from start to end.
     pub seconds: f64,
 }
@@ -110,15 +110,14 @@ impl fmt::Display for Report {
         writeln!(f, "    norms     {:>9.2} MB", mb(bytes.norms))?;
         writeln!(f, "    vocabulary{:>9.2} MB", mb(bytes.vocabulary))?;
         writeln!(f, "  arena       {:>9.2} MB of RAM for a prompt", mb(bytes.arena))?;
-        if let Some(measured) = &self.quality {
-            for (what, quality) in [("hidden", measured.hidden), ("pooled", measured.pooled)] {
-                let Some(Quality { cosine_mean, cosine_min, sqnr_db }) = quality else { continue };
-                writeln!(
-                    f,
-                    "  {what}, against f32 on {} prompts: cosine mean {cosine_mean:.5}, min {cosine_min:.5}; SQNR {sqnr_db:.1} dB",
-                    measured.prompts
-                )?;
-            }
+        let measured = &self.quality;
+        for (what, quality) in [("hidden", measured.hidden), ("pooled", measured.pooled)] {
+            let Some(Quality { cosine_mean, cosine_min, sqnr_db }) = quality else { continue };
+            writeln!(
+                f,
+                "  {what}, against f32 on {} prompts: cosine mean {cosine_mean:.5}, min {cosine_min:.5}; SQNR {sqnr_db:.1} dB",
+                measured.prompts
+            )?;
         }
         write!(f, "  {:.1} s", self.seconds)
     }
