@@ -69,6 +69,36 @@ impl fmt::Display for EncoderError {
 
 impl core::error::Error for EncoderError {}
 
+/// Why token ids can't be encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdsError {
+    /// There are none, or more than the context takes.
+    Count {
+        /// Ids that were given.
+        given: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// An id has no row in the embedding table.
+    Range {
+        /// The id.
+        id: u32,
+        /// Rows of the table.
+        rows: u32,
+    },
+}
+
+impl fmt::Display for IdsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdsError::Count { given, context } => write!(f, "{given} token ids were given, the plan takes 1 to {context}"),
+            IdsError::Range { id, rows } => write!(f, "token id {id} is not below {rows}, the rows of the embedding table"),
+        }
+    }
+}
+
+impl core::error::Error for IdsError {}
+
 impl<'a> Encoder<'a> {
     /// An encoder on the calling thread, with the fastest kernels of this CPU.
     ///
@@ -122,6 +152,24 @@ impl<'a, T: Team> Encoder<'a, T> {
         let tokens = self.plan.tokenizer().encode(text);
         let rows = tokens.unpadded().len();
         self.encode_tokens(tokens, rows)
+    }
+
+    /// Encodes token ids from elsewhere, start and end token included: a row for each, in the order given. The first end
+    /// token is the one that is pooled; without one, the last.
+    ///
+    /// # Errors
+    /// [`IdsError`] unless there are 1 to [`Plan::context`] ids, all below [`Plan::token_rows`].
+    pub fn encode_ids(&mut self, ids: &[u32]) -> Result<Embedding<'_>, IdsError> {
+        let (given, context) = (ids.len(), self.plan.context());
+        let rows = self.plan.token_rows();
+        if let Some(&id) = ids.iter().find(|&&id| id >= rows) {
+            return Err(IdsError::Range { id, rows });
+        }
+        let end_id = self.plan.tokenizer().vocabulary().end_id();
+        match Tokens::from_ids(ids, end_id) {
+            Some(tokens) if given <= context => Ok(self.encode_tokens(tokens, given)),
+            _ => Err(IdsError::Count { given, context }),
+        }
     }
 
     /// The first `rows` of the tokens.

@@ -75,7 +75,8 @@ fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
-pub(super) fn check(plan: &Plan<'_>) -> Result<(), LoadError> {
+/// Checks all; returns the number of rows of the token table.
+pub(super) fn check(plan: &Plan<'_>) -> Result<u32, LoadError> {
     let manifest = &plan.manifest;
     let context = plan.context();
     let mut arena = Arena { bytes: manifest.arena_bytes as usize, context, values: heapless::Vec::new() };
@@ -103,7 +104,7 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<(), LoadError> {
             return Err(LoadError::Output);
         }
     }
-    Ok(())
+    Ok(tokens)
 }
 
 fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), StepFault> {

@@ -26,6 +26,7 @@ pub struct Plan<'a> {
     vocabulary_bytes: usize,
     steps: &'a [u8],
     constants: &'a [u8],
+    token_rows: u32,
     bytes: usize,
 }
 
@@ -50,15 +51,16 @@ impl<'a> Plan<'a> {
         let vocabulary = Vocabulary::load(section(Section::Vocabulary)).map_err(LoadError::Vocabulary)?;
         let tokenizer = Tokenizer::new(vocabulary, manifest.context.into(), manifest.padding)
             .map_err(LoadError::Tokenizer)?;
-        let plan = Plan {
+        let mut plan = Plan {
             manifest,
             tokenizer,
             vocabulary_bytes: section(Section::Vocabulary).len(),
             steps: section(Section::Steps),
             constants: section(Section::Constants),
+            token_rows: 0,
             bytes: bytes.len(),
         };
-        check::check(&plan)?;
+        plan.token_rows = check::check(&plan)?;
         Ok(plan)
     }
 
@@ -70,6 +72,11 @@ impl<'a> Plan<'a> {
     /// Tokens of the fixed context.
     pub fn context(&self) -> usize {
         self.manifest.context.into()
+    }
+
+    /// Rows of the token embedding: every id is below.
+    pub fn token_rows(&self) -> u32 {
+        self.token_rows
     }
 
     /// Columns of the hidden states.

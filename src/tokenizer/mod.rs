@@ -100,6 +100,16 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Ids from elsewhere, none of them padding; `None` if there are none, or more than [`MAX_CONTEXT`].
+    pub(crate) fn from_ids(given: &[u32], end_id: u32) -> Option<Self> {
+        let mut ids = [end_id; MAX_CONTEXT];
+        ids.get_mut(..given.len())?.copy_from_slice(given);
+        let last = given.len().checked_sub(1)?;
+        let end = given.iter().position(|&id| id == end_id).unwrap_or(last);
+        let len = given.len() as u16;
+        Some(Tokens { ids, context: len, len, end_position: end as u16, truncated: false })
+    }
+
     /// All ids, padded: `[context]`.
     pub fn ids(&self) -> &[u32] {
         self.ids.get(..usize::from(self.context)).unwrap_or(&self.ids)

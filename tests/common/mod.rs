@@ -1,0 +1,54 @@
+//! What the runtime's tests share.
+#![allow(dead_code)] // each test takes what it needs
+
+use std::path::PathBuf;
+
+use cliptext::plan::format::crc32c;
+use cliptext::{PlanFile, align_arena};
+
+/// The built-in demonstration plan, from its file.
+pub fn demo() -> PlanFile {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/demo.plan");
+    PlanFile::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Bytes from a multiple of 64 on.
+pub struct Aligned {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Aligned {
+    pub fn new(len: usize) -> Self {
+        Self { memory: vec![0; len + 63], len }
+    }
+
+    pub fn copy(bytes: &[u8]) -> Self {
+        let mut out = Self::new(bytes.len());
+        out.bytes().copy_from_slice(bytes);
+        out
+    }
+
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut align_arena(&mut self.memory)[..self.len]
+    }
+}
+
+/// A hash of values by their bits.
+pub fn hash(values: &[f32]) -> u32 {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    crc32c(&bytes)
+}
+
+pub const PROMPTS: [&str; 6] = [
+    "",
+    "a running dog",
+    "Watercolor painting: a fox, in the forest!!",
+    "naïve café in Zürich, 東京 tower at dusk 🌆",
+    "literal <|endoftext|> inside",
+    "masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, \
+     masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, \
+     masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, \
+     masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, \
+     masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece, masterpiece",
+];

@@ -1,0 +1,91 @@
+//! From the first byte of a prompt to the last byte of its embedding nothing is allocated.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use cliptext::threads::{Solo, Team, Threads};
+use cliptext::{Encoder, Kernels, Plan};
+use common::{Aligned, PROMPTS, demo};
+
+/// Counts what the current thread asks of the heap.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more, and nothing to count.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: everything is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(place, layout) }
+    }
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static HEAP: Counting = Counting;
+
+fn calls() -> usize {
+    CALLS.with(Cell::get)
+}
+
+fn encodes_without_heap(team: impl Team) {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let long = "word ".repeat(100_000);
+    for kernels in Kernels::available() {
+        let mut arena = Aligned::new(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, &team).unwrap();
+        for prompt in PROMPTS.into_iter().chain([long.as_str()]) {
+            let before = calls();
+            let last = encoder.encode(prompt).hidden().last().copied();
+            let unpadded = encoder.encode_unpadded(prompt).pooled().map(<[f32]>::len);
+            let after = calls();
+            assert!(last.is_some() && unpadded.is_some());
+            assert_eq!(after - before, 0, "{} {prompt:.40?}", kernels.name());
+        }
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = calls();
+    drop(std::hint::black_box(vec![1u8; 100]));
+    assert_eq!(calls() - before, 2);
+}
+
+#[test]
+fn alone() {
+    encodes_without_heap(Solo);
+}
+
+#[test]
+fn in_a_team() {
+    encodes_without_heap(Threads::start(2).unwrap());
+}
+
+#[test]
+fn loading_a_plan_takes_no_heap_either() {
+    let file = demo();
+    let before = calls();
+    assert!(Plan::load(file.bytes()).is_ok());
+    assert_eq!(calls() - before, 0);
+}

@@ -1,0 +1,189 @@
+//! The board program from outside: what it prints, what it writes, how it fails.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A folder that goes away with its owner.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("cliptext-run-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> String {
+        std::fs::write(self.0.join(name), content).unwrap();
+        self.path(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cliptext-run")).args(args).output().unwrap()
+}
+
+/// Standard output of a run that succeeds.
+fn ok(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a run that ends with `code`.
+fn fails(args: &[&str], code: i32) -> String {
+    let output = run(args);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    error
+}
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
+
+/// Shape and values of an `.npy` file of f32.
+fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {
+    let bytes = std::fs::read(path).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    assert_eq!(start % 64, 0);
+    let header = std::str::from_utf8(&bytes[10..start]).unwrap();
+    assert!(header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (") && header.ends_with('\n'));
+    let shape = header.split(['(', ')']).nth(1).unwrap();
+    let shape = shape.split(',').filter_map(|size| size.trim().parse().ok()).collect();
+    let values = bytes[start..].chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap()));
+    (shape, values.collect())
+}
+
+#[test]
+fn tokenize_prints_a_line_of_ids_per_prompt() {
+    assert_eq!(ok(&["tokenize", DEMO, "a running dog", "--no-pad"]), "49406 320 2761 1929 49407\n");
+    let padded = ok(&["tokenize", "a running dog", "", "x"]);
+    let lines: Vec<Vec<u32>> =
+        padded.lines().map(|line| line.split(' ').map(|id| id.parse().unwrap()).collect()).collect();
+    assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [77, 77, 77]);
+    assert_eq!(&lines[0][..6], [49406, 320, 2761, 1929, 49407, 49407]);
+}
+
+#[test]
+fn the_built_in_plan_says_so_and_is_the_file() {
+    let folder = Folder::new("built-in");
+    let (one, other) = (folder.path("one.npy"), folder.path("other.npy"));
+    let built_in = run(&["encode", "a running dog", "-o", &one]);
+    assert!(built_in.status.success());
+    assert!(String::from_utf8(built_in.stderr).unwrap().contains("built-in"));
+    let from_file = run(&["encode", DEMO, "a running dog", "-o", &other]);
+    assert!(from_file.status.success() && from_file.stderr.is_empty());
+    assert_eq!(std::fs::read(one).unwrap(), std::fs::read(other).unwrap());
+}
+
+#[test]
+fn arrays_have_the_shapes_that_are_promised() {
+    let folder = Folder::new("shapes");
+    let (hidden, pooled, raw) = (folder.path("h.npy"), folder.path("p.npy"), folder.path("h.f32"));
+    ok(&["encode", DEMO, "a running dog", "cat", "-o", &hidden, "--pooled", &pooled]);
+    let (shape, values) = npy(&hidden);
+    assert_eq!((shape, values.len()), (vec![2, 77, 32], 2 * 77 * 32));
+    assert_eq!(npy(&pooled).0, [2, 32]);
+    ok(&["encode", DEMO, "a running dog", "cat", "-o", &raw]);
+    let raw = std::fs::read(raw).unwrap();
+    assert_eq!(raw, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+    // Without padding: the prompt's own rows, the same as the first of the padded.
+    let short = folder.path("short.npy");
+    ok(&["encode", DEMO, "a running dog", "--no-pad", "-o", &short]);
+    let (shape, rows) = npy(&short);
+    assert_eq!(shape, [1, 5, 32]);
+    assert_eq!(rows, values[..5 * 32]);
+    assert_eq!(folder.names().len(), 4, "nothing temporary is left");
+}
+
+#[test]
+fn every_kernel_writes_the_same_file() {
+    let folder = Folder::new("kernels");
+    let mut files = Vec::new();
+    for kernel in cliptext::Kernels::available() {
+        let path = folder.path(&format!("{}.npy", kernel.name()));
+        ok(&["encode", DEMO, "a running dog", "--kernel", kernel.name(), "-o", &path]);
+        files.push(std::fs::read(path).unwrap());
+    }
+    assert!(files.len() >= 2 && files.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn prompts_come_from_files() {
+    let folder = Folder::new("prompts");
+    let want = ok(&["tokenize", DEMO, "a cat", "", "\"quoted\", 東京", "--no-pad"]);
+    let files = [
+        folder.write("lines.txt", "a cat\n\n\"quoted\", 東京\n".as_bytes()),
+        folder.write("windows.txt", "\u{feff}a cat\r\n\r\n\"quoted\", 東京\r\n".as_bytes()),
+        folder.write("array.json", "[\"a cat\", \"\", \"\\\"quoted\\\", 東京\"]".as_bytes()),
+        folder.write("array.txt", "[\"a cat\", \"\",\n \"\\\"quoted\\\", 東京\"]\n".as_bytes()),
+    ];
+    for file in &files {
+        assert_eq!(ok(&["tokenize", DEMO, "--prompts", file, "--no-pad"]), want, "{file}");
+    }
+    // A line in brackets is a prompt, not JSON.
+    let brackets = folder.write("brackets.txt", b"[a cat]\n");
+    assert_eq!(ok(&["tokenize", DEMO, "--prompts", &brackets]), ok(&["tokenize", DEMO, "[a cat]"]));
+}
+
+#[test]
+fn inspect_tells_what_is_in_a_plan() {
+    let text = ok(&["inspect", DEMO]);
+    for part in ["2 layers", "width 32", "77 tokens", "arena", "vocabulary", "QuickGelu"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn bad_command_lines_end_with_2() {
+    let folder = Folder::new("usage");
+    fails(&[], 2);
+    fails(&["fly"], 2);
+    assert!(fails(&["encode"], 2).contains("give a prompt"));
+    assert!(fails(&["encode", DEMO], 2).contains("give a prompt"));
+    let unknown = fails(&["encode", DEMO, "x", "--kernel", "warp"], 2);
+    assert!(unknown.contains("warp") && unknown.contains("scalar"), "{unknown}");
+    assert!(fails(&["encode", DEMO, "x", "-o", &folder.path("x.png")], 2).contains(".npy"));
+    let lengths = fails(&["encode", DEMO, "a", "a b", "--no-pad", "-o", &folder.path("x.npy")], 2);
+    assert!(lengths.contains('3') && lengths.contains('4'), "{lengths}");
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn work_that_fails_ends_with_1_and_names_the_file() {
+    let folder = Folder::new("work");
+    let missing = folder.path("missing.plan");
+    assert!(fails(&["inspect", &missing], 1).contains("missing.plan"));
+    assert!(fails(&["encode", &missing, "x"], 1).contains("missing.plan"), "a plan's name is not a prompt");
+    let plan = std::fs::read(DEMO).unwrap();
+    let cut = folder.write("cut.plan", &plan[..plan.len() / 2]);
+    let error = fails(&["encode", &cut, "x"], 1);
+    assert!(error.contains("cut.plan") && error.contains("cut short"), "{error}");
+    let text = folder.write("text.plan", b"hello, this is no plan at all");
+    assert!(fails(&["inspect", &text], 1).contains("not a cliptext plan"));
+    let empty = folder.write("empty.plan", b"");
+    assert!(fails(&["inspect", &empty], 1).contains("empty.plan"));
+    let nowhere = folder.path("no/such/folder/x.npy");
+    assert!(fails(&["encode", DEMO, "x", "-o", &nowhere], 1).contains("x.npy"));
+    let json = folder.write("bad.json", b"[\"a\", 3]");
+    assert!(fails(&["encode", DEMO, "--prompts", &json], 1).contains("bad.json"));
+    let latin = folder.write("latin.txt", b"caf\xe9\n");
+    assert!(fails(&["encode", DEMO, "--prompts", &latin], 1).contains("byte 3"));
+    assert!(!folder.names().iter().any(|name| name.contains("tmp")));
+}
