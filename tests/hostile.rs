@@ -22,7 +22,9 @@ impl Parts {
         let file = demo();
         let plan = Plan::load(file.bytes()).unwrap();
         let place = |section: usize| {
-            let at = |at: usize| u64::from_le_bytes(file.bytes()[24 + 16 * section + at..][..8].try_into().unwrap());
+            let at = |at: usize| {
+                u64::from_le_bytes(file.bytes()[24 + 16 * section + at..][..8].try_into().unwrap())
+            };
             file.bytes()[at(0) as usize..][..at(8) as usize].to_vec()
         };
         Self {
@@ -172,7 +174,8 @@ fn sections_that_lie_are_refused() {
     assert_eq!(fitting(&|_| ()), Ok(()));
     for field in (16..104).step_by(8) {
         let value = u64::from_le_bytes(original[field..field + 8].try_into().unwrap());
-        let lies = [0, 1, value.wrapping_add(64), value.wrapping_sub(64), value.wrapping_add(1), 1 << 63, u64::MAX];
+        let lies =
+            [0, 1, value.wrapping_add(64), value.wrapping_sub(64), value.wrapping_add(1), 1 << 63, u64::MAX];
         for lie in lies.into_iter().filter(|lie| *lie != value) {
             let outcome = fitting(&|bytes| bytes[field..field + 8].copy_from_slice(&lie.to_le_bytes()));
             assert!(outcome.is_err(), "field at {field}: {lie}");
@@ -195,7 +198,9 @@ fn manifests_that_do_not_read_are_refused() {
         let mut buffer = [0; 256];
         steps.extend_from_slice(postcard::to_slice(step, &mut buffer).unwrap());
     }
-    let with = |manifest: &[u8], steps: &[u8]| load(&put_together(manifest, steps, &parts.vocabulary, &parts.constants));
+    let with = |manifest: &[u8], steps: &[u8]| {
+        load(&put_together(manifest, steps, &parts.vocabulary, &parts.constants))
+    };
     for length in 0..manifest.len() {
         assert!(with(&manifest[..length], &steps).is_err(), "{length}");
     }
@@ -258,13 +263,20 @@ fn steps_that_lie_are_refused() {
     // Places: outside, off the alignment, overflowing, over each other.
     assert_eq!(lie!(embed, Embed, |s| s.out.offset = 1), StepFault::OutsideArena);
     assert_eq!(lie!(embed, Embed, |s| s.out.offset = u32::MAX - 63), StepFault::OutsideArena);
-    assert_eq!(lie!(embed, Embed, |s| s.out.offset = parts.manifest.arena_bytes / 64 * 64), StepFault::OutsideArena);
+    assert_eq!(
+        lie!(embed, Embed, |s| s.out.offset = parts.manifest.arena_bytes / 64 * 64),
+        StepFault::OutsideArena
+    );
     assert_eq!(lie!(embed, Embed, |s| s.out.per = Per::Sequence), StepFault::Sizes);
     assert_eq!(lie!(embed, Embed, |s| s.out.columns = 0), StepFault::Sizes);
     assert_eq!(lie!(embed, Embed, |s| s.tokens = u32::MAX), StepFault::MissingConstants);
     assert_eq!(lie!(embed, Embed, |s| (s.tokens, s.out.columns) = (u32::MAX, u32::MAX)), StepFault::TooLarge);
     assert_eq!(lie!(linear, Linear, |s| s.out.offset = s.input), StepFault::Overlap);
-    assert_eq!(lie!(linear, Linear, |s| s.requantized = Some(Codes { offset: s.out.offset, columns: 96, per: Per::Token })), StepFault::Overlap);
+    assert_eq!(
+        lie!(linear, Linear, |s| s.requantized =
+            Some(Codes { offset: s.out.offset, columns: 96, per: Per::Token })),
+        StepFault::Overlap
+    );
     assert_eq!(lie!(attention, Attention, |s| s.scratch = s.qkv.offset), StepFault::Overlap);
     assert_eq!(lie!(attention, Attention, |s| s.scratch = 32), StepFault::OutsideArena);
     // Sizes that contradict.
@@ -281,7 +293,10 @@ fn steps_that_lie_are_refused() {
     assert_eq!(lie!(norm, Norm, |s| s.input.offset += 64), StepFault::UnknownInput);
     assert_eq!(lie!(linear, Linear, |s| s.input += 64), StepFault::UnknownInput);
     let other = Rows { offset: 0, columns: 96, per: Per::Token };
-    assert_eq!(lie!(linear, Linear, |s| s.residual = Some(Rows { offset: s.out.offset, ..other })), StepFault::UnknownInput);
+    assert_eq!(
+        lie!(linear, Linear, |s| s.residual = Some(Rows { offset: s.out.offset, ..other })),
+        StepFault::UnknownInput
+    );
     // Numbers.
     for number in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         assert_eq!(lie!(norm, Norm, |s| s.epsilon = number), StepFault::Number);

@@ -6,7 +6,7 @@ mod steps;
 use core::fmt;
 
 use crate::kernels::{Kernels, Sequences};
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::threads::{Solo, Team};
 use crate::tokenizer::Tokens;
 use arena::{Arena, values};
@@ -31,7 +31,7 @@ pub struct Encoder<'a, T = Solo> {
 pub enum EncoderError {
     /// The arena has too few bytes.
     ArenaTooSmall {
-        /// Bytes that encoding one prompt needs.
+        /// Bytes that encoding one prompt, or a pair where a pair was asked for, needs.
         needed: usize,
         /// Bytes that were given.
         given: usize,
@@ -52,7 +52,7 @@ impl fmt::Display for EncoderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EncoderError::ArenaTooSmall { needed, given } => {
-                write!(f, "the arena has {given} bytes, the plan needs {needed}")
+                write!(f, "the arena has {given} bytes, {needed} are needed")
             }
             EncoderError::ArenaMisaligned { needed } => {
                 write!(
@@ -91,8 +91,12 @@ pub enum IdsError {
 impl fmt::Display for IdsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdsError::Count { given, context } => write!(f, "{given} token ids were given, the plan takes 1 to {context}"),
-            IdsError::Range { id, rows } => write!(f, "token id {id} is not below {rows}, the rows of the embedding table"),
+            IdsError::Count { given, context } => {
+                write!(f, "{given} token ids were given, the plan takes 1 to {context}")
+            }
+            IdsError::Range { id, rows } => {
+                write!(f, "token id {id} is not below {rows}, the rows of the embedding table")
+            }
         }
     }
 }
@@ -142,8 +146,16 @@ impl<'a, T: Team> Encoder<'a, T> {
 
     /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
     pub fn encode(&mut self, text: &str) -> Embedding<'_> {
+        self.encode_observed(text, |_, _| {})
+    }
+
+    /// [`encode`](Self::encode), telling `after_step` the number of each step and the step itself as soon as it is
+    /// done: for clocks and progress bars.
+    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(usize, &Step)) -> Embedding<'_> {
         let tokens = self.plan.tokenizer().encode(text);
-        self.encode_tokens(tokens, self.plan.context())
+        let rows = self.plan.context();
+        let [embedding] = self.run([tokens], [rows], after_step);
+        embedding
     }
 
     /// Encodes `text` without the padding: only the rows of its own tokens, start and end included. They equal the
@@ -151,7 +163,8 @@ impl<'a, T: Team> Encoder<'a, T> {
     pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
         let tokens = self.plan.tokenizer().encode(text);
         let rows = tokens.unpadded().len();
-        self.encode_tokens(tokens, rows)
+        let [embedding] = self.run([tokens], [rows], |_, _| {});
+        embedding
     }
 
     /// Encodes token ids from elsewhere, start and end token included: a row for each, in the order given. The first end
@@ -167,29 +180,76 @@ impl<'a, T: Team> Encoder<'a, T> {
         }
         let end_id = self.plan.tokenizer().vocabulary().end_id();
         match Tokens::from_ids(ids, end_id) {
-            Some(tokens) if given <= context => Ok(self.encode_tokens(tokens, given)),
+            Some(tokens) if given <= context => {
+                let [embedding] = self.run([tokens], [given], |_, _| {});
+                Ok(embedding)
+            }
             _ => Err(IdsError::Count { given, context }),
         }
     }
 
-    /// The first `rows` of the tokens.
-    fn encode_tokens(&mut self, tokens: Tokens, rows: usize) -> Embedding<'_> {
-        let lengths = [rows];
-        let ids = tokens.ids().iter().take(rows).copied();
-        let ends = [tokens.end_position()];
-        let mut arena = Arena::new(self.arena, 1);
-        steps::run(self.plan, self.kernels, &self.team, &mut arena, ids, Sequences(&lengths), &ends);
-        let manifest = self.plan.manifest();
-        let hidden = arena.place(manifest.hidden, rows);
-        let pooled = manifest.pooled.map(|place| arena.place(place, 1));
-        let bytes = arena.into_bytes();
-        Embedding {
-            tokens,
-            rows,
-            width: self.plan.width(),
-            hidden: values(&bytes[hidden]),
-            pooled: pooled.map(|place| values(&bytes[place])),
+    /// Encodes two texts, mostly a prompt and its negative prompt, in one pass: the weights are read once. The
+    /// embeddings come in the order of the texts and equal those of [`encode`](Self::encode) bit for bit.
+    ///
+    /// # Errors
+    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Plan::arena_bytes`]`(2)` bytes.
+    pub fn encode_pair(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
+        let tokens = self.pair(texts)?;
+        let rows = self.plan.context();
+        Ok(self.run(tokens, [rows; 2], |_, _| {}))
+    }
+
+    /// [`encode_pair`](Self::encode_pair) without the padding, each text by itself: the embeddings equal those of
+    /// [`encode_unpadded`](Self::encode_unpadded) bit for bit.
+    ///
+    /// # Errors
+    /// As [`encode_pair`](Self::encode_pair).
+    pub fn encode_pair_unpadded(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
+        let tokens = self.pair(texts)?;
+        let rows = tokens.each_ref().map(|tokens| tokens.unpadded().len());
+        Ok(self.run(tokens, rows, |_, _| {}))
+    }
+
+    /// The tokens of two texts, if the arena has room for them.
+    fn pair(&self, texts: [&str; 2]) -> Result<[Tokens; 2], EncoderError> {
+        let (needed, given) = (self.plan.arena_bytes(2), self.arena.len());
+        if given < needed {
+            return Err(EncoderError::ArenaTooSmall { needed, given });
         }
+        Ok(texts.map(|text| self.plan.tokenizer().encode(text)))
+    }
+
+    /// Runs the plan over the first `rows` of each sequence's tokens; the arena has room for all.
+    fn run<const N: usize>(
+        &mut self,
+        tokens: [Tokens; N],
+        rows: [usize; N],
+        after_step: impl FnMut(usize, &Step),
+    ) -> [Embedding<'_>; N] {
+        let ids = tokens.iter().zip(rows).flat_map(|(tokens, rows)| tokens.ids().iter().take(rows).copied());
+        let ends = tokens.each_ref().map(Tokens::end_position);
+        let sequences = Sequences(&rows);
+        let mut arena = Arena::new(self.arena, N);
+        steps::run(self.plan, self.kernels, &self.team, &mut arena, ids, sequences, &ends, after_step);
+        let (width, manifest) = (self.plan.width(), self.plan.manifest());
+        let hidden = arena.place(manifest.hidden, sequences.rows());
+        let pooled = manifest.pooled.map(|place| (arena.place(place, N), place.columns as usize));
+        let bytes = arena.into_bytes();
+        let hidden: &[f32] = values(&bytes[hidden]);
+        let pooled = pooled.map(|(place, columns)| (values::<f32>(&bytes[place]), columns));
+        let mut index = 0;
+        tokens.map(|tokens| {
+            let range = sequences.range(index);
+            let embedding = Embedding {
+                tokens,
+                rows: range.len(),
+                width,
+                hidden: &hidden[range.start * width..range.end * width],
+                pooled: pooled.map(|(values, columns)| &values[index * columns..(index + 1) * columns]),
+            };
+            index += 1;
+            embedding
+        })
     }
 }
 
@@ -234,3 +294,6 @@ impl<'e> Embedding<'e> {
         self.tokens.is_truncated()
     }
 }
+
+#[cfg(test)]
+mod tests;

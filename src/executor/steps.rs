@@ -20,7 +20,8 @@ struct Pass<'p, 'a, T> {
 }
 
 /// Runs all steps over `sequences`, whose ids follow one another in `ids`; `ends` has for each sequence the row that is
-/// pooled.
+/// pooled. `after_step` is told each step once it is done.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn run(
     plan: &Plan<'_>,
     kernels: Kernels,
@@ -29,17 +30,19 @@ pub(super) fn run(
     ids: impl Iterator<Item = u32> + Clone,
     sequences: Sequences<'_>,
     ends: &[usize],
+    mut after_step: impl FnMut(usize, &Step),
 ) {
     let mut pass = Pass { kernels, team, arena, sequences, context: plan.context() };
-    for (step, constants) in plan.steps() {
-        match step {
-            Step::Embed(step) => pass.embed(&step, constants, ids.clone()),
-            Step::Norm(step) => pass.norm(&step, constants),
-            Step::Linear(step) => pass.linear(&step, constants),
-            Step::Attention(step) => pass.attention(&step),
-            Step::Pool(step) => pass.pool(&step, ends),
+    for (index, (step, constants)) in plan.steps().enumerate() {
+        match &step {
+            Step::Embed(step) => pass.embed(step, constants, ids.clone()),
+            Step::Norm(step) => pass.norm(step, constants),
+            Step::Linear(step) => pass.linear(step, constants),
+            Step::Attention(step) => pass.attention(step),
+            Step::Pool(step) => pass.pool(step, ends),
             Step::Normalize(step) => pass.normalize(step.rows),
         }
+        after_step(index, &step);
     }
 }
 

@@ -13,6 +13,10 @@ use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row.
 const ROWS_PER_TASK: usize = 8;
+/// Tasks of a product for each thread, at least: the last to end holds up the others by no more than a task.
+const TASKS_PER_THREAD: usize = 16;
+/// Row tiles in a task of a product, at least: fewer would fetch the panels more often than they use them.
+const MIN_TILES: usize = 3;
 
 /// Quantized rows: `rows` rows of `stride` bytes, and a scale for each.
 #[derive(Clone, Copy)]
@@ -139,7 +143,6 @@ impl Kernels {
         assert!(input.codes.len() >= rows * stride && input.scales.len() >= rows);
         assert!(weights.as_ptr().addr() % 64 == 0);
         let step = LinearInt8 {
-            rows,
             codes: input.codes,
             stride,
             scales: input.scales,
@@ -148,9 +151,9 @@ impl Kernels {
             epilogue,
             out: SharedMut::new(out),
         };
-        self.by_panels(team, panels, |range| {
-            // SAFETY: the sizes were checked, the panels are this task's, holding `self` proves the instructions.
-            unsafe { (self.0.linear_int8)(&step, range) }
+        self.by_panels(team, panels, rows, |panels, rows| {
+            // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
+            unsafe { (self.0.linear_int8)(&step, panels, rows) }
         });
     }
 
@@ -167,17 +170,31 @@ impl Kernels {
         let rows = out.len() / panels.outputs as usize;
         assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
         assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr() % 64 == 0);
-        let step = LinearF32 { rows, input, panels, weights, epilogue, out: SharedMut::new(out) };
-        self.by_panels(team, panels, |range| {
-            // SAFETY: the sizes were checked, the panels are this task's, holding `self` proves the instructions.
-            unsafe { (self.0.linear_f32)(&step, range) }
+        let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
+        self.by_panels(team, panels, rows, |panels, rows| {
+            // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
+            unsafe { (self.0.linear_f32)(&step, panels, rows) }
         });
     }
 
-    fn by_panels(self, team: &impl Team, panels: Panels, run: impl Fn(Range<usize>) + Sync) {
-        let (count, per_task) = (panels.count(), self.0.panels);
-        team.run(count.div_ceil(per_task), &|task| {
-            run(task * per_task..((task + 1) * per_task).min(count));
+    /// Cuts a product into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
+    fn by_panels(
+        self,
+        team: &impl Team,
+        panels: Panels,
+        rows: usize,
+        run: impl Fn(Range<usize>, Range<usize>) + Sync,
+    ) {
+        let (count, panels_per_task) = (panels.count(), self.0.panels);
+        let across = count.div_ceil(panels_per_task);
+        let wanted =
+            if team.threads() == 1 { 1 } else { (TASKS_PER_THREAD * team.threads()).div_ceil(across) };
+        let rows_per_task = rows.div_ceil(wanted).next_multiple_of(self.0.rows).max(MIN_TILES * self.0.rows);
+        let down = rows.div_ceil(rows_per_task);
+        team.run(across * down, &|task| {
+            // Tasks that read the same panels follow one another.
+            let (panel, row) = (task / down * panels_per_task, task % down * rows_per_task);
+            run(panel..(panel + panels_per_task).min(count), row..(row + rows_per_task).min(rows));
         });
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod crc32c;
 mod dispatch;
 pub mod layout;
 pub(crate) mod ops;
+mod peak;
 mod scalar;
 pub(crate) mod shared;
 pub(crate) mod simd;
@@ -40,7 +41,7 @@ pub use ops::math::Activation;
 use layout::Packing;
 use ops::attention::Attention;
 use ops::embed::{PositionRow, TokenRow};
-use ops::linear::{LinearF32, LinearInt8};
+use ops::linear::{Accumulators, LinearF32, LinearInt8, TileInput};
 use ops::norm::Norm;
 
 /// The most tokens of a sequence.
@@ -56,15 +57,19 @@ struct Table {
     /// What activation codes are xor-ed with.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests read codes back"))]
     flip: u8,
-    /// Panels that a task should have at least, for full tiles.
+    /// Rows of a full tile.
+    rows: usize,
+    /// Panels of a full tile.
     panels: usize,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
     norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> f32,
     quantize_row: unsafe fn(&[f32], &mut [u8]) -> f32,
-    linear_int8: unsafe fn(&LinearInt8<'_>, Range<usize>),
-    linear_f32: unsafe fn(&LinearF32<'_>, Range<usize>),
+    linear_int8: unsafe fn(&LinearInt8<'_>, Range<usize>, Range<usize>),
+    linear_f32: unsafe fn(&LinearF32<'_>, Range<usize>, Range<usize>),
     attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
+    /// A full tile of the int8 product.
+    tile: unsafe fn(&TileInput, &mut Accumulators),
 }
 
 /// Compiles the generic operations for one instruction set.
@@ -91,25 +96,31 @@ macro_rules! table {
                 ops::quantize::quantize_row($simd, row, <$tile>::FLIP, codes)
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn linear_int8(step: &LinearInt8<'_>, panels: Range<usize>) {
+            unsafe fn linear_int8(step: &LinearInt8<'_>, panels: Range<usize>, rows: Range<usize>) {
                 // SAFETY: the caller's promise.
-                unsafe { ops::linear::linear_int8($simd, $tile_value, step, panels) }
+                unsafe { ops::linear::linear_int8($simd, $tile_value, step, panels, rows) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn linear_f32(step: &LinearF32<'_>, panels: Range<usize>) {
+            unsafe fn linear_f32(step: &LinearF32<'_>, panels: Range<usize>, rows: Range<usize>) {
                 // SAFETY: the caller's promise.
-                unsafe { ops::linear::linear_f32($simd, step, panels) }
+                unsafe { ops::linear::linear_f32($simd, step, panels, rows) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(step: &Attention<'_>, rows: Range<usize>, head: usize, keys: &mut [f32]) {
                 // SAFETY: the caller's promise.
                 unsafe { ops::attention::attend($simd, step, rows, head, keys) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn tile(input: &TileInput, out: &mut Accumulators) {
+                // SAFETY: the caller's promise.
+                unsafe { $tile_value.tile::<{ <$tile>::ROWS }, { <$tile>::PANELS }>(input, out) }
+            }
             Table {
                 name: $name,
                 supported: $supported,
                 packings: &[$(Packing::$packing),*],
                 flip: <$tile>::FLIP,
+                rows: <$tile>::ROWS,
                 panels: <$tile>::PANELS,
                 embed_row,
                 norm_row,
@@ -118,6 +129,7 @@ macro_rules! table {
                 linear_int8,
                 linear_f32,
                 attend,
+                tile,
             }
         };
     };

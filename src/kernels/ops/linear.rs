@@ -61,8 +61,7 @@ pub struct Epilogue {
 
 /// A linear step over int8 codes.
 pub(crate) struct LinearInt8<'a> {
-    pub(crate) rows: usize,
-    /// `rows` rows of `code_stride(inputs)` bytes.
+    /// Rows of `code_stride(inputs)` bytes.
     pub(crate) codes: &'a [u8],
     pub(crate) stride: usize,
     /// A scale per row.
@@ -77,7 +76,6 @@ pub(crate) struct LinearInt8<'a> {
 
 /// A linear step over f32 rows.
 pub(crate) struct LinearF32<'a> {
-    pub(crate) rows: usize,
     /// `[rows, inputs]`.
     pub(crate) input: &'a [f32],
     pub(crate) panels: Panels,
@@ -127,32 +125,34 @@ unsafe fn finish<S: Simd>(
     }
 }
 
-/// The panels in `range`, all rows.
+/// `rows` of `panels`.
 ///
 /// # Safety
-/// The slices of `step` have the sizes that it says, `range` lies in its panels, and no other task has any of them.
+/// The slices of `step` have the sizes that it says, `panels` and `rows` lie in it, and no other task has any of those
+/// rows of those panels.
 #[inline(always)]
 pub(crate) unsafe fn linear_int8<S: Simd, T: Int8Tile>(
     s: S,
     t: T,
     step: &LinearInt8<'_>,
-    range: Range<usize>,
+    panels: Range<usize>,
+    rows: Range<usize>,
 ) {
-    let mut panel = range.start;
-    while panel < range.end {
-        if panel + T::PANELS <= range.end {
+    let mut panel = panels.start;
+    while panel < panels.end {
+        if panel + T::PANELS <= panels.end {
             // SAFETY: the caller's promise.
-            unsafe { rows_by_tile::<S, T, true>(s, t, step, panel) };
+            unsafe { rows_by_tile::<S, T, true>(s, t, step, panel, rows.clone()) };
             panel += T::PANELS;
         } else {
             // SAFETY: the caller's promise.
-            unsafe { rows_by_tile::<S, T, false>(s, t, step, panel) };
+            unsafe { rows_by_tile::<S, T, false>(s, t, step, panel, rows.clone()) };
             panel += 1;
         }
     }
 }
 
-/// All rows of `T::PANELS` panels (`FULL`) or of one.
+/// Rows of `T::PANELS` panels (`FULL`) or of one.
 ///
 /// # Safety
 /// As [`linear_int8`].
@@ -162,14 +162,15 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     t: T,
     step: &LinearInt8<'_>,
     panel: usize,
+    rows: Range<usize>,
 ) {
     let mut sums: Accumulators = [[[0; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
     let panel_stride = step.panels.panel_bytes();
-    let mut row = 0;
-    while row < step.rows {
-        let rows = (step.rows - row).min(T::ROWS);
+    let mut row = rows.start;
+    while row < rows.end {
+        let height = (rows.end - row).min(T::ROWS);
         let input = TileInput {
-            // SAFETY: `row` is one of `step.rows`, `panel` one of the step's.
+            // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
             stride: step.stride,
             // SAFETY: as above.
@@ -180,10 +181,10 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
         };
         // SAFETY: rows and panels exist.
         unsafe {
-            tile::<T, FULL>(t, rows, &input, &mut sums);
-            scale_out(s, step, row, rows, panel, if FULL { T::PANELS } else { 1 }, &sums);
+            tile::<T, FULL>(t, height, &input, &mut sums);
+            scale_out(s, step, row, height, panel, if FULL { T::PANELS } else { 1 }, &sums);
         }
-        row += rows;
+        row += height;
     }
 }
 
@@ -250,19 +251,24 @@ unsafe fn scale_out<S: Simd>(
     }
 }
 
-/// The panels in `range`, all rows: each sum is one chain of fused multiply-adds from the first input to the last.
+/// `rows` of `panels`: each sum is one chain of fused multiply-adds from the first input to the last.
 ///
 /// # Safety
 /// As [`linear_int8`].
 #[inline(always)]
-pub(crate) unsafe fn linear_f32<S: Simd>(s: S, step: &LinearF32<'_>, range: Range<usize>) {
+pub(crate) unsafe fn linear_f32<S: Simd>(
+    s: S,
+    step: &LinearF32<'_>,
+    panels: Range<usize>,
+    rows: Range<usize>,
+) {
     const ROWS: usize = 4;
-    for panel in range {
-        let mut row = 0;
-        while row < step.rows {
+    for panel in panels {
+        let mut row = rows.start;
+        while row < rows.end {
             // SAFETY: the caller's promise.
             unsafe {
-                if row + ROWS <= step.rows {
+                if row + ROWS <= rows.end {
                     f32_tile::<S, ROWS>(s, step, row, panel);
                     row += ROWS;
                 } else {

@@ -22,8 +22,10 @@ fn text(path: &Path) -> &str {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -110,7 +112,8 @@ fn places_and_vocabularies_that_do_not_do_are_named() {
     assert!(missing.contains("/no/such/merges.txt"), "{missing}");
     // A vocabulary of 600 ids ends at 599; this model pools at 49407.
     let standard = include_str!("../../../models/vocabulary/merges.txt");
-    let merges = scratch.write("few.txt", standard.lines().take(87).collect::<Vec<_>>().join("\n").as_bytes());
+    let merges =
+        scratch.write("few.txt", standard.lines().take(87).collect::<Vec<_>>().join("\n").as_bytes());
     let other = fails(&["compile", text(&model), "-o", text(&plan), "--vocab", text(&merges)], 1);
     assert!(other.contains("49407") && other.contains("--vocab"), "{other}");
     assert!(!plan.exists());

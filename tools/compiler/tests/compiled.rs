@@ -32,7 +32,8 @@ impl Loaded {
 
 fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) -> Loaded {
     let imported = onnx::load(model).unwrap_or_else(|error| panic!("{error:#}"));
-    let recognised = recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
+    let recognised =
+        recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
     let vocabulary = build(vocabulary).unwrap();
     let options = Options { precision, padding: Padding::End, source: "test".into() };
     let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
@@ -53,7 +54,8 @@ fn errors(plan: &Plan<'_>, goldens: &Path) -> (f32, f32) {
         for (prompt, ids) in goldens.ids.iter().enumerate() {
             let ours = encoder.encode_ids(ids).unwrap();
             worst.0 = worst.0.max(relative_error(ours.hidden(), &goldens.last_hidden_state[prompt]));
-            worst.1 = worst.1.max(relative_error(ours.pooled().expect("a pooled output"), &goldens.pooled[prompt]));
+            worst.1 =
+                worst.1.max(relative_error(ours.pooled().expect("a pooled output"), &goldens.pooled[prompt]));
         }
     }
     worst

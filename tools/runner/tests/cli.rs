@@ -63,7 +63,9 @@ fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     assert_eq!(start % 64, 0);
     let header = std::str::from_utf8(&bytes[10..start]).unwrap();
-    assert!(header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (") && header.ends_with('\n'));
+    assert!(
+        header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (") && header.ends_with('\n')
+    );
     let shape = header.split(['(', ')']).nth(1).unwrap();
     let shape = shape.split(',').filter_map(|size| size.trim().parse().ok()).collect();
     let values = bytes[start..].chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap()));

@@ -1,0 +1,109 @@
+//! The demonstration plan through the whole executor: the same bytes whatever the kernel, the team and the pass.
+
+use std::vec::Vec;
+use std::{format, vec};
+
+use super::*;
+use crate::threads::Threads;
+
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
+
+static DEMO: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/demo.plan"));
+
+const PROMPTS: [&str; 4] =
+    ["", "a photo of a cat", "low quality, blurry", "a ä 猫 🐈 of some longer kind, oil on canvas"];
+
+fn plan() -> Plan<'static> {
+    Plan::load(&DEMO.0).unwrap()
+}
+
+/// Hidden and pooled values by their bits.
+fn bits(embedding: &Embedding<'_>) -> (Vec<u32>, Option<Vec<u32>>) {
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+    (bits(embedding.hidden()), embedding.pooled().map(bits))
+}
+
+/// Runs `f` with an encoder over two sequences' arena for each kernel and several teams.
+fn everywhere(plan: &Plan<'_>, mut f: impl FnMut(&str, &mut Encoder<'_, &Threads>)) {
+    let mut memory = vec![0; plan.arena_bytes(2) + 63];
+    for threads in [1, 2, 3, 8] {
+        let team = Threads::start(threads).unwrap();
+        for kernels in Kernels::available() {
+            let name = format!("{} on {threads}", kernels.name());
+            f(&name, &mut Encoder::with(plan, align_arena(&mut memory), kernels, &team).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_kernel_and_team_gives_the_same_bytes() {
+    let plan = plan();
+    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let scalar = Kernels::named("scalar").unwrap();
+    let mut reference = Encoder::with(&plan, align_arena(&mut memory), scalar, Solo).unwrap();
+    for prompt in PROMPTS {
+        let want = bits(&reference.encode(prompt));
+        everywhere(&plan, |name, encoder| assert!(bits(&encoder.encode(prompt)) == want, "{name}: {prompt}"));
+    }
+}
+
+#[test]
+fn a_pair_is_two_single_encodings() {
+    let plan = plan();
+    everywhere(&plan, |name, encoder| {
+        for first in PROMPTS {
+            for second in PROMPTS {
+                let single = [first, second].map(|text| bits(&encoder.encode(text)));
+                let pair = encoder.encode_pair([first, second]).unwrap();
+                assert!(pair.each_ref().map(bits) == single, "{name}: {first:?} and {second:?}");
+                let single = [first, second].map(|text| bits(&encoder.encode_unpadded(text)));
+                let pair = encoder.encode_pair_unpadded([first, second]).unwrap();
+                assert!(pair.each_ref().map(bits) == single, "{name}, unpadded: {first:?} and {second:?}");
+                for (embedding, text) in pair.iter().zip([first, second]) {
+                    assert_eq!(embedding.ids(), plan.tokenizer().encode(text).unpadded());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn unpadded_rows_are_the_first_of_the_padded() {
+    let plan = plan();
+    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let mut encoder = Encoder::new(&plan, align_arena(&mut memory)).unwrap();
+    for prompt in PROMPTS {
+        let (short, pooled) = bits(&encoder.encode_unpadded(prompt));
+        let (whole, whole_pooled) = bits(&encoder.encode(prompt));
+        assert_eq!(short, whole[..short.len()]);
+        assert_eq!(pooled, whole_pooled);
+    }
+}
+
+#[test]
+fn the_observer_sees_every_step_in_order() {
+    let plan = plan();
+    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let mut encoder = Encoder::new(&plan, align_arena(&mut memory)).unwrap();
+    let mut seen = Vec::new();
+    encoder.encode_observed("a cat", |index, step| seen.push((index, *step)));
+    let steps: Vec<_> = plan.steps().map(|(step, _)| step).enumerate().collect();
+    assert_eq!(seen, steps);
+}
+
+#[test]
+fn arenas_that_do_not_do_are_refused() {
+    let plan = plan();
+    let mut memory = vec![0; plan.arena_bytes(2) + 64];
+    let arena = align_arena(&mut memory);
+    let (one, two) = (plan.arena_bytes(1), plan.arena_bytes(2));
+    let small = Encoder::new(&plan, &mut arena[..one - 1]).err();
+    assert_eq!(small, Some(EncoderError::ArenaTooSmall { needed: one, given: one - 1 }));
+    let crooked = Encoder::new(&plan, &mut arena[4..]).err();
+    assert_eq!(crooked, Some(EncoderError::ArenaMisaligned { needed: one }));
+    let mut encoder = Encoder::new(&plan, &mut arena[..two - 1]).unwrap();
+    let pair = encoder.encode_pair(["a", "b"]).err();
+    assert_eq!(pair, Some(EncoderError::ArenaTooSmall { needed: two, given: two - 1 }));
+    assert_eq!(encoder.encode("a").tokens(), plan.context());
+}

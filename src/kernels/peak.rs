@@ -1,0 +1,46 @@
+//! What the inner loop of a kernel can do at most, for benchmarks.
+
+use core::hint::black_box;
+
+use super::Kernels;
+use super::layout::{CODE_ALIGN, PANEL, Packing};
+use super::ops::linear::{MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
+
+/// Inputs of the products: few enough that everything stays in the first-level cache.
+const INPUTS: usize = 256;
+/// A row sum per channel follows the weights, as in a plan.
+const PANEL_BYTES: usize = INPUTS * PANEL + 4 * PANEL;
+
+#[repr(C, align(64))]
+struct Data {
+    codes: [u8; MAX_TILE_ROWS * INPUTS],
+    panels: [i8; MAX_TILE_PANELS * PANEL_BYTES],
+}
+
+const _: () = assert!(INPUTS.is_multiple_of(CODE_ALIGN));
+
+impl Kernels {
+    /// Runs the inner loop for `packing` over data in the first-level cache, `rounds` times; returns the number of
+    /// multiplications, 0 where it has no inner loop of its own. Time it, and you know how many this core can do.
+    pub fn exercise(self, packing: Packing, rounds: usize) -> u64 {
+        if !packing.is_int8() || !self.reads(packing) {
+            return 0;
+        }
+        let data = Data { codes: [1; _], panels: [1; _] };
+        let mut sums = [[[0; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
+        for _ in 0..rounds {
+            let input = TileInput {
+                codes: black_box(&data.codes).as_ptr(),
+                stride: INPUTS,
+                panel: data.panels.as_ptr(),
+                panel_stride: PANEL_BYTES,
+                groups: INPUTS / packing.group(),
+                group: packing.group(),
+            };
+            // SAFETY: `data` has the rows and panels of the largest tile; holding `self` proves the instructions.
+            unsafe { (self.0.tile)(&input, &mut sums) };
+            black_box(&sums);
+        }
+        (rounds * self.0.rows * self.0.panels * PANEL * INPUTS) as u64
+    }
+}

@@ -1,0 +1,38 @@
+//! The full-size model in the forms that the runtimes read: CLIP ViT-L/14's text tower as Stable Diffusion 1.5 has it,
+//! with synthetic weights. Speed does not depend on their values.
+
+use std::path::Path;
+
+use anyhow::Result;
+use cliptext::tokenizer::Padding;
+use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::ir::{Outputs, Pooled};
+use cliptext_compiler::vocabulary::{self, VocabularySource};
+use cliptext_synthetic::onnx::{self, Axes};
+use cliptext_synthetic::{Options, generate};
+
+/// Writes our int8 plan of the model to `path`.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_plan(path: &Path) -> Result<()> {
+    let model = cliptext_demo::model(&generate(&Options::default()))?;
+    let vocabulary = vocabulary::build(VocabularySource::Standard)?;
+    let outputs = Outputs {
+        hidden_layer: model.layers.len(),
+        hidden_norm: true,
+        pooled: Pooled::EndToken,
+        end_token: vocabulary.end_id,
+    };
+    let source = "synthetic ViT-L/14, seed 0".into();
+    let options = emit::Options { precision: Precision::Int8, padding: Padding::End, source };
+    emit::write(path, &emit::emit(&model, &outputs, &vocabulary.bytes, &options)?.bytes)
+}
+
+/// Writes the f32 ONNX export of the model, with its input fixed to `[1, 77]`, to `path`.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_onnx(path: &Path) -> Result<()> {
+    Ok(onnx::write(generate(&Options::default()), Axes::Static, path)?)
+}
