@@ -22,6 +22,7 @@ pub fn write_plan(path: &Path) -> Result<()> {
         hidden_layer: model.layers.len(),
         hidden_norm: true,
         pooled: Pooled::EndToken,
+        normalized: false,
         end_token: vocabulary.end_id,
     };
     let source = "synthetic ViT-L/14, seed 0".into();

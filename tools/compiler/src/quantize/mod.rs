@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn codes_are_symmetric_and_within_half_a_step() {
         let values: Vec<f32> = (0..600).map(|i| ((i * 7919 % 601) as f32 - 300.0) * 0.013).collect();
-        let matrix = Matrix { rows: 6, cols: 100, values: values.into() };
+        let matrix = Matrix { rows: 6, cols: 100, values };
         let quantized = quantize_rows(&matrix);
         for row in 0..6 {
             let scale = quantized.scales[row];
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn rows_of_zeros_and_denormals_become_zeros() {
-        let matrix = Matrix { rows: 2, cols: 2, values: vec![0.0, -0.0, 1e-41, -1e-40].into() };
+        let matrix = Matrix { rows: 2, cols: 2, values: vec![0.0, -0.0, 1e-41, -1e-40] };
         let quantized = quantize_rows(&matrix);
         assert_eq!((quantized.codes, quantized.scales), (vec![0; 4], vec![0.0; 2]));
     }

@@ -1,7 +1,7 @@
 //! Recognises the CLIP text transformer in a decluttered tract graph.
 //!
-//! The graph is read once, forwards. Each edge is given its meaning as a value of the mathematics ([`value::Expr`]) and
-//! a record of how the tensor's axes hold that value ([`axes`]), so that neither the order of transposes and reshapes
+//! The graph is read once, forwards. Each edge is given its meaning as a value of the mathematics (`value::Expr`) and
+//! a record of how the tensor's axes hold that value (`axes`), so that neither the order of transposes and reshapes
 //! nor the spelling of a function matters. Each kind of operator has a rule that answers with the value it makes or
 //! says why it does not fit. An edge that does not fit is no error yet: only if an output depends on it is the graph
 //! refused, with the first node on the way that stopped fitting. The last step walks from the outputs' values back

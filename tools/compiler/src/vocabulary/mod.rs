@@ -1,6 +1,6 @@
 //! Reads the vocabulary that users hold and builds the table that the runtime tokenizes with.
 //!
-//! `files` finds out which files there are and reads them into a [`Definition`]; `tokenizer_json` reads the one that holds
+//! `files` finds out which files there are and reads them into a `Definition`; `tokenizer_json` reads the one that holds
 //! everything; `special` the settings beside the others. `tokens` checks a definition and numbers its tokens; `emit`
 //! writes the table. `docs/vocabulary-table.md` describes the outcome.
 
