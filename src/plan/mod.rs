@@ -99,6 +99,11 @@ impl<'a> Plan<'a> {
         (self.vocabulary_bytes, self.constants.len())
     }
 
+    /// The steps' constants, one behind the other.
+    pub fn constants(&self) -> &'a [u8] {
+        self.constants
+    }
+
     /// The fastest kernels of this CPU that read the plan's weights.
     pub fn kernels(&self) -> Kernels {
         Kernels::fastest(self.manifest.packing)

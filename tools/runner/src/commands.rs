@@ -4,49 +4,99 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cliptext::plan::Step;
-use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
+use cliptext::threads::{Threads, default_threads};
+use cliptext::{Embedding, Encoder, EncoderError, Kernels, Plan, align_arena};
 
 use crate::output::ArrayFile;
 use crate::plan::Source;
-use crate::{EncodeArgs, Failure, Outcome, TokenizeArgs};
+use crate::{EncodeArgs, Failure, Outcome, TokenizeArgs, work};
 
 /// `encode`: prompts to hidden states, to a file or as a summary.
 pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
-    let (path, prompts) = args.prompts.read()?;
+    let (path, mut prompts) = args.prompts.read()?;
+    prompts.extend(args.negative.clone());
     let kernels = args.kernel.as_deref().map(kernels_named).transpose()?;
     let source = Source::open(path.as_deref())?;
     let plan = source.load()?;
     if args.pooled.is_some() && plan.manifest().pooled.is_none() {
         return Err(Failure::Usage("--pooled: the plan has no pooled output".into()));
     }
-    let tokens = tokens_of_all(&plan, &prompts, args.prompts.no_pad, args.output.is_some())?;
-    let hidden_shape = [prompts.len(), tokens, plan.width()];
-    let mut hidden = args.output.as_deref().map(|path| ArrayFile::create(path, &hidden_shape)).transpose()?;
-    let columns = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
-    let mut pooled =
-        args.pooled.as_deref().map(|path| ArrayFile::create(path, &[prompts.len(), columns])).transpose()?;
-
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let arena = align_arena(&mut memory);
+    let no_pad = args.prompts.no_pad;
+    let tokens = tokens_of_all(&plan, &prompts, no_pad, args.output.is_some())?;
+    let mut outputs = Outputs {
+        hidden: output(args.output.as_deref(), &[prompts.len(), tokens, plan.width()])?,
+        pooled: output(args.pooled.as_deref(), &[prompts.len(), pooled_columns(&plan)])?,
+        context: plan.context(),
+    };
+    let sequences = 1 + usize::from(args.negative.is_some());
+    let mut memory = vec![0; plan.arena_bytes(sequences) + 63];
     let kernels = kernels.unwrap_or_else(|| plan.kernels());
-    let mut encoder = Encoder::with(&plan, arena, kernels, cliptext::threads::Solo)
-        .map_err(|error| Failure::Work(error.to_string()))?;
-    for prompt in &prompts {
-        let embedding =
-            if args.prompts.no_pad { encoder.encode_unpadded(prompt) } else { encoder.encode(prompt) };
-        if embedding.is_truncated() {
-            eprintln!("cliptext-run: cut to {} tokens: {prompt:?}", plan.context());
-        }
-        match &mut hidden {
-            Some(file) => file.write(embedding.hidden())?,
-            None => println!("{}", summary(prompt, &embedding)),
-        }
-        if let (Some(file), Some(values)) = (&mut pooled, embedding.pooled()) {
-            file.write(values)?;
+    let team = team(args.threads.map(usize::from))?;
+    let mut encoder =
+        Encoder::with(&plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
+    // With a negative prompt the last two go in one pass.
+    let (single, pair) = prompts.split_at(prompts.len() - if args.negative.is_some() { 2 } else { 0 });
+    for prompt in single {
+        let embedding = if no_pad { encoder.encode_unpadded(prompt) } else { encoder.encode(prompt) };
+        outputs.write(prompt, &embedding)?;
+    }
+    if let [prompt, negative] = pair {
+        let texts = [prompt.as_str(), negative];
+        let both = if no_pad { encoder.encode_pair_unpadded(texts) } else { encoder.encode_pair(texts) };
+        for (text, embedding) in texts.iter().zip(&both.map_err(cannot_encode)?) {
+            outputs.write(text, embedding)?;
         }
     }
-    hidden.map_or(Ok(()), ArrayFile::finish)?;
-    pooled.map_or(Ok(()), ArrayFile::finish)
+    outputs.finish()
+}
+
+/// A team of so many threads, or of as many as this machine has use for.
+pub(crate) fn team(threads: Option<usize>) -> Outcome<Threads> {
+    let threads = threads.unwrap_or_else(default_threads);
+    Threads::start(threads).map_err(|error| work(format_args!("starting {threads} threads"), error))
+}
+
+/// An encoder that can't be made or used.
+pub(crate) fn cannot_encode(error: EncoderError) -> Failure {
+    Failure::Work(error.to_string())
+}
+
+/// Columns of the pooled output, 0 where there is none.
+fn pooled_columns(plan: &Plan<'_>) -> usize {
+    plan.manifest().pooled.map_or(0, |rows| rows.columns as usize)
+}
+
+fn output(path: Option<&Path>, shape: &[usize]) -> Outcome<Option<ArrayFile>> {
+    path.map(|path| ArrayFile::create(path, shape)).transpose()
+}
+
+/// Where embeddings go.
+struct Outputs {
+    hidden: Option<ArrayFile>,
+    pooled: Option<ArrayFile>,
+    context: usize,
+}
+
+impl Outputs {
+    /// Writes what there is a file for; without a file for the hidden states, prints a summary.
+    fn write(&mut self, prompt: &str, embedding: &Embedding<'_>) -> Outcome {
+        if embedding.is_truncated() {
+            eprintln!("cliptext-run: cut to {} tokens: {prompt:?}", self.context);
+        }
+        match &mut self.hidden {
+            Some(file) => file.write(embedding.hidden())?,
+            None => println!("{}", summary(prompt, embedding)),
+        }
+        match (&mut self.pooled, embedding.pooled()) {
+            (Some(file), Some(values)) => file.write(values),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(self) -> Outcome {
+        self.hidden.map_or(Ok(()), ArrayFile::finish)?;
+        self.pooled.map_or(Ok(()), ArrayFile::finish)
+    }
 }
 
 /// The rows that each prompt gets; one array can only hold prompts of one length.
@@ -87,7 +137,7 @@ fn summary(prompt: &str, embedding: &Embedding<'_>) -> String {
     out
 }
 
-fn kernels_named(name: &str) -> Outcome<Kernels> {
+pub(crate) fn kernels_named(name: &str) -> Outcome<Kernels> {
     Kernels::named(name).map_err(|error| {
         let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
         Failure::Usage(format!("--kernel {name}: {error}; this CPU runs {}", names.join(", ")))
@@ -129,6 +179,7 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
         None => println!("pooled      none"),
     }
     println!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
+    println!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
     println!("vocabulary  {vocabulary} bytes");
     println!("constants   {constants} bytes");
     println!("kernel      {} on this CPU", plan.kernels().name());
@@ -140,7 +191,7 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
 }
 
 /// A step in a few words.
-fn describe(step: &Step) -> String {
+pub(crate) fn describe(step: &Step) -> String {
     match step {
         Step::Embed(step) => format!("embed      {} tokens × {}", step.tokens, step.out.columns),
         Step::Norm(step) => format!("norm       {}", step.input.columns),

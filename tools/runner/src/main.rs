@@ -2,6 +2,7 @@
 //!
 //! One static file; it never needs the compiler, Python or a network.
 
+mod bench;
 mod commands;
 mod output;
 mod plan;
@@ -25,6 +26,11 @@ enum Command {
     Encode(EncodeArgs),
     /// Print the token ids of prompts, a line each
     Tokenize(TokenizeArgs),
+    /// Measure this machine: encoding time, cold start, steps, memory
+    Bench(bench::BenchArgs),
+    /// Encode once in a fresh process, for `bench`
+    #[command(hide = true)]
+    Cold(bench::ColdArgs),
     /// Tell what is in a plan and how much RAM it needs
     Inspect {
         /// The plan; without it, the built-in one
@@ -49,6 +55,9 @@ struct PromptArgs {
 struct EncodeArgs {
     #[command(flatten)]
     prompts: PromptArgs,
+    /// A negative prompt: encoded in one pass with the last prompt, and last in the outputs
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
     /// Write the hidden states to FILE: `.npy` [prompts, tokens, width], or `.f32`, the same values raw
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -58,6 +67,9 @@ struct EncodeArgs {
     /// Force a kernel instead of the fastest that this CPU runs
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
+    /// Threads that share the work [default: the cores, the large ones where some are larger]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
 }
 
 #[derive(Args)]
@@ -85,6 +97,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Encode(args) => commands::encode(&args),
         Command::Tokenize(args) => commands::tokenize(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Cold(args) => bench::cold(&args),
         Command::Inspect { plan } => commands::inspect(plan.as_deref()),
     };
     match outcome {

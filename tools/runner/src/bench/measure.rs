@@ -1,0 +1,107 @@
+//! Timed encodings.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use cliptext::plan::Step;
+use cliptext::threads::{Team, Threads};
+use cliptext::{Encoder, Kernels, Plan, align_arena};
+
+use super::report::{Report, Short, StepTime, Times};
+use super::{NEGATIVE, PROMPT, SHORT_PROMPT, machine};
+use crate::Outcome;
+use crate::commands::{cannot_encode, describe};
+
+/// Encodings before the clock starts: pages are mapped, caches and clock rates settle.
+const WARM_UP: usize = 3;
+
+/// Encodes `runs` times.
+pub(super) fn warm(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usize) -> Outcome<Report> {
+    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, team).map_err(cannot_encode)?;
+    let warm = times(WARM_UP, runs, || {
+        black_box(encoder.encode(PROMPT).hidden());
+    });
+    Ok(Report::new(plan, kernels.name(), team.threads(), warm))
+}
+
+/// Milliseconds that `f` takes, sorted.
+fn times(warm_up: usize, runs: usize, mut f: impl FnMut()) -> Times {
+    (0..warm_up).for_each(|_| f());
+    let timed = |_| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    Times::of((0..runs).map(timed).collect())
+}
+
+/// Steps, the pair, the short prompt, and what the machine can do.
+pub(super) fn everything_else(
+    plan: &Plan<'_>,
+    kernels: Kernels,
+    team: &Threads,
+    runs: usize,
+    report: &mut Report,
+) -> Outcome {
+    let mut memory = vec![0; plan.arena_bytes(2) + 63];
+    let arena = align_arena(&mut memory);
+    report.peak = machine::peak(plan, kernels, team);
+    report.fork_join_us = machine::fork_and_join(team) * 1e6;
+
+    let mut encoder = Encoder::with(plan, arena, kernels, team).map_err(cannot_encode)?;
+    report.steps = steps(plan, &mut encoder, runs);
+    let mut failure = None;
+    let pair = times(1, runs, || match encoder.encode_pair([PROMPT, NEGATIVE]) {
+        Ok(pair) => {
+            black_box(pair[1].hidden());
+        }
+        Err(error) => failure = Some(error),
+    });
+    if let Some(error) = failure {
+        return Err(cannot_encode(error));
+    }
+    // The single encoding once more, beside the pair in time: the ratio is worth more than either.
+    let single = times(0, runs, || {
+        black_box(encoder.encode(PROMPT).hidden());
+    });
+    report.pair = Some((pair, single.median));
+    let tokens = encoder.encode_unpadded(SHORT_PROMPT).tokens();
+    let short = times(1, runs, || {
+        black_box(encoder.encode_unpadded(SHORT_PROMPT).hidden());
+    });
+    report.short =
+        Some(Short { tokens, times: short, bandwidth: machine::read_bandwidth(plan.constants(), team) });
+    Ok(())
+}
+
+/// The median time of each step.
+fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> Vec<StepTime> {
+    let steps: Vec<(Step, &[u8])> = plan.steps().collect();
+    let mut times = vec![Vec::with_capacity(runs); steps.len()];
+    for _ in 0..runs {
+        let mut last = Instant::now();
+        encoder.encode_observed(PROMPT, |index, _| {
+            let now = Instant::now();
+            times[index].push((now - last).as_secs_f64() * 1e3);
+            last = now;
+        });
+    }
+    let of_step = |((step, _), times): (&(Step, &[u8]), Vec<f64>)| StepTime {
+        name: describe(step),
+        macs: macs(step, plan.context()),
+        ms: Times::of(times).median,
+    };
+    steps.iter().zip(times).map(of_step).collect()
+}
+
+/// Multiplications of a step's matrix product.
+fn macs(step: &Step, context: usize) -> u64 {
+    match step {
+        Step::Linear(step) => {
+            let rows = step.out.per.rows(context) as u64;
+            rows * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,209 @@
+//! What was measured, for people and for programs.
+
+use cliptext::Plan;
+use cliptext::plan::Step;
+use serde_json::{Value, json};
+
+use super::cold::Cold;
+
+/// Milliseconds of several runs.
+pub(super) struct Times {
+    pub(super) median: f64,
+    min: f64,
+    max: f64,
+    runs: usize,
+}
+
+impl Times {
+    /// Of at least one run.
+    pub(super) fn of(mut ms: Vec<f64>) -> Self {
+        ms.sort_by(f64::total_cmp);
+        Self { median: ms[ms.len() / 2], min: ms[0], max: ms[ms.len() - 1], runs: ms.len() }
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median": self.median, "min": self.min, "max": self.max, "runs": self.runs })
+    }
+}
+
+/// A step, as it ran.
+pub(super) struct StepTime {
+    pub(super) name: String,
+    /// Multiplications of its matrix product, 0 where it has none.
+    pub(super) macs: u64,
+    pub(super) ms: f64,
+}
+
+/// A prompt without padding.
+pub(super) struct Short {
+    pub(super) tokens: usize,
+    pub(super) times: Times,
+    /// Bytes per second that the threads can read.
+    pub(super) bandwidth: f64,
+}
+
+/// Everything about one number of threads.
+pub(super) struct Report {
+    kernel: &'static str,
+    threads: usize,
+    arena_bytes: usize,
+    pair_arena_bytes: usize,
+    /// Bytes of constants that every encoding reads: all but the embedding table.
+    weight_bytes: usize,
+    warm: Times,
+    /// Multiplications per second of the inner loop.
+    pub(super) peak: Option<f64>,
+    pub(super) fork_join_us: f64,
+    pub(super) steps: Vec<StepTime>,
+    /// A pair in one pass, and the median of a single encoding measured beside it.
+    pub(super) pair: Option<(Times, f64)>,
+    pub(super) short: Option<Short>,
+    pub(super) cold: Option<Cold>,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan<'_>, kernel: &'static str, threads: usize, warm: Times) -> Self {
+        let weights = plan.steps().filter(|(step, _)| !matches!(step, Step::Embed(_)));
+        Self {
+            kernel,
+            threads,
+            arena_bytes: plan.arena_bytes(1),
+            pair_arena_bytes: plan.arena_bytes(2),
+            weight_bytes: weights.map(|(_, constants)| constants.len()).sum(),
+            warm,
+            peak: None,
+            fork_join_us: 0.0,
+            steps: Vec::new(),
+            pair: None,
+            short: None,
+            cold: None,
+        }
+    }
+
+    /// Multiplications per second of `macs` in `ms`, and their share of the peak.
+    fn rate(&self, macs: u64, ms: f64) -> (f64, Option<f64>) {
+        let rate = macs as f64 / ms * 1e3;
+        (rate, self.peak.map(|peak| rate / peak))
+    }
+
+    /// The matrix products of all steps over the whole time.
+    fn total(&self) -> (u64, f64, Option<f64>) {
+        let macs = self.steps.iter().map(|step| step.macs).sum();
+        let (rate, share) = self.rate(macs, self.warm.median);
+        (macs, rate, share)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let steps: Vec<Value> = self
+            .steps
+            .iter()
+            .map(|step| {
+                let (rate, share) = self.rate(step.macs, step.ms);
+                let name = step.name.split_whitespace().collect::<Vec<_>>().join(" ");
+                let mut out = json!({ "step": name, "ms": step.ms });
+                if step.macs > 0 {
+                    out["macs"] = step.macs.into();
+                    out["macs_per_s"] = rate.into();
+                    out["share_of_peak"] = share.into();
+                }
+                out
+            })
+            .collect();
+        let mut out = json!({
+            "threads": self.threads,
+            "kernel": self.kernel,
+            "warm_ms": self.warm.json(),
+            "arena_bytes": self.arena_bytes,
+            "pair_arena_bytes": self.pair_arena_bytes,
+            "weight_bytes": self.weight_bytes,
+            "steps": steps,
+        });
+        if !self.steps.is_empty() {
+            let (macs, rate, share) = self.total();
+            out["macs"] = macs.into();
+            out["macs_per_s"] = rate.into();
+            out["share_of_peak"] = share.into();
+            out["peak_macs_per_s"] = self.peak.into();
+            out["fork_join_us"] = self.fork_join_us.into();
+        }
+        if let Some((pair, single)) = &self.pair {
+            out["pair_ms"] = pair.json();
+            out["pair_ratio"] = (pair.median / single).into();
+        }
+        if let Some(short) = &self.short {
+            out["short"] = json!({
+                "tokens": short.tokens,
+                "ms": short.times.json(),
+                "bytes_per_s": self.short_bandwidth(short),
+                "read_bytes_per_s": short.bandwidth,
+            });
+        }
+        if let Some(cold) = &self.cold {
+            out["cold_ms"] = cold.ms.into();
+            out["rss_bytes"] = cold.resident.map(|(all, _)| all).into();
+            out["rss_anon_bytes"] = cold.resident.map(|(_, anonymous)| anonymous).into();
+        }
+        out
+    }
+
+    fn short_bandwidth(&self, short: &Short) -> f64 {
+        self.weight_bytes as f64 / short.times.median * 1e3
+    }
+
+    pub(super) fn print(&self) {
+        let Times { median, min, max, runs } = self.warm;
+        println!("{} with {} thread{}", self.kernel, self.threads, if self.threads == 1 { "" } else { "s" });
+        println!("  warm        {median:.2} ms (median of {runs}; {min:.2} to {max:.2})");
+        if let Some(cold) = &self.cold {
+            println!("  cold start  {:.1} ms from starting a process to its first embedding", cold.ms);
+            if let Some((all, anonymous)) = cold.resident {
+                let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+                println!("  resident    {:.1} MiB, {:.2} MiB of it anonymous", mib(all), mib(anonymous));
+            }
+        }
+        println!("  arena       {} bytes; {} for a pair", self.arena_bytes, self.pair_arena_bytes);
+        if self.steps.is_empty() {
+            return;
+        }
+        println!("  fork, join  {:.2} µs", self.fork_join_us);
+        if let Some((pair, single)) = &self.pair {
+            let times = pair.median / single;
+            println!(
+                "  pair        {:.2} ms, {times:.2} times one prompt; {} bytes of weights are read once",
+                pair.median, self.weight_bytes
+            );
+        }
+        if let Some(short) = &self.short {
+            let rate = self.short_bandwidth(short);
+            println!(
+                "  {} tokens    {:.2} ms, {:.1} GB/s, {:.0} % of the {:.1} GB/s that can be read",
+                short.tokens,
+                short.times.median,
+                rate / 1e9,
+                rate / short.bandwidth * 100.0,
+                short.bandwidth / 1e9
+            );
+        }
+        if let Some(peak) = self.peak {
+            println!("  peak        {:.1} GMAC/s, the inner loop on cached data", peak / 1e9);
+        }
+        let (macs, rate, share) = self.total();
+        println!("  products    {:.2} GMAC, {:.1} GMAC/s{}", macs as f64 / 1e9, rate / 1e9, percent(share));
+        println!("  steps");
+        for (index, step) in self.steps.iter().enumerate() {
+            print!("    {index:>3}  {:8.3} ms  {}", step.ms, step.name);
+            if step.macs > 0 {
+                let (rate, share) = self.rate(step.macs, step.ms);
+                print!("  {:.1} GMAC/s{}", rate / 1e9, percent(share));
+            }
+            println!();
+        }
+        let all: f64 = self.steps.iter().map(|step| step.ms).sum();
+        let linear: f64 = self.steps.iter().filter(|step| step.macs > 0).map(|step| step.ms).sum();
+        println!("         {linear:8.3} ms  linear, of {all:.3} ms");
+    }
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or(String::new(), |share| format!(", {:.0} % of the peak", share * 100.0))
+}
