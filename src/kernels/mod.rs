@@ -2,7 +2,7 @@
 //!
 //! [`Kernels`] is a table of functions compiled for one instruction set. It can only be had for instructions that the
 //! CPU has, so holding one is the proof that its functions may run. All tables give the same bits: integer sums are
-//! exact, and the f32 operations of [`ops`] have one fixed order.
+//! exact, and the f32 operations of `ops` have one fixed order.
 //!
 //! | name | instructions | written for |
 //! |---|---|---|
