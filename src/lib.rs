@@ -1,4 +1,33 @@
-//! CLIP's text encoder as firmware: runs a compiled plan without an allocator.
+//! CLIP's text encoder as firmware: prompts to the embeddings that a diffusion UNet reads, from a compiled plan,
+//! without an allocator.
+//!
+//! ```
+//! use cliptext::{ArenaBuf, Encoder, Plan};
+//!
+//! /// Plans start at a multiple of 64.
+//! #[repr(C, align(64))]
+//! struct Aligned<T: ?Sized>(T);
+//! static PLAN: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/demo.plan"));
+//!
+//! let plan = Plan::load(&PLAN.0)?;
+//! let mut arena = ArenaBuf::<{ 128 * 1024 }>::new(); // plan.arena_bytes(1) of it are used
+//! let mut encoder = Encoder::new(&plan, arena.bytes())?;
+//!
+//! let embedding = encoder.encode("a running dog"); // cannot fail
+//! assert_eq!(embedding.ids()[..5], [49406, 320, 2761, 1929, 49407]);
+//! assert_eq!(embedding.hidden().len(), 77 * embedding.width());
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! What is promised, and the tests that hold it:
+//!
+//! - nothing is allocated, by the whole crate: it does not link `alloc` (`tests/no_alloc.rs`);
+//! - the RAM is known beforehand: [`Plan::arena_bytes`];
+//! - after [`Plan::load`] nothing fails or panics, whatever the text (`tests/hostile.rs`, `tests/tokenizer.rs`);
+//! - the same plan and text give the same bytes on every CPU (`tests/demo.rs`, [`kernels`]).
+//!
+//! The feature `std`, on by default, adds what needs an operating system: a team of threads, CPU detection by the
+//! system on aarch64, and mapped plan files.
 #![no_std]
 #![deny(unsafe_code)]
 
