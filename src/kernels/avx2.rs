@@ -173,6 +173,7 @@ impl Int8Tile for Avx2 {
         unsafe {
             let mut sums = [[_mm256_setzero_si256(); VECTORS]; R];
             for group in 0..input.groups {
+                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
                 let mut codes = [_mm256_setzero_si256(); R];
                 for (row, codes) in codes.iter_mut().enumerate() {
                     let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();

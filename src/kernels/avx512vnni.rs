@@ -32,6 +32,8 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     type V = __m512;
 
+    const CHAINS: usize = 8;
+
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: an `Avx512Vnni` exists only where the CPU has the instructions.
@@ -126,6 +128,11 @@ impl Simd for Avx512Vnni {
         }
     }
     #[inline(always)]
+    fn mul_pow2(self, v: __m512, n: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_scalef_ps(v, n) }
+    }
+    #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
         // SAFETY: as above.
         self.tree(v, |a, b| unsafe { _mm256_add_ps(a, b) }, |a, b| unsafe { _mm_add_ps(a, b) })
@@ -157,6 +164,7 @@ impl Int8Tile for Avx512Vnni {
                 }
             }
             for group in 0..input.groups {
+                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
                 let mut weights = [_mm512_setzero_si512(); P];
                 for (panel, weights) in weights.iter_mut().enumerate() {
                     let at = input.panel.add(panel * input.panel_stride + group * 4 * PANEL);

@@ -18,6 +18,9 @@ pub(crate) trait Simd: Copy {
     /// Sixteen f32 in registers.
     type V: Copy;
 
+    /// Vectors that should be summed side by side, 4 or 8: additions wait for one another, registers are few.
+    const CHAINS: usize = 4;
+
     fn splat(self, x: f32) -> Self::V;
     fn load(self, from: &Block) -> Self::V;
     fn store(self, v: Self::V, to: &mut Block);
@@ -45,6 +48,12 @@ pub(crate) trait Simd: Copy {
     fn round(self, v: Self::V) -> Self::V;
     /// `2^v` for integral `v` in -126..=127.
     fn pow2(self, v: Self::V) -> Self::V;
+
+    /// `v * 2^n` for integral `n` in -126..=127, rounded once.
+    #[inline(always)]
+    fn mul_pow2(self, v: Self::V, n: Self::V) -> Self::V {
+        self.mul(v, self.pow2(n))
+    }
 
     /// The sum of the lanes, as a fixed tree: lane `i` with lane `i + 8`, then 4, 2, 1.
     fn sum(self, v: Self::V) -> f32;

@@ -9,9 +9,6 @@ use crate::kernels::simd::{LANES, Simd};
 /// The longest sequence: bounds the scores that a task keeps on its stack.
 pub(crate) const MAX_TOKENS: usize = 256;
 
-/// Queries that go through the keys together.
-const QUERIES: usize = 4;
-
 /// Causal self-attention over the rows of one or more sequences.
 pub(crate) struct Attention<'a> {
     /// `[rows, 3 * width]`: queries, keys and values side by side, head after head in each.
@@ -42,7 +39,26 @@ pub(crate) const fn padded_keys(tokens: usize) -> usize {
 }
 
 /// Scores of the queries at hand, later their probabilities.
-type Scores = [[f32; MAX_TOKENS]; QUERIES];
+type Scores<const Q: usize> = [[f32; MAX_TOKENS]; Q];
+
+/// One head of one sequence.
+struct Head<'a> {
+    step: &'a Attention<'a>,
+    head: usize,
+    /// The sequence's first row.
+    start: usize,
+    /// `[head_dim, stride]`: the keys, a token in each column.
+    keys: &'a [f32],
+    stride: usize,
+}
+
+impl Head<'_> {
+    /// The query (`part` 0), key (1) or value (2) of `token`.
+    #[inline(always)]
+    fn vector(&self, token: usize, part: usize) -> &[f32] {
+        self.step.vector(self.start + token, part, self.head)
+    }
+}
 
 /// `out[i] = Σ_{j ≤ i} softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`.
 ///
@@ -61,22 +77,41 @@ pub(crate) unsafe fn attend<S: Simd>(
     head: usize,
     keys: &mut [f32],
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match S::CHAINS {
+            8 => attend_by::<S, 8>(s, step, rows, head, keys),
+            _ => attend_by::<S, 4>(s, step, rows, head, keys),
+        }
+    }
+}
+
+/// [`attend`], `Q` queries going through the keys together.
+///
+/// # Safety
+/// As [`attend`].
+#[inline(always)]
+unsafe fn attend_by<S: Simd, const Q: usize>(
+    s: S,
+    step: &Attention<'_>,
+    rows: Range<usize>,
+    head: usize,
+    keys: &mut [f32],
+) {
     let tokens = rows.len();
     let stride = padded_keys(tokens);
     transpose_keys(step, rows.clone(), head, stride, keys);
-    let mut scores: Scores = [[0.0; MAX_TOKENS]; QUERIES];
-    let mut first = 0;
-    while first < tokens {
-        let queries = (tokens - first).min(QUERIES);
-        score(s, step, rows.start, first, queries, head, keys, stride, &mut scores);
-        let mut inverse = [0.0; QUERIES];
+    let head = Head { step, head, start: rows.start, keys, stride };
+    let mut scores: Scores<Q> = [[0.0; MAX_TOKENS]; Q];
+    for first in (0..tokens).step_by(Q) {
+        let queries = (tokens - first).min(Q);
+        score(s, &head, first, queries, &mut scores);
+        let mut inverse = [0.0; Q];
         for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
-            let end = padded_keys(first + queries);
-            *inverse = softmax(s, &mut scores[query][..end], first + query + 1);
+            *inverse = softmax(s, &mut scores[query], first + query + 1, first + queries);
         }
         // SAFETY: the caller's promise.
-        unsafe { mix(s, step, rows.start, first, queries, head, &scores, inverse) };
-        first += queries;
+        unsafe { mix(s, &head, first, queries, &scores, inverse) };
     }
 }
 
@@ -96,58 +131,57 @@ fn transpose_keys(step: &Attention<'_>, rows: Range<usize>, head: usize, stride:
 
 /// Scaled scores of queries `first..first + queries` against all keys up to the last of them.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn score<S: Simd>(
+fn score<S: Simd, const Q: usize>(
     s: S,
-    step: &Attention<'_>,
-    start: usize,
+    head: &Head<'_>,
     first: usize,
     queries: usize,
-    head: usize,
-    keys: &[f32],
-    stride: usize,
-    scores: &mut Scores,
+    scores: &mut Scores<Q>,
 ) {
-    // Missing queries repeat the last: four chains at once whatever their number.
-    let query = |i: usize| step.vector(start + first + i.min(queries - 1), 0, head);
-    let q = [query(0), query(1), query(2), query(3)];
+    // Missing queries repeat the last: the same number of chains at once whatever their number.
+    let q: [&[f32]; Q] = core::array::from_fn(|query| head.vector(first + query.min(queries - 1), 0));
     for block in 0..(first + queries).div_ceil(LANES) {
-        let mut sums = [s.splat(0.0); QUERIES];
-        for channel in 0..step.head_dim {
-            let Some(key) = keys[channel * stride + block * LANES..].first_chunk::<LANES>() else { return };
+        let mut sums = [s.splat(0.0); Q];
+        for (channel, keys) in head.keys.chunks_exact(head.stride).enumerate().take(head.step.head_dim) {
+            let Some(key) = keys.as_chunks::<LANES>().0.get(block) else { return };
             let key = s.load(key);
             for (sum, q) in sums.iter_mut().zip(&q) {
                 *sum = s.mul_add(s.splat(q[channel]), key, *sum);
             }
         }
         for (sum, scores) in sums.into_iter().zip(scores.iter_mut()) {
-            if let Some(place) = scores[block * LANES..].first_chunk_mut::<LANES>() {
-                s.store(s.mul(sum, s.splat(step.scale)), place);
+            if let Some(place) = scores.as_chunks_mut::<LANES>().0.get_mut(block) {
+                s.store(s.mul(sum, s.splat(head.step.scale)), place);
             }
         }
     }
 }
 
-/// Turns the first `seen` scores into `e^(score - largest)`, those behind them into zeros; returns one over the sum.
+/// Turns the first `seen` scores into `e^(score - largest)`, those behind them up to `end` into zeros; returns one over
+/// the sum.
 #[inline(always)]
-fn softmax<S: Simd>(s: S, scores: &mut [f32], seen: usize) -> f32 {
-    scores[seen..].fill(f32::MIN);
-    let (blocks, _) = scores.as_chunks_mut::<LANES>();
+fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usize) -> f32 {
+    let blocks = &mut scores.as_chunks_mut::<LANES>().0[..end.div_ceil(LANES)];
+    let (seen_blocks, masked) = blocks.split_at_mut(seen.div_ceil(LANES));
+    masked.as_flattened_mut().fill(0.0);
+    let hidden = LANES * seen_blocks.len() - seen;
+    let Some(last) = seen_blocks.last_mut() else { return 0.0 };
+    last[LANES - hidden..].fill(f32::MIN);
     let mut largest = s.splat(f32::MIN);
-    for block in blocks.iter() {
+    for block in seen_blocks.iter() {
         largest = s.max(s.load(block), largest);
     }
     let largest = s.splat(s.maximum(largest));
-    for block in blocks.iter_mut() {
-        s.store(exp(s, s.sub(s.load(block), largest)), block);
-    }
-    scores[seen..].fill(0.0);
-    let (blocks, _) = scores.as_chunks::<LANES>();
     let mut sum = s.splat(0.0);
-    for block in blocks {
-        sum = s.add(sum, s.load(block));
+    let Some((last, whole)) = seen_blocks.split_last_mut() else { return 0.0 };
+    for block in whole {
+        let power = exp(s, s.sub(s.load(block), largest));
+        s.store(power, block);
+        sum = s.add(sum, power);
     }
-    1.0 / s.sum(sum)
+    s.store(exp(s, s.sub(s.load(last), largest)), last);
+    last[LANES - hidden..].fill(0.0);
+    1.0 / s.sum(s.add(sum, s.load(last)))
 }
 
 /// The weighted sums of the values.
@@ -155,22 +189,20 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32], seen: usize) -> f32 {
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn mix<S: Simd>(
+unsafe fn mix<S: Simd, const Q: usize>(
     s: S,
-    step: &Attention<'_>,
-    start: usize,
+    head: &Head<'_>,
     first: usize,
     queries: usize,
-    head: usize,
-    scores: &Scores,
-    inverse: [f32; QUERIES],
+    scores: &Scores<Q>,
+    inverse: [f32; Q],
 ) {
-    for block in 0..step.head_dim.div_ceil(LANES) {
-        let channels = block * LANES..((block + 1) * LANES).min(step.head_dim);
-        let mut sums = [s.splat(0.0); QUERIES];
+    let Attention { head_dim, heads, .. } = *head.step;
+    for block in 0..head_dim.div_ceil(LANES) {
+        let channels = block * LANES..((block + 1) * LANES).min(head_dim);
+        let mut sums = [s.splat(0.0); Q];
         for token in 0..first + queries {
-            let value = &step.vector(start + token, 2, head)[channels.clone()];
+            let value = &head.vector(token, 2)[channels.clone()];
             let value = match value.as_array::<LANES>() {
                 Some(value) => s.load(value),
                 None => s.load_part(value),
@@ -183,9 +215,9 @@ unsafe fn mix<S: Simd>(
             // A sum of nothing but vanishing products may be -0 or +0 by the number of masked keys: adding 0 makes
             // it +0.
             let mixed = s.add(s.mul(sum, s.splat(inverse[query])), s.splat(0.0));
-            let at = (start + first + query) * step.width() + head * step.head_dim;
+            let at = ((head.start + first + query) * heads + head.head) * head_dim;
             // SAFETY: the head's channels of this row are this task's.
-            let place = unsafe { step.out.part(at + channels.start..at + channels.end) };
+            let place = unsafe { head.step.out.part(at + channels.start..at + channels.end) };
             match place.as_mut_array::<LANES>() {
                 Some(place) => s.store(mixed, place),
                 None => s.store_part(mixed, place),
