@@ -18,7 +18,7 @@ pub(crate) trait Simd: Copy {
     /// Sixteen f32 in registers.
     type V: Copy;
 
-    /// Vectors that should be summed side by side, 4 or 8: additions wait for one another, registers are few.
+    /// Vectors to sum side by side, 4 or 16: additions wait for one another, registers are few.
     const CHAINS: usize = 4;
 
     fn splat(self, x: f32) -> Self::V;
@@ -59,6 +59,29 @@ pub(crate) trait Simd: Copy {
     fn sum(self, v: Self::V) -> f32;
     /// The largest lane.
     fn maximum(self, v: Self::V) -> f32;
+
+    /// The first `count` lanes of `v`, behind them those of `rest`.
+    #[inline(always)]
+    fn first_lanes(self, count: usize, v: Self::V, rest: Self::V) -> Self::V {
+        let (mut lanes, mut out) = ([0.0; LANES], [0.0; LANES]);
+        self.store(v, &mut lanes);
+        self.store(rest, &mut out);
+        let count = count.min(LANES);
+        out[..count].copy_from_slice(&lanes[..count]);
+        self.load(&out)
+    }
+
+    /// Swaps rows and columns.
+    #[inline(always)]
+    fn transpose(self, tile: &mut [Block; LANES]) {
+        for row in 0..LANES {
+            for column in 0..row {
+                let above = tile[column][row];
+                tile[column][row] = tile[row][column];
+                tile[row][column] = above;
+            }
+        }
+    }
 
     /// The first `from.len() < LANES` lanes, zeros behind them.
     #[inline(always)]

@@ -80,18 +80,18 @@ pub(crate) unsafe fn attend<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match S::CHAINS {
-            8 => attend_by::<S, 8>(s, step, rows, head, keys),
-            _ => attend_by::<S, 4>(s, step, rows, head, keys),
+            16 => attend_by::<S, 8, 2>(s, step, rows, head, keys),
+            _ => attend_by::<S, 4, 1>(s, step, rows, head, keys),
         }
     }
 }
 
-/// [`attend`], `Q` queries going through the keys together.
+/// [`attend`], `Q` queries going through `B` blocks of keys, or of the values' channels, together.
 ///
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-unsafe fn attend_by<S: Simd, const Q: usize>(
+unsafe fn attend_by<S: Simd, const Q: usize, const B: usize>(
     s: S,
     step: &Attention<'_>,
     rows: Range<usize>,
@@ -100,59 +100,94 @@ unsafe fn attend_by<S: Simd, const Q: usize>(
 ) {
     let tokens = rows.len();
     let stride = padded_keys(tokens);
-    transpose_keys(step, rows.clone(), head, stride, keys);
+    transpose_keys(s, step, rows.clone(), head, stride, keys);
     let head = Head { step, head, start: rows.start, keys, stride };
     let mut scores: Scores<Q> = [[0.0; MAX_TOKENS]; Q];
     for first in (0..tokens).step_by(Q) {
         let queries = (tokens - first).min(Q);
-        score(s, &head, first, queries, &mut scores);
+        let blocks = (first + queries).div_ceil(LANES);
+        let whole = blocks - blocks % B;
+        for block in (0..whole).step_by(B) {
+            score::<S, Q, B>(s, &head, first, queries, block, &mut scores);
+        }
+        for block in whole..blocks {
+            score::<S, Q, 1>(s, &head, first, queries, block, &mut scores);
+        }
         let mut inverse = [0.0; Q];
         for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
             *inverse = softmax(s, &mut scores[query], first + query + 1, first + queries);
         }
-        // SAFETY: the caller's promise.
-        unsafe { mix(s, &head, first, queries, &scores, inverse) };
+        let whole = step.head_dim / (B * LANES) * (B * LANES);
+        for channel in (0..whole).step_by(B * LANES) {
+            // SAFETY: the caller's promise.
+            unsafe { mix::<S, Q, B>(s, &head, first, queries, channel, &scores, &inverse) };
+        }
+        for channel in (whole..step.head_dim).step_by(LANES) {
+            // SAFETY: the caller's promise.
+            unsafe { mix::<S, Q, 1>(s, &head, first, queries, channel, &scores, &inverse) };
+        }
     }
 }
 
 /// `keys[channel][token]`, zeros behind the last token.
 #[inline(always)]
-fn transpose_keys(step: &Attention<'_>, rows: Range<usize>, head: usize, stride: usize, keys: &mut [f32]) {
-    let tokens = rows.len();
-    for (token, row) in rows.enumerate() {
-        for (channel, &value) in step.vector(row, 1, head).iter().enumerate() {
-            keys[channel * stride + token] = value;
+fn transpose_keys<S: Simd>(
+    s: S,
+    step: &Attention<'_>,
+    rows: Range<usize>,
+    head: usize,
+    stride: usize,
+    keys: &mut [f32],
+) {
+    for (column, first) in rows.clone().step_by(LANES).enumerate() {
+        for (index, keys) in keys[..step.head_dim * stride].chunks_mut(LANES * stride).enumerate() {
+            let channels = index * LANES..((index + 1) * LANES).min(step.head_dim);
+            let mut tile = [[0.0; LANES]; LANES];
+            for (row, out) in (first..rows.end).zip(&mut tile) {
+                let key = &step.vector(row, 1, head)[channels.clone()];
+                match key.as_array::<LANES>() {
+                    Some(key) => s.store(s.load(key), out),
+                    None => out[..key.len()].copy_from_slice(key),
+                }
+            }
+            s.transpose(&mut tile);
+            for (out, channel) in keys.chunks_exact_mut(stride).zip(&tile) {
+                if let Some(place) = out.as_chunks_mut::<LANES>().0.get_mut(column) {
+                    s.store(s.load(channel), place);
+                }
+            }
         }
-    }
-    for channel in 0..step.head_dim {
-        keys[channel * stride + tokens..(channel + 1) * stride].fill(0.0);
     }
 }
 
-/// Scaled scores of queries `first..first + queries` against all keys up to the last of them.
+/// Scaled scores of queries `first..first + queries` against `B` blocks of keys from `block` on.
 #[inline(always)]
-fn score<S: Simd, const Q: usize>(
+fn score<S: Simd, const Q: usize, const B: usize>(
     s: S,
     head: &Head<'_>,
     first: usize,
     queries: usize,
+    block: usize,
     scores: &mut Scores<Q>,
 ) {
+    let mut sums = [[s.splat(0.0); B]; Q];
     // Missing queries repeat the last: the same number of chains at once whatever their number.
-    let q: [&[f32]; Q] = core::array::from_fn(|query| head.vector(first + query.min(queries - 1), 0));
-    for block in 0..(first + queries).div_ceil(LANES) {
-        let mut sums = [s.splat(0.0); Q];
-        for (channel, keys) in head.keys.chunks_exact(head.stride).enumerate().take(head.step.head_dim) {
-            let Some(key) = keys.as_chunks::<LANES>().0.get(block) else { return };
-            let key = s.load(key);
-            for (sum, q) in sums.iter_mut().zip(&q) {
-                *sum = s.mul_add(s.splat(q[channel]), key, *sum);
+    let mut q = [head.vector(first, 0); Q];
+    for (query, q) in q.iter_mut().enumerate() {
+        *q = head.vector(first + query.min(queries - 1), 0);
+    }
+    for (channel, keys) in head.keys.chunks_exact(head.stride).enumerate().take(head.step.head_dim) {
+        let Some(keys) = keys.as_chunks::<LANES>().0[block..].first_chunk::<B>() else { return };
+        for (sums, q) in sums.iter_mut().zip(&q) {
+            let q = s.splat(q[channel]);
+            for (sum, key) in sums.iter_mut().zip(keys) {
+                *sum = s.mul_add(q, s.load(key), *sum);
             }
         }
-        for (sum, scores) in sums.into_iter().zip(scores.iter_mut()) {
-            if let Some(place) = scores.as_chunks_mut::<LANES>().0.get_mut(block) {
-                s.store(s.mul(sum, s.splat(head.step.scale)), place);
-            }
+    }
+    for (sums, scores) in sums.into_iter().zip(scores) {
+        for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
+            s.store(s.mul(sum, s.splat(head.step.scale)), place);
         }
     }
 }
@@ -164,60 +199,68 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usiz
     let blocks = &mut scores.as_chunks_mut::<LANES>().0[..end.div_ceil(LANES)];
     let (seen_blocks, masked) = blocks.split_at_mut(seen.div_ceil(LANES));
     masked.as_flattened_mut().fill(0.0);
-    let hidden = LANES * seen_blocks.len() - seen;
-    let Some(last) = seen_blocks.last_mut() else { return 0.0 };
-    last[LANES - hidden..].fill(f32::MIN);
-    let mut largest = s.splat(f32::MIN);
-    for block in seen_blocks.iter() {
+    let Some((last, whole)) = seen_blocks.split_last_mut() else { return 0.0 };
+    let left = seen - LANES * whole.len();
+    let last_scores = s.first_lanes(left, s.load(last), s.splat(f32::MIN));
+    let mut largest = last_scores;
+    for block in whole.iter() {
         largest = s.max(s.load(block), largest);
     }
     let largest = s.splat(s.maximum(largest));
     let mut sum = s.splat(0.0);
-    let Some((last, whole)) = seen_blocks.split_last_mut() else { return 0.0 };
     for block in whole {
         let power = exp(s, s.sub(s.load(block), largest));
         s.store(power, block);
         sum = s.add(sum, power);
     }
-    s.store(exp(s, s.sub(s.load(last), largest)), last);
-    last[LANES - hidden..].fill(0.0);
-    1.0 / s.sum(s.add(sum, s.load(last)))
+    let power = s.first_lanes(left, exp(s, s.sub(last_scores, largest)), s.splat(0.0));
+    s.store(power, last);
+    1.0 / s.sum(s.add(sum, power))
 }
 
-/// The weighted sums of the values.
+/// The weighted sums of the values, in `B` blocks of channels from `channel` on; a single block may be short.
 ///
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-unsafe fn mix<S: Simd, const Q: usize>(
+unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
     s: S,
     head: &Head<'_>,
     first: usize,
     queries: usize,
+    channel: usize,
     scores: &Scores<Q>,
-    inverse: [f32; Q],
+    inverse: &[f32; Q],
 ) {
     let Attention { head_dim, heads, .. } = *head.step;
-    for block in 0..head_dim.div_ceil(LANES) {
-        let channels = block * LANES..((block + 1) * LANES).min(head_dim);
-        let mut sums = [s.splat(0.0); Q];
-        for token in 0..first + queries {
-            let value = &head.vector(token, 2)[channels.clone()];
-            let value = match value.as_array::<LANES>() {
-                Some(value) => s.load(value),
-                None => s.load_part(value),
-            };
-            for (sum, scores) in sums.iter_mut().zip(scores) {
-                *sum = s.mul_add(s.splat(scores[token]), value, *sum);
+    let channels = channel..(channel + B * LANES).min(head_dim);
+    let mut sums = [[s.splat(0.0); B]; Q];
+    for token in 0..(first + queries).min(MAX_TOKENS) {
+        let values = &head.vector(token, 2)[channels.clone()];
+        let mut value = [s.splat(0.0); B];
+        match values.as_chunks::<LANES>().0.first_chunk::<B>() {
+            Some(blocks) => {
+                for (value, block) in value.iter_mut().zip(blocks) {
+                    *value = s.load(block);
+                }
+            }
+            None => value[0] = s.load_part(values),
+        }
+        for (sums, scores) in sums.iter_mut().zip(scores) {
+            let score = s.splat(scores[token]);
+            for (sum, value) in sums.iter_mut().zip(value) {
+                *sum = s.mul_add(score, value, *sum);
             }
         }
-        for (query, sum) in sums.into_iter().enumerate().take(queries) {
+    }
+    for (query, (sums, &inverse)) in sums.iter().zip(inverse).enumerate().take(queries) {
+        let at = ((head.start + first + query) * heads + head.head) * head_dim;
+        // SAFETY: the head's channels of this row are this task's.
+        let place = unsafe { head.step.out.part(at + channels.start..at + channels.end) };
+        for (&sum, place) in sums.iter().zip(place.chunks_mut(LANES)) {
             // A sum of nothing but vanishing products may be -0 or +0 by the number of masked keys: adding 0 makes
             // it +0.
-            let mixed = s.add(s.mul(sum, s.splat(inverse[query])), s.splat(0.0));
-            let at = ((head.start + first + query) * heads + head.head) * head_dim;
-            // SAFETY: the head's channels of this row are this task's.
-            let place = unsafe { head.step.out.part(at + channels.start..at + channels.end) };
+            let mixed = s.add(s.mul(sum, s.splat(inverse)), s.splat(0.0));
             match place.as_mut_array::<LANES>() {
                 Some(place) => s.store(mixed, place),
                 None => s.store_part(mixed, place),
