@@ -149,6 +149,19 @@ impl Simd for Avx2 {
         (half(v.0), half(v.1))
     }
     #[inline(always)]
+    fn first_lanes(self, count: usize, v: V, rest: V) -> V {
+        // SAFETY: as above.
+        unsafe {
+            let count = _mm256_set1_epi32(count.min(LANES) as i32);
+            let low = _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+            let high = _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15));
+            (
+                _mm256_blendv_ps(rest.0, v.0, _mm256_castsi256_ps(low)),
+                _mm256_blendv_ps(rest.1, v.1, _mm256_castsi256_ps(high)),
+            )
+        }
+    }
+    #[inline(always)]
     fn sum(self, v: V) -> f32 {
         // SAFETY: as above.
         unsafe { self.tree(_mm256_add_ps(v.0, v.1), |a, b| _mm_add_ps(a, b)) }
@@ -173,6 +186,7 @@ impl Int8Tile for Avx2 {
         unsafe {
             let mut sums = [[_mm256_setzero_si256(); VECTORS]; R];
             for group in 0..input.groups {
+                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
                 let mut codes = [_mm256_setzero_si256(); R];
                 for (row, codes) in codes.iter_mut().enumerate() {
                     let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();

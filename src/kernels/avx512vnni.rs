@@ -32,6 +32,8 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     type V = __m512;
 
+    const CHAINS: usize = 16;
+
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: an `Avx512Vnni` exists only where the CPU has the instructions.
@@ -126,6 +128,56 @@ impl Simd for Avx512Vnni {
         }
     }
     #[inline(always)]
+    fn mul_pow2(self, v: __m512, n: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_scalef_ps(v, n) }
+    }
+    #[inline(always)]
+    fn first_lanes(self, count: usize, v: __m512, rest: __m512) -> __m512 {
+        let lanes = ((1u32 << count.min(LANES)) - 1) as u16;
+        // SAFETY: as above.
+        unsafe { _mm512_mask_mov_ps(rest, lanes, v) }
+    }
+    #[inline(always)]
+    fn transpose(self, tile: &mut [Block; LANES]) {
+        // Within each 128-bit part four rows become four columns; then the parts change places, twice in pairs.
+        const EVEN: i32 = 0b10_00_10_00;
+        const ODD: i32 = 0b11_01_11_01;
+        // SAFETY: as above; every block has sixteen values.
+        unsafe {
+            // `fours[i][j]`: in part `p` column `4p + j` of rows `4i..4i + 4`.
+            let mut fours = [[_mm512_setzero_ps(); 4]; 4];
+            for (rows, columns) in tile.as_chunks::<4>().0.iter().zip(&mut fours) {
+                let (a, b) = (_mm512_loadu_ps(rows[0].as_ptr()), _mm512_loadu_ps(rows[1].as_ptr()));
+                let (c, d) = (_mm512_loadu_ps(rows[2].as_ptr()), _mm512_loadu_ps(rows[3].as_ptr()));
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                *columns = [
+                    _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                    _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                    _mm512_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+                    _mm512_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+                ];
+            }
+            for j in 0..4 {
+                let [a, b, c, d] = [fours[0][j], fours[1][j], fours[2][j], fours[3][j]];
+                let (ab_even, ab_odd) =
+                    (_mm512_shuffle_f32x4::<EVEN>(a, b), _mm512_shuffle_f32x4::<ODD>(a, b));
+                let (cd_even, cd_odd) =
+                    (_mm512_shuffle_f32x4::<EVEN>(c, d), _mm512_shuffle_f32x4::<ODD>(c, d));
+                let columns = [
+                    _mm512_shuffle_f32x4::<EVEN>(ab_even, cd_even),
+                    _mm512_shuffle_f32x4::<EVEN>(ab_odd, cd_odd),
+                    _mm512_shuffle_f32x4::<ODD>(ab_even, cd_even),
+                    _mm512_shuffle_f32x4::<ODD>(ab_odd, cd_odd),
+                ];
+                for (part, column) in columns.into_iter().enumerate() {
+                    _mm512_storeu_ps(tile[4 * part + j].as_mut_ptr(), column);
+                }
+            }
+        }
+    }
+    #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
         // SAFETY: as above.
         self.tree(v, |a, b| unsafe { _mm256_add_ps(a, b) }, |a, b| unsafe { _mm_add_ps(a, b) })
@@ -157,6 +209,7 @@ impl Int8Tile for Avx512Vnni {
                 }
             }
             for group in 0..input.groups {
+                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
                 let mut weights = [_mm512_setzero_si512(); P];
                 for (panel, weights) in weights.iter_mut().enumerate() {
                     let at = input.panel.add(panel * input.panel_stride + group * 4 * PANEL);

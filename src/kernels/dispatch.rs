@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::layout::{Packing, Panels, code_stride};
 use super::ops::attention::{Attention, padded_keys};
 use super::ops::embed::{PositionRow, TokenRow};
-use super::ops::linear::{Epilogue, LinearF32, LinearInt8};
+use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
 use super::shared::SharedMut;
 use super::{Kernels, MAX_TOKENS};
@@ -151,9 +151,9 @@ impl Kernels {
             epilogue,
             out: SharedMut::new(out),
         };
-        self.by_panels(team, panels, rows, |panels, rows| {
+        self.by_panels(team, panels, rows, |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (self.0.linear_int8)(&step, panels, rows) }
+            unsafe { (self.0.linear_int8)(&step, task) }
         });
     }
 
@@ -171,30 +171,30 @@ impl Kernels {
         assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
         assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        self.by_panels(team, panels, rows, |panels, rows| {
+        self.by_panels(team, panels, rows, |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (self.0.linear_f32)(&step, panels, rows) }
+            unsafe { (self.0.linear_f32)(&step, task) }
         });
     }
 
     /// Cuts a product into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
-    fn by_panels(
-        self,
-        team: &impl Team,
-        panels: Panels,
-        rows: usize,
-        run: impl Fn(Range<usize>, Range<usize>) + Sync,
-    ) {
+    fn by_panels(self, team: &impl Team, panels: Panels, rows: usize, run: impl Fn(Task) + Sync) {
         let (count, panels_per_task) = (panels.count(), self.0.panels);
         let across = count.div_ceil(panels_per_task);
         let wanted =
             if team.threads() == 1 { 1 } else { (TASKS_PER_THREAD * team.threads()).div_ceil(across) };
         let rows_per_task = rows.div_ceil(wanted).next_multiple_of(self.0.rows).max(MIN_TILES * self.0.rows);
         let down = rows.div_ceil(rows_per_task);
+        // Tasks that read the same panels follow one another.
+        let first_panel = |task: usize| task / down * panels_per_task;
         team.run(across * down, &|task| {
-            // Tasks that read the same panels follow one another.
-            let (panel, row) = (task / down * panels_per_task, task % down * rows_per_task);
-            run(panel..(panel + panels_per_task).min(count), row..(row + rows_per_task).min(rows));
+            let (panel, row) = (first_panel(task), task % down * rows_per_task);
+            let next = first_panel(task + team.threads());
+            run(Task {
+                panels: panel..(panel + panels_per_task).min(count),
+                rows: row..(row + rows_per_task).min(rows),
+                next: (next != panel).then_some(next),
+            });
         });
     }
 

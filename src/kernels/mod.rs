@@ -41,7 +41,7 @@ pub use ops::math::Activation;
 use layout::Packing;
 use ops::attention::Attention;
 use ops::embed::{PositionRow, TokenRow};
-use ops::linear::{Accumulators, LinearF32, LinearInt8, TileInput};
+use ops::linear::{Accumulators, LinearF32, LinearInt8, Task, TileInput};
 use ops::norm::Norm;
 
 /// The most tokens of a sequence.
@@ -65,8 +65,8 @@ struct Table {
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
     norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> f32,
     quantize_row: unsafe fn(&[f32], &mut [u8]) -> f32,
-    linear_int8: unsafe fn(&LinearInt8<'_>, Range<usize>, Range<usize>),
-    linear_f32: unsafe fn(&LinearF32<'_>, Range<usize>, Range<usize>),
+    linear_int8: unsafe fn(&LinearInt8<'_>, Task),
+    linear_f32: unsafe fn(&LinearF32<'_>, Task),
     attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
     /// A full tile of the int8 product.
     tile: unsafe fn(&TileInput, &mut Accumulators),
@@ -96,14 +96,14 @@ macro_rules! table {
                 ops::quantize::quantize_row($simd, row, <$tile>::FLIP, codes)
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn linear_int8(step: &LinearInt8<'_>, panels: Range<usize>, rows: Range<usize>) {
+            unsafe fn linear_int8(step: &LinearInt8<'_>, task: Task) {
                 // SAFETY: the caller's promise.
-                unsafe { ops::linear::linear_int8($simd, $tile_value, step, panels, rows) }
+                unsafe { ops::linear::linear_int8($simd, $tile_value, step, task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn linear_f32(step: &LinearF32<'_>, panels: Range<usize>, rows: Range<usize>) {
+            unsafe fn linear_f32(step: &LinearF32<'_>, task: Task) {
                 // SAFETY: the caller's promise.
-                unsafe { ops::linear::linear_f32($simd, step, panels, rows) }
+                unsafe { ops::linear::linear_f32($simd, step, task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(step: &Attention<'_>, rows: Range<usize>, head: usize, keys: &mut [f32]) {

@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use super::Kernels;
 use super::layout::{CODE_ALIGN, PANEL, Packing};
-use super::ops::linear::{MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
+use super::ops::linear::{Ahead, MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
 
 /// Inputs of the products: few enough that everything stays in the first-level cache.
 const INPUTS: usize = 256;
@@ -36,6 +36,7 @@ impl Kernels {
                 panel_stride: PANEL_BYTES,
                 groups: INPUTS / packing.group(),
                 group: packing.group(),
+                ahead: Ahead::NONE,
             };
             // SAFETY: `data` has the rows and panels of the largest tile; holding `self` proves the instructions.
             unsafe { (self.0.tile)(&input, &mut sums) };

@@ -18,6 +18,9 @@ pub(crate) trait Simd: Copy {
     /// Sixteen f32 in registers.
     type V: Copy;
 
+    /// Vectors to sum side by side, 4 or 16: additions wait for one another, registers are few.
+    const CHAINS: usize = 4;
+
     fn splat(self, x: f32) -> Self::V;
     fn load(self, from: &Block) -> Self::V;
     fn store(self, v: Self::V, to: &mut Block);
@@ -46,10 +49,39 @@ pub(crate) trait Simd: Copy {
     /// `2^v` for integral `v` in -126..=127.
     fn pow2(self, v: Self::V) -> Self::V;
 
+    /// `v * 2^n` for integral `n` in -126..=127, rounded once.
+    #[inline(always)]
+    fn mul_pow2(self, v: Self::V, n: Self::V) -> Self::V {
+        self.mul(v, self.pow2(n))
+    }
+
     /// The sum of the lanes, as a fixed tree: lane `i` with lane `i + 8`, then 4, 2, 1.
     fn sum(self, v: Self::V) -> f32;
     /// The largest lane.
     fn maximum(self, v: Self::V) -> f32;
+
+    /// The first `count` lanes of `v`, behind them those of `rest`.
+    #[inline(always)]
+    fn first_lanes(self, count: usize, v: Self::V, rest: Self::V) -> Self::V {
+        let (mut lanes, mut out) = ([0.0; LANES], [0.0; LANES]);
+        self.store(v, &mut lanes);
+        self.store(rest, &mut out);
+        let count = count.min(LANES);
+        out[..count].copy_from_slice(&lanes[..count]);
+        self.load(&out)
+    }
+
+    /// Swaps rows and columns.
+    #[inline(always)]
+    fn transpose(self, tile: &mut [Block; LANES]) {
+        for row in 0..LANES {
+            for column in 0..row {
+                let above = tile[column][row];
+                tile[column][row] = tile[row][column];
+                tile[row][column] = above;
+            }
+        }
+    }
 
     /// The first `from.len() < LANES` lanes, zeros behind them.
     #[inline(always)]

@@ -9,9 +9,6 @@ use crate::kernels::simd::{LANES, Simd};
 /// The longest sequence: bounds the scores that a task keeps on its stack.
 pub(crate) const MAX_TOKENS: usize = 256;
 
-/// Queries that go through the keys together.
-const QUERIES: usize = 4;
-
 /// Causal self-attention over the rows of one or more sequences.
 pub(crate) struct Attention<'a> {
     /// `[rows, 3 * width]`: queries, keys and values side by side, head after head in each.
@@ -42,7 +39,26 @@ pub(crate) const fn padded_keys(tokens: usize) -> usize {
 }
 
 /// Scores of the queries at hand, later their probabilities.
-type Scores = [[f32; MAX_TOKENS]; QUERIES];
+type Scores<const Q: usize> = [[f32; MAX_TOKENS]; Q];
+
+/// One head of one sequence.
+struct Head<'a> {
+    step: &'a Attention<'a>,
+    head: usize,
+    /// The sequence's first row.
+    start: usize,
+    /// `[head_dim, stride]`: the keys, a token in each column.
+    keys: &'a [f32],
+    stride: usize,
+}
+
+impl Head<'_> {
+    /// The query (`part` 0), key (1) or value (2) of `token`.
+    #[inline(always)]
+    fn vector(&self, token: usize, part: usize) -> &[f32] {
+        self.step.vector(self.start + token, part, self.head)
+    }
+}
 
 /// `out[i] = Σ_{j ≤ i} softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`.
 ///
@@ -61,131 +77,190 @@ pub(crate) unsafe fn attend<S: Simd>(
     head: usize,
     keys: &mut [f32],
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match S::CHAINS {
+            16 => attend_by::<S, 8, 2>(s, step, rows, head, keys),
+            _ => attend_by::<S, 4, 1>(s, step, rows, head, keys),
+        }
+    }
+}
+
+/// [`attend`], `Q` queries going through `B` blocks of keys, or of the values' channels, together.
+///
+/// # Safety
+/// As [`attend`].
+#[inline(always)]
+unsafe fn attend_by<S: Simd, const Q: usize, const B: usize>(
+    s: S,
+    step: &Attention<'_>,
+    rows: Range<usize>,
+    head: usize,
+    keys: &mut [f32],
+) {
     let tokens = rows.len();
     let stride = padded_keys(tokens);
-    transpose_keys(step, rows.clone(), head, stride, keys);
-    let mut scores: Scores = [[0.0; MAX_TOKENS]; QUERIES];
-    let mut first = 0;
-    while first < tokens {
-        let queries = (tokens - first).min(QUERIES);
-        score(s, step, rows.start, first, queries, head, keys, stride, &mut scores);
-        let mut inverse = [0.0; QUERIES];
-        for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
-            let end = padded_keys(first + queries);
-            *inverse = softmax(s, &mut scores[query][..end], first + query + 1);
+    transpose_keys(s, step, rows.clone(), head, stride, keys);
+    let head = Head { step, head, start: rows.start, keys, stride };
+    let mut scores: Scores<Q> = [[0.0; MAX_TOKENS]; Q];
+    for first in (0..tokens).step_by(Q) {
+        let queries = (tokens - first).min(Q);
+        let blocks = (first + queries).div_ceil(LANES);
+        let whole = blocks - blocks % B;
+        for block in (0..whole).step_by(B) {
+            score::<S, Q, B>(s, &head, first, queries, block, &mut scores);
         }
-        // SAFETY: the caller's promise.
-        unsafe { mix(s, step, rows.start, first, queries, head, &scores, inverse) };
-        first += queries;
+        for block in whole..blocks {
+            score::<S, Q, 1>(s, &head, first, queries, block, &mut scores);
+        }
+        let mut inverse = [0.0; Q];
+        for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
+            *inverse = softmax(s, &mut scores[query], first + query + 1, first + queries);
+        }
+        let whole = step.head_dim / (B * LANES) * (B * LANES);
+        for channel in (0..whole).step_by(B * LANES) {
+            // SAFETY: the caller's promise.
+            unsafe { mix::<S, Q, B>(s, &head, first, queries, channel, &scores, &inverse) };
+        }
+        for channel in (whole..step.head_dim).step_by(LANES) {
+            // SAFETY: the caller's promise.
+            unsafe { mix::<S, Q, 1>(s, &head, first, queries, channel, &scores, &inverse) };
+        }
     }
 }
 
 /// `keys[channel][token]`, zeros behind the last token.
 #[inline(always)]
-fn transpose_keys(step: &Attention<'_>, rows: Range<usize>, head: usize, stride: usize, keys: &mut [f32]) {
-    let tokens = rows.len();
-    for (token, row) in rows.enumerate() {
-        for (channel, &value) in step.vector(row, 1, head).iter().enumerate() {
-            keys[channel * stride + token] = value;
-        }
-    }
-    for channel in 0..step.head_dim {
-        keys[channel * stride + tokens..(channel + 1) * stride].fill(0.0);
-    }
-}
-
-/// Scaled scores of queries `first..first + queries` against all keys up to the last of them.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn score<S: Simd>(
+fn transpose_keys<S: Simd>(
     s: S,
     step: &Attention<'_>,
-    start: usize,
-    first: usize,
-    queries: usize,
+    rows: Range<usize>,
     head: usize,
-    keys: &[f32],
     stride: usize,
-    scores: &mut Scores,
+    keys: &mut [f32],
 ) {
-    // Missing queries repeat the last: four chains at once whatever their number.
-    let query = |i: usize| step.vector(start + first + i.min(queries - 1), 0, head);
-    let q = [query(0), query(1), query(2), query(3)];
-    for block in 0..(first + queries).div_ceil(LANES) {
-        let mut sums = [s.splat(0.0); QUERIES];
-        for channel in 0..step.head_dim {
-            let Some(key) = keys[channel * stride + block * LANES..].first_chunk::<LANES>() else { return };
-            let key = s.load(key);
-            for (sum, q) in sums.iter_mut().zip(&q) {
-                *sum = s.mul_add(s.splat(q[channel]), key, *sum);
+    for (column, first) in rows.clone().step_by(LANES).enumerate() {
+        for (index, keys) in keys[..step.head_dim * stride].chunks_mut(LANES * stride).enumerate() {
+            let channels = index * LANES..((index + 1) * LANES).min(step.head_dim);
+            let mut tile = [[0.0; LANES]; LANES];
+            for (row, out) in (first..rows.end).zip(&mut tile) {
+                let key = &step.vector(row, 1, head)[channels.clone()];
+                match key.as_array::<LANES>() {
+                    Some(key) => s.store(s.load(key), out),
+                    None => out[..key.len()].copy_from_slice(key),
+                }
             }
-        }
-        for (sum, scores) in sums.into_iter().zip(scores.iter_mut()) {
-            if let Some(place) = scores[block * LANES..].first_chunk_mut::<LANES>() {
-                s.store(s.mul(sum, s.splat(step.scale)), place);
+            s.transpose(&mut tile);
+            for (out, channel) in keys.chunks_exact_mut(stride).zip(&tile) {
+                if let Some(place) = out.as_chunks_mut::<LANES>().0.get_mut(column) {
+                    s.store(s.load(channel), place);
+                }
             }
         }
     }
 }
 
-/// Turns the first `seen` scores into `e^(score - largest)`, those behind them into zeros; returns one over the sum.
+/// Scaled scores of queries `first..first + queries` against `B` blocks of keys from `block` on.
 #[inline(always)]
-fn softmax<S: Simd>(s: S, scores: &mut [f32], seen: usize) -> f32 {
-    scores[seen..].fill(f32::MIN);
-    let (blocks, _) = scores.as_chunks_mut::<LANES>();
-    let mut largest = s.splat(f32::MIN);
-    for block in blocks.iter() {
+fn score<S: Simd, const Q: usize, const B: usize>(
+    s: S,
+    head: &Head<'_>,
+    first: usize,
+    queries: usize,
+    block: usize,
+    scores: &mut Scores<Q>,
+) {
+    let mut sums = [[s.splat(0.0); B]; Q];
+    // Missing queries repeat the last: the same number of chains at once whatever their number.
+    let mut q = [head.vector(first, 0); Q];
+    for (query, q) in q.iter_mut().enumerate() {
+        *q = head.vector(first + query.min(queries - 1), 0);
+    }
+    for (channel, keys) in head.keys.chunks_exact(head.stride).enumerate().take(head.step.head_dim) {
+        let Some(keys) = keys.as_chunks::<LANES>().0[block..].first_chunk::<B>() else { return };
+        for (sums, q) in sums.iter_mut().zip(&q) {
+            let q = s.splat(q[channel]);
+            for (sum, key) in sums.iter_mut().zip(keys) {
+                *sum = s.mul_add(q, s.load(key), *sum);
+            }
+        }
+    }
+    for (sums, scores) in sums.into_iter().zip(scores) {
+        for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
+            s.store(s.mul(sum, s.splat(head.step.scale)), place);
+        }
+    }
+}
+
+/// Turns the first `seen` scores into `e^(score - largest)`, those behind them up to `end` into zeros; returns one over
+/// the sum.
+#[inline(always)]
+fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usize) -> f32 {
+    let blocks = &mut scores.as_chunks_mut::<LANES>().0[..end.div_ceil(LANES)];
+    let (seen_blocks, masked) = blocks.split_at_mut(seen.div_ceil(LANES));
+    masked.as_flattened_mut().fill(0.0);
+    let Some((last, whole)) = seen_blocks.split_last_mut() else { return 0.0 };
+    let left = seen - LANES * whole.len();
+    let last_scores = s.first_lanes(left, s.load(last), s.splat(f32::MIN));
+    let mut largest = last_scores;
+    for block in whole.iter() {
         largest = s.max(s.load(block), largest);
     }
     let largest = s.splat(s.maximum(largest));
-    for block in blocks.iter_mut() {
-        s.store(exp(s, s.sub(s.load(block), largest)), block);
-    }
-    scores[seen..].fill(0.0);
-    let (blocks, _) = scores.as_chunks::<LANES>();
     let mut sum = s.splat(0.0);
-    for block in blocks {
-        sum = s.add(sum, s.load(block));
+    for block in whole {
+        let power = exp(s, s.sub(s.load(block), largest));
+        s.store(power, block);
+        sum = s.add(sum, power);
     }
-    1.0 / s.sum(sum)
+    let power = s.first_lanes(left, exp(s, s.sub(last_scores, largest)), s.splat(0.0));
+    s.store(power, last);
+    1.0 / s.sum(s.add(sum, power))
 }
 
-/// The weighted sums of the values.
+/// The weighted sums of the values, in `B` blocks of channels from `channel` on; a single block may be short.
 ///
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn mix<S: Simd>(
+unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
     s: S,
-    step: &Attention<'_>,
-    start: usize,
+    head: &Head<'_>,
     first: usize,
     queries: usize,
-    head: usize,
-    scores: &Scores,
-    inverse: [f32; QUERIES],
+    channel: usize,
+    scores: &Scores<Q>,
+    inverse: &[f32; Q],
 ) {
-    for block in 0..step.head_dim.div_ceil(LANES) {
-        let channels = block * LANES..((block + 1) * LANES).min(step.head_dim);
-        let mut sums = [s.splat(0.0); QUERIES];
-        for token in 0..first + queries {
-            let value = &step.vector(start + token, 2, head)[channels.clone()];
-            let value = match value.as_array::<LANES>() {
-                Some(value) => s.load(value),
-                None => s.load_part(value),
-            };
-            for (sum, scores) in sums.iter_mut().zip(scores) {
-                *sum = s.mul_add(s.splat(scores[token]), value, *sum);
+    let Attention { head_dim, heads, .. } = *head.step;
+    let channels = channel..(channel + B * LANES).min(head_dim);
+    let mut sums = [[s.splat(0.0); B]; Q];
+    for token in 0..(first + queries).min(MAX_TOKENS) {
+        let values = &head.vector(token, 2)[channels.clone()];
+        let mut value = [s.splat(0.0); B];
+        match values.as_chunks::<LANES>().0.first_chunk::<B>() {
+            Some(blocks) => {
+                for (value, block) in value.iter_mut().zip(blocks) {
+                    *value = s.load(block);
+                }
+            }
+            None => value[0] = s.load_part(values),
+        }
+        for (sums, scores) in sums.iter_mut().zip(scores) {
+            let score = s.splat(scores[token]);
+            for (sum, value) in sums.iter_mut().zip(value) {
+                *sum = s.mul_add(score, value, *sum);
             }
         }
-        for (query, sum) in sums.into_iter().enumerate().take(queries) {
+    }
+    for (query, (sums, &inverse)) in sums.iter().zip(inverse).enumerate().take(queries) {
+        let at = ((head.start + first + query) * heads + head.head) * head_dim;
+        // SAFETY: the head's channels of this row are this task's.
+        let place = unsafe { head.step.out.part(at + channels.start..at + channels.end) };
+        for (&sum, place) in sums.iter().zip(place.chunks_mut(LANES)) {
             // A sum of nothing but vanishing products may be -0 or +0 by the number of masked keys: adding 0 makes
             // it +0.
-            let mixed = s.add(s.mul(sum, s.splat(inverse[query])), s.splat(0.0));
-            let at = (start + first + query) * step.width() + head * step.head_dim;
-            // SAFETY: the head's channels of this row are this task's.
-            let place = unsafe { step.out.part(at + channels.start..at + channels.end) };
+            let mixed = s.add(s.mul(sum, s.splat(inverse)), s.splat(0.0));
             match place.as_mut_array::<LANES>() {
                 Some(place) => s.store(mixed, place),
                 None => s.store_part(mixed, place),

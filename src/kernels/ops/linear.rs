@@ -32,6 +32,40 @@ pub(crate) struct TileInput {
     pub(crate) groups: usize,
     /// Inputs in a group.
     pub(crate) group: usize,
+    /// What to fetch into the cache meanwhile, never to read.
+    pub(crate) ahead: Ahead,
+}
+
+/// Memory that will be wanted soon: a tile asks for `step` bytes of it with each group.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    start: *const i8,
+    step: usize,
+}
+
+impl Ahead {
+    /// Nothing.
+    pub(crate) const NONE: Ahead = Ahead { start: core::ptr::null(), step: 0 };
+
+    /// Bytes that come into the cache at once.
+    const LINE: usize = 64;
+
+    /// Part `part` of `parts` of the `bytes` from `start`, which may lie anywhere, over `groups` groups.
+    fn part(start: *const i8, bytes: usize, part: usize, parts: usize, groups: usize) -> Self {
+        let share = bytes.div_ceil(parts);
+        Self { start: start.wrapping_add(part * share), step: share.div_ceil(groups) }
+    }
+
+    /// Calls `fetch` with an address in each line that group `group` is to ask for.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "in-order cores gain nothing"))]
+    pub(crate) fn lines(self, group: usize, fetch: impl Fn(*const i8)) {
+        let mut at = 0;
+        while at < self.step {
+            fetch(self.start.wrapping_add(group * self.step + at));
+            at += Self::LINE;
+        }
+    }
 }
 
 /// An int8 matrix kernel: the inner loop of a linear step.
@@ -86,6 +120,14 @@ pub(crate) struct LinearF32<'a> {
     pub(crate) out: SharedMut<'a, f32>,
 }
 
+/// A part of a linear step.
+pub(crate) struct Task {
+    pub(crate) panels: Range<usize>,
+    pub(crate) rows: Range<usize>,
+    /// The first panel of the task that this one's worker will probably have next, unless it has the same panels.
+    pub(crate) next: Option<usize>,
+}
+
 /// The output channels of `panel` that exist.
 fn channels(panels: &Panels, panel: usize) -> Range<usize> {
     panel * PANEL..((panel + 1) * PANEL).min(panels.outputs as usize)
@@ -125,28 +167,24 @@ unsafe fn finish<S: Simd>(
     }
 }
 
-/// `rows` of `panels`.
+/// `rows` of `panels`; meanwhile the panels from `next` on come into the cache. `next` may lie behind the last panel:
+/// the next step's weights do.
 ///
 /// # Safety
 /// The slices of `step` have the sizes that it says, `panels` and `rows` lie in it, and no other task has any of those
 /// rows of those panels.
 #[inline(always)]
-pub(crate) unsafe fn linear_int8<S: Simd, T: Int8Tile>(
-    s: S,
-    t: T,
-    step: &LinearInt8<'_>,
-    panels: Range<usize>,
-    rows: Range<usize>,
-) {
+pub(crate) unsafe fn linear_int8<S: Simd, T: Int8Tile>(s: S, t: T, step: &LinearInt8<'_>, task: Task) {
+    let Task { panels, rows, next } = task;
     let mut panel = panels.start;
     while panel < panels.end {
         if panel + T::PANELS <= panels.end {
             // SAFETY: the caller's promise.
-            unsafe { rows_by_tile::<S, T, true>(s, t, step, panel, rows.clone()) };
+            unsafe { rows_by_tile::<S, T, true>(s, t, step, panel, rows.clone(), next) };
             panel += T::PANELS;
         } else {
             // SAFETY: the caller's promise.
-            unsafe { rows_by_tile::<S, T, false>(s, t, step, panel, rows.clone()) };
+            unsafe { rows_by_tile::<S, T, false>(s, t, step, panel, rows.clone(), next) };
             panel += 1;
         }
     }
@@ -163,9 +201,19 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     step: &LinearInt8<'_>,
     panel: usize,
     rows: Range<usize>,
+    next: Option<usize>,
 ) {
     let mut sums: Accumulators = [[[0; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
     let panel_stride = step.panels.panel_bytes();
+    let groups = step.panels.groups();
+    let tiles = rows.len().div_ceil(T::ROWS);
+    let ahead = |tile: usize| match next {
+        Some(next) => {
+            let start = step.weights.as_ptr().wrapping_add(next * panel_stride).cast();
+            Ahead::part(start, T::PANELS * panel_stride, tile, tiles, groups)
+        }
+        None => Ahead::NONE,
+    };
     let mut row = rows.start;
     while row < rows.end {
         let height = (rows.end - row).min(T::ROWS);
@@ -176,8 +224,9 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             // SAFETY: as above.
             panel: unsafe { step.weights.as_ptr().add(panel * panel_stride).cast() },
             panel_stride,
-            groups: step.panels.groups(),
+            groups,
             group: step.panels.packing.group(),
+            ahead: ahead((row - rows.start) / T::ROWS),
         };
         // SAFETY: rows and panels exist.
         unsafe {
@@ -256,12 +305,8 @@ unsafe fn scale_out<S: Simd>(
 /// # Safety
 /// As [`linear_int8`].
 #[inline(always)]
-pub(crate) unsafe fn linear_f32<S: Simd>(
-    s: S,
-    step: &LinearF32<'_>,
-    panels: Range<usize>,
-    rows: Range<usize>,
-) {
+pub(crate) unsafe fn linear_f32<S: Simd>(s: S, step: &LinearF32<'_>, task: Task) {
+    let Task { panels, rows, .. } = task;
     const ROWS: usize = 4;
     for panel in panels {
         let mut row = rows.start;

@@ -21,7 +21,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let p = s.mul_add(p, r, s.splat(P[1]));
     let p = s.mul_add(p, r, s.splat(P[0]));
     let e = s.mul_add(p, s.mul(r, r), r);
-    s.mul(s.add(e, s.splat(1.0)), s.pow2(n))
+    s.mul_pow2(s.add(e, s.splat(1.0)), n)
 }
 
 /// `x · sigmoid(k·x)`, as `x / (1 + e^(-k·x))`; the caller passes `-k·x`.

@@ -14,72 +14,81 @@ pub(crate) struct Norm<'a> {
 /// Running sums kept apart: additions wait for one another, four of them overlap.
 const SUMS: usize = 4;
 
-/// Block `index` of `row`, zeros behind its end.
+/// The sum of `value` over the blocks of `row`, block `i` going to running sum `i % SUMS`. The last block may be short:
+/// its `value` is told how many lanes count.
 #[inline(always)]
-fn block<S: Simd>(s: S, row: &[f32], index: usize) -> S::V {
-    let (blocks, tail) = row.as_chunks::<LANES>();
-    match blocks.get(index) {
-        Some(block) => s.load(block),
-        None => s.load_part(tail),
+fn sum_blocks<S: Simd>(s: S, row: &[f32], value: impl Fn(S::V, usize) -> S::V) -> f32 {
+    let mut sums = [s.splat(0.0); SUMS];
+    let (fours, rest) = row.as_chunks::<{ SUMS * LANES }>();
+    for four in fours {
+        for (sum, block) in sums.iter_mut().zip(four.as_chunks::<LANES>().0) {
+            *sum = s.add(*sum, value(s.load(block), LANES));
+        }
     }
-}
-
-/// `(x - mean)²` of a block; zero in the lanes behind the row's end.
-#[inline(always)]
-fn squared_deviation<S: Simd>(s: S, row: &[f32], index: usize, mean: S::V) -> S::V {
-    let deviation = s.sub(block(s, row, index), mean);
-    let squared = s.mul(deviation, deviation);
-    let left = row.len() - index * LANES;
-    if left >= LANES {
-        return squared;
+    let (blocks, tail) = rest.as_chunks::<LANES>();
+    for (sum, block) in sums.iter_mut().zip(blocks) {
+        *sum = s.add(*sum, value(s.load(block), LANES));
     }
-    let mut lanes = [0.0; LANES];
-    s.store(squared, &mut lanes);
-    s.load_part(&lanes[..left])
-}
-
-#[inline(always)]
-fn total<S: Simd>(s: S, sums: [S::V; SUMS]) -> f32 {
+    if !tail.is_empty() {
+        // Fewer than `SUMS` whole blocks were left.
+        for sum in sums.iter_mut().skip(blocks.len()).take(1) {
+            *sum = s.add(*sum, value(s.load_part(tail), tail.len()));
+        }
+    }
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
 /// Mean and `1/sqrt(variance + epsilon)` of a row.
 #[inline(always)]
 fn moments<S: Simd>(s: S, row: &[f32], epsilon: f32) -> (S::V, S::V) {
-    let blocks = row.len().div_ceil(LANES);
     let count = row.len() as f32;
-    let mut sums = [s.splat(0.0); SUMS];
-    for index in 0..blocks {
-        sums[index % SUMS] = s.add(sums[index % SUMS], block(s, row, index));
-    }
-    let mean = s.splat(total(s, sums) / count);
-    let mut sums = [s.splat(0.0); SUMS];
-    for index in 0..blocks {
-        sums[index % SUMS] = s.add(sums[index % SUMS], squared_deviation(s, row, index, mean));
-    }
-    let variance = total(s, sums) / count;
+    let mean = s.splat(sum_blocks(s, row, |block, _| block) / count);
+    let squared_deviation = |block, lanes| {
+        let deviation = s.sub(block, mean);
+        let squared = s.mul(deviation, deviation);
+        if lanes == LANES {
+            return squared;
+        }
+        // Behind the row's end there is nothing to deviate.
+        let mut block = [0.0; LANES];
+        s.store(squared, &mut block);
+        s.load_part(&block[..lanes])
+    };
+    let variance = sum_blocks(s, row, squared_deviation) / count;
     (mean, s.splat(1.0 / libm::sqrtf(variance + epsilon)))
 }
 
-/// Block `index` of the normalised row.
+/// Calls `each` with the blocks of the normalised row, in order; behind the row's end they are zero, as gain and bias
+/// are there.
 #[inline(always)]
-fn normalised<S: Simd>(s: S, norm: &Norm<'_>, row: &[f32], index: usize, mean: S::V, inverse: S::V) -> S::V {
-    let scaled = s.mul(s.sub(block(s, row, index), mean), inverse);
-    s.mul_add(scaled, block(s, norm.gain, index), block(s, norm.bias, index))
+fn normalise<S: Simd>(
+    s: S,
+    norm: &Norm<'_>,
+    row: &[f32],
+    (mean, inverse): (S::V, S::V),
+    mut each: impl FnMut(S::V),
+) {
+    let block = |x, gain, bias| s.mul_add(s.mul(s.sub(x, mean), inverse), gain, bias);
+    let ((xs, x), (gains, gain), (biases, bias)) =
+        (row.as_chunks::<LANES>(), norm.gain.as_chunks::<LANES>(), norm.bias.as_chunks::<LANES>());
+    for ((x, gain), bias) in xs.iter().zip(gains).zip(biases) {
+        each(block(s.load(x), s.load(gain), s.load(bias)));
+    }
+    if !x.is_empty() {
+        each(block(s.load_part(x), s.load_part(gain), s.load_part(bias)));
+    }
 }
 
 /// Normalises `row` into `out`.
 #[inline(always)]
 pub(crate) fn norm_row<S: Simd>(s: S, norm: &Norm<'_>, row: &[f32], out: &mut [f32]) {
-    let (mean, inverse) = moments(s, row, norm.epsilon);
+    let moments = moments(s, row, norm.epsilon);
     let (places, tail) = out.as_chunks_mut::<LANES>();
-    let full = places.len();
-    for (index, place) in places.iter_mut().enumerate() {
-        s.store(normalised(s, norm, row, index, mean, inverse), place);
-    }
-    if !tail.is_empty() {
-        s.store_part(normalised(s, norm, row, full, mean, inverse), tail);
-    }
+    let mut places = places.iter_mut();
+    normalise(s, norm, row, moments, |block| match places.next() {
+        Some(place) => s.store(block, place),
+        None => s.store_part(block, tail),
+    });
 }
 
 /// Normalises `row` and quantizes the result into `codes` (each xor `flip`); returns the scale.
@@ -94,18 +103,18 @@ pub(crate) fn norm_row_to_codes<S: Simd>(
     flip: u8,
     codes: &mut [u8],
 ) -> f32 {
-    let (mean, inverse) = moments(s, row, norm.epsilon);
-    let blocks = row.len().div_ceil(LANES);
-    let mut largest = s.splat(0.0);
-    for index in 0..blocks {
-        // Behind the row's end gain and bias are zero, and so is the value.
-        largest = s.max(s.abs(normalised(s, norm, row, index, mean, inverse)), largest);
-    }
-    let (scale, factor) = row_scale(s.maximum(largest));
+    let moments = moments(s, row, norm.epsilon);
+    let mut largest = [s.splat(0.0); 2];
+    normalise(s, norm, row, moments, |block| {
+        largest = [s.max(s.abs(block), largest[1]), largest[0]];
+    });
+    let (scale, factor) = row_scale(s.maximum(s.max(largest[0], largest[1])));
     let factor = s.splat(factor);
-    let (places, _) = codes.as_chunks_mut::<LANES>();
-    for (index, place) in places.iter_mut().enumerate().take(blocks) {
-        s.store_codes(s.mul(normalised(s, norm, row, index, mean, inverse), factor), flip, place);
-    }
+    let mut places = codes.as_chunks_mut::<LANES>().0.iter_mut();
+    normalise(s, norm, row, moments, |block| {
+        if let Some(place) = places.next() {
+            s.store_codes(s.mul(block, factor), flip, place);
+        }
+    });
     scale
 }
