@@ -11,7 +11,7 @@ use super::shared::SharedMut;
 use super::{Kernels, MAX_TOKENS};
 use crate::threads::Team;
 
-/// Rows in a task of a step that goes row by row.
+/// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
 const ROWS_PER_TASK: usize = 8;
 
 /// Quantized rows: `rows` rows of `stride` bytes, and a scale for each.
@@ -119,6 +119,13 @@ impl Kernels {
                     unsafe { (codes.part(row * stride..(row + 1) * stride), scales.part(row..row + 1)) };
                 scale.fill(quantize(&input[row * width..(row + 1) * width], codes));
             }
+            if let Some(pair_rows) = self.0.pair_rows {
+                for row in rows_of_task(task, rows - rows % 2).step_by(2) {
+                    let (first, second, end) = (row * stride, (row + 1) * stride, (row + 2) * stride);
+                    // SAFETY: both rows are this task's; holding `self` proves the instructions.
+                    unsafe { pair_rows(codes.part(first..second), codes.part(second..end)) };
+                }
+            }
         });
     }
 
@@ -134,7 +141,8 @@ impl Kernels {
     ) {
         let rows = out.len() / panels.outputs as usize;
         let stride = code_stride(input.columns);
-        assert!(self.reads(panels.packing) && panels.packing.is_int8());
+        let product =
+            self.product(panels.packing).expect("the encoder refuses kernels that lack the packing");
         assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
         assert!(input.codes.len() >= rows * stride && input.scales.len() >= rows);
         assert!(weights.as_ptr().addr() % 64 == 0);
@@ -150,7 +158,7 @@ impl Kernels {
         };
         self.by_panels(team, panels, |range| {
             // SAFETY: the sizes were checked, the panels are this task's, holding `self` proves the instructions.
-            unsafe { (self.0.linear_int8)(&step, range) }
+            unsafe { product(&step, range) }
         });
     }
 
@@ -213,10 +221,19 @@ impl Kernels {
         });
     }
 
-    /// What activation codes are xor-ed with in memory, to read them back in tests.
+    /// Activation codes row by row, as signed bytes, whatever the form in which these kernels keep them.
     #[cfg(test)]
-    pub(crate) fn flip(self) -> u8 {
-        self.0.flip
+    pub(crate) fn plain_codes(self, codes: &[u8], columns: usize) -> std::vec::Vec<u8> {
+        let mut codes = codes.to_vec();
+        let stride = code_stride(columns);
+        if let Some(pair_rows) = self.0.pair_rows {
+            for pair in codes.chunks_exact_mut(2 * stride) {
+                let (first, second) = pair.split_at_mut(stride);
+                // SAFETY: holding `self` proves the instructions.
+                unsafe { pair_rows(first, second) };
+            }
+        }
+        codes.chunks_exact(stride).flat_map(|row| &row[..columns]).map(|code| code ^ self.0.flip).collect()
     }
 }
 

@@ -13,7 +13,7 @@ pub use manifest::{
     Attention, Codes, Embed, EmbedPrecision, Linear, Manifest, Norm, NormOutput, Per, Pool, Rows, Step, Text,
 };
 
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, PackingError};
 use crate::tokenizer::{Tokenizer, Vocabulary};
 use format::{Header, Section};
 
@@ -92,7 +92,10 @@ impl<'a> Plan<'a> {
     }
 
     /// The fastest kernels of this CPU that read the plan's weights.
-    pub fn kernels(&self) -> Kernels {
+    ///
+    /// # Errors
+    /// [`PackingError`] says which `--target` to compile for, where the plan's is another kind of CPU.
+    pub fn kernels(&self) -> Result<Kernels, PackingError> {
         Kernels::fastest(self.manifest.packing)
     }
 

@@ -18,6 +18,10 @@ pub(crate) const MAX_TILE_PANELS: usize = 4;
 /// The sums of a tile: for each row and panel, its sixteen channels.
 pub(crate) type Accumulators = [[[i32; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
 
+/// Bytes from one row's sums to the next's.
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "assembly tells it"))]
+pub(crate) const ROW: usize = size_of::<[[i32; PANEL]; MAX_TILE_PANELS]>();
+
 /// What a tile multiplies.
 pub(crate) struct TileInput {
     /// The first row's codes; each row has whole groups of them.

@@ -5,4 +5,5 @@ pub mod ir;
 pub mod lower;
 pub mod pack;
 pub mod quantize;
+pub mod target;
 pub mod vocabulary;

@@ -28,7 +28,7 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
 
     let mut memory = vec![0; plan.arena_bytes(1) + 63];
     let arena = align_arena(&mut memory);
-    let kernels = kernels.unwrap_or_else(|| plan.kernels());
+    let kernels = kernels.map_or_else(|| plan.kernels(), Ok).map_err(|error| Failure::Work(error.to_string()))?;
     let mut encoder = Encoder::with(&plan, arena, kernels, cliptext::threads::Solo)
         .map_err(|error| Failure::Work(error.to_string()))?;
     for prompt in &prompts {
@@ -122,7 +122,7 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     println!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
     println!("model       {} layers, {} heads, width {}", manifest.layers, manifest.heads, plan.width());
     println!("context     {} tokens, padding {:?}", plan.context(), manifest.padding);
-    println!("weights     {:?}", manifest.packing);
+    println!("weights     {} ({})", manifest.packing, manifest.packing.compiled_with());
     println!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
     match manifest.pooled {
         Some(rows) => println!("pooled      [{}] f32 per prompt", rows.columns),
@@ -131,7 +131,10 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     println!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
     println!("vocabulary  {vocabulary} bytes");
     println!("constants   {constants} bytes");
-    println!("kernel      {} on this CPU", plan.kernels().name());
+    match plan.kernels() {
+        Ok(kernels) => println!("kernel      {} on this CPU", kernels.name()),
+        Err(error) => println!("kernel      none on this CPU: {error}"),
+    }
     println!("steps");
     for (index, (step, constants)) in plan.steps().enumerate() {
         println!("  {index:>3}  {}  {} bytes", describe(&step), constants.len());
