@@ -49,6 +49,6 @@ pub mod tokenizer;
 pub use executor::{ArenaBuf, Embedding, Encoder, EncoderError, IdsError, MAX_SEQUENCES, align_arena};
 #[cfg(feature = "std")]
 pub use file::PlanFile;
-pub use kernels::{KernelError, Kernels};
+pub use kernels::{KernelError, Kernels, PackingError};
 pub use plan::{LoadError, Plan};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};

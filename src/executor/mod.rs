@@ -5,7 +5,7 @@ mod steps;
 
 use core::fmt;
 
-use crate::kernels::{Kernels, Sequences};
+use crate::kernels::{Kernels, PackingError, Sequences};
 use crate::plan::{Plan, Step};
 use crate::threads::{Solo, Team};
 use crate::tokenizer::Tokens;
@@ -42,10 +42,7 @@ pub enum EncoderError {
         needed: usize,
     },
     /// The kernels do not read the plan's weights.
-    Kernels {
-        /// Their name.
-        name: &'static str,
-    },
+    Packing(PackingError),
 }
 
 impl fmt::Display for EncoderError {
@@ -60,9 +57,7 @@ impl fmt::Display for EncoderError {
                     "the arena does not start at a multiple of 64 (the plan needs {needed} bytes from one)"
                 )
             }
-            EncoderError::Kernels { name } => {
-                write!(f, "kernel {name} does not read the plan's weight layout")
-            }
+            EncoderError::Packing(error) => error.fmt(f),
         }
     }
 }
@@ -109,9 +104,9 @@ impl<'a> Encoder<'a> {
     /// `arena` starts at a multiple of 64 and has [`Plan::arena_bytes`]`(1)` bytes or more: [`ArenaBuf`] is one.
     ///
     /// # Errors
-    /// [`EncoderError`] where the arena does not do.
+    /// [`EncoderError`] where the arena does not do, or the plan was compiled for another kind of CPU.
     pub fn new(plan: &'a Plan<'a>, arena: &'a mut [u8]) -> Result<Self, EncoderError> {
-        Encoder::with(plan, arena, plan.kernels(), Solo)
+        Encoder::with(plan, arena, plan.kernels().map_err(EncoderError::Packing)?, Solo)
     }
 }
 
@@ -134,7 +129,7 @@ impl<'a, T: Team> Encoder<'a, T> {
             return Err(EncoderError::ArenaTooSmall { needed, given: arena.len() });
         }
         if !kernels.reads(plan.manifest().packing) {
-            return Err(EncoderError::Kernels { name: kernels.name() });
+            return Err(EncoderError::Packing(kernels.refuses(plan.manifest().packing)));
         }
         Ok(Self { plan, kernels, team, arena })
     }

@@ -64,6 +64,25 @@ mod arm {
         value
     }
 
+    /// ID_AA64ISAR1_EL1, likewise.
+    #[cfg(not(feature = "std"))]
+    fn isar1() -> u64 {
+        if !cfg!(target_os = "none") {
+            return 0;
+        }
+        let value: u64;
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("mrs {}, ID_AA64ISAR1_EL1", out(reg) value,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        value
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn has_i8mm() -> bool {
+        std::arch::is_aarch64_feature_detected!("i8mm")
+    }
     #[cfg(feature = "std")]
     pub(crate) fn has_dotprod() -> bool {
         std::arch::is_aarch64_feature_detected!("dotprod")
@@ -71,6 +90,10 @@ mod arm {
     #[cfg(feature = "std")]
     pub(crate) fn has_crc32() -> bool {
         std::arch::is_aarch64_feature_detected!("crc")
+    }
+    #[cfg(not(feature = "std"))]
+    pub(crate) fn has_i8mm() -> bool {
+        isar1() >> 52 & 0xf != 0
     }
     #[cfg(not(feature = "std"))]
     pub(crate) fn has_dotprod() -> bool {

@@ -5,13 +5,13 @@ use core::ops::Range;
 use super::layout::{Packing, Panels, code_stride};
 use super::ops::attention::{Attention, padded_keys};
 use super::ops::embed::{PositionRow, TokenRow};
-use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
+use super::ops::linear::{Epilogue, F32_ROWS, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
 use super::shared::SharedMut;
 use super::{Kernels, MAX_TOKENS};
 use crate::threads::Team;
 
-/// Rows in a task of a step that goes row by row.
+/// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
 const ROWS_PER_TASK: usize = 8;
 /// Tasks of a product for each thread, at least: the last to end holds up the others by no more than a task.
 const TASKS_PER_THREAD: usize = 16;
@@ -57,6 +57,32 @@ impl Sequences<'_> {
 /// The rows of task `task`.
 fn rows_of_task(task: usize, rows: usize) -> Range<usize> {
     task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(rows)
+}
+
+/// Cuts a product into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
+fn by_panels(
+    team: &impl Team,
+    panels: Panels,
+    rows: usize,
+    (tile_rows, tile_panels): (usize, usize),
+    run: impl Fn(Task) + Sync,
+) {
+    let (count, panels_per_task) = (panels.count(), tile_panels);
+    let across = count.div_ceil(panels_per_task);
+    let wanted = if team.threads() == 1 { 1 } else { (TASKS_PER_THREAD * team.threads()).div_ceil(across) };
+    let rows_per_task = rows.div_ceil(wanted).next_multiple_of(tile_rows).max(MIN_TILES * tile_rows);
+    let down = rows.div_ceil(rows_per_task);
+    // Tasks that read the same panels follow one another.
+    let first_panel = |task: usize| task / down * panels_per_task;
+    team.run(across * down, &|task| {
+        let (panel, row) = (first_panel(task), task % down * rows_per_task);
+        let next = first_panel(task + team.threads());
+        run(Task {
+            panels: panel..(panel + panels_per_task).min(count),
+            rows: row..(row + rows_per_task).min(rows),
+            next: (next != panel).then_some(next),
+        });
+    });
 }
 
 impl Kernels {
@@ -123,6 +149,13 @@ impl Kernels {
                     unsafe { (codes.part(row * stride..(row + 1) * stride), scales.part(row..row + 1)) };
                 scale.fill(quantize(&input[row * width..(row + 1) * width], codes));
             }
+            if let Some(pair_rows) = self.0.pair_rows {
+                for row in rows_of_task(task, rows - rows % 2).step_by(2) {
+                    let (first, second, end) = (row * stride, (row + 1) * stride, (row + 2) * stride);
+                    // SAFETY: both rows are this task's; holding `self` proves the instructions.
+                    unsafe { pair_rows(codes.part(first..second), codes.part(second..end)) };
+                }
+            }
         });
     }
 
@@ -138,7 +171,8 @@ impl Kernels {
     ) {
         let rows = out.len() / panels.outputs as usize;
         let stride = code_stride(input.columns);
-        assert!(self.reads(panels.packing) && panels.packing.is_int8());
+        let product =
+            self.product(panels.packing).expect("the encoder refuses kernels that lack the packing");
         assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
         assert!(input.codes.len() >= rows * stride && input.scales.len() >= rows);
         assert!(weights.as_ptr().addr().is_multiple_of(64));
@@ -151,9 +185,9 @@ impl Kernels {
             epilogue,
             out: SharedMut::new(out),
         };
-        self.by_panels(team, panels, rows, |task| {
+        by_panels(team, panels, rows, (product.rows, product.panels), |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (self.0.linear_int8)(&step, task) }
+            unsafe { (product.linear)(&step, task) }
         });
     }
 
@@ -171,30 +205,9 @@ impl Kernels {
         assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
         assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        self.by_panels(team, panels, rows, |task| {
+        by_panels(team, panels, rows, (F32_ROWS, 1), |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (self.0.linear_f32)(&step, task) }
-        });
-    }
-
-    /// Cuts a product into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
-    fn by_panels(self, team: &impl Team, panels: Panels, rows: usize, run: impl Fn(Task) + Sync) {
-        let (count, panels_per_task) = (panels.count(), self.0.panels);
-        let across = count.div_ceil(panels_per_task);
-        let wanted =
-            if team.threads() == 1 { 1 } else { (TASKS_PER_THREAD * team.threads()).div_ceil(across) };
-        let rows_per_task = rows.div_ceil(wanted).next_multiple_of(self.0.rows).max(MIN_TILES * self.0.rows);
-        let down = rows.div_ceil(rows_per_task);
-        // Tasks that read the same panels follow one another.
-        let first_panel = |task: usize| task / down * panels_per_task;
-        team.run(across * down, &|task| {
-            let (panel, row) = (first_panel(task), task % down * rows_per_task);
-            let next = first_panel(task + team.threads());
-            run(Task {
-                panels: panel..(panel + panels_per_task).min(count),
-                rows: row..(row + rows_per_task).min(rows),
-                next: (next != panel).then_some(next),
-            });
         });
     }
 
@@ -230,10 +243,19 @@ impl Kernels {
         });
     }
 
-    /// What activation codes are xor-ed with in memory, to read them back in tests.
+    /// Activation codes row by row, as signed bytes, whatever the form in which these kernels keep them.
     #[cfg(test)]
-    pub(crate) fn flip(self) -> u8 {
-        self.0.flip
+    pub(crate) fn plain_codes(self, codes: &[u8], columns: usize) -> std::vec::Vec<u8> {
+        let mut codes = codes.to_vec();
+        let stride = code_stride(columns);
+        if let Some(pair_rows) = self.0.pair_rows {
+            for pair in codes.chunks_exact_mut(2 * stride) {
+                let (first, second) = pair.split_at_mut(stride);
+                // SAFETY: holding `self` proves the instructions.
+                unsafe { pair_rows(first, second) };
+            }
+        }
+        codes.chunks_exact(stride).flat_map(|row| &row[..columns]).map(|code| code ^ self.0.flip).collect()
     }
 }
 

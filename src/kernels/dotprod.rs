@@ -1,79 +1,168 @@
 //! aarch64 with the dot-product instructions: Cortex-A55, A75, A76, A78.
 
-use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::layout::PANEL;
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::by_vector::by_vector;
+use super::ops::linear::{Accumulators, Int8Tile, ROW, TileInput};
 
-/// The instructions are there: see [`Int8Tile`].
+/// The instructions are there: for weights in groups of 4, the packing made for them.
 #[derive(Clone, Copy)]
-pub(super) struct DotProd(pub(super) ());
+pub(super) struct By4(pub(super) ());
 
-/// `sum[i] += Σ weights[4i..4i+4] · codes[4·LANE..4·LANE+4]`: SDOT by element, whose intrinsic is not stable yet.
-///
-/// # Safety
-/// The CPU has the dot-product instructions.
-#[inline(always)]
-unsafe fn sdot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, codes: int8x16_t) -> int32x4_t {
-    let mut sum = sum;
-    // SAFETY: the caller's promise; registers only.
-    unsafe {
-        asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{lane}]",
-             inout(vreg) sum, in(vreg) weights, in(vreg) codes, lane = const LANE,
-             options(pure, nomem, nostack, preserves_flags));
+/// The instructions are there: for weights in groups of 8.
+#[derive(Clone, Copy)]
+pub(super) struct By8(pub(super) ());
+
+/// The instructions are there: for weights in groups of 16.
+#[derive(Clone, Copy)]
+pub(super) struct By16(pub(super) ());
+
+impl Int8Tile for By4 {
+    const ROWS: usize = 6;
+    const PANELS: usize = 1;
+    const FLIP: u8 = 0;
+
+    /// SDOT by element: a vector of weights is four channels, a lane of codes four inputs of a row. Six rows by
+    /// sixteen channels are 24 sums, six vectors of codes and two of weights: all 32 registers.
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        let row = |row: usize| input.codes.wrapping_add(if row < R { row * input.stride } else { 0 });
+        // SAFETY: a `By4` exists only where the CPU has the instructions; `TileInput` promises `groups` groups in
+        // each of `R` rows and in the panel; `out` has a place for each row.
+        unsafe {
+            asm!(
+                // One vector of weights times one lane of every row's codes.
+                r".macro column weights, lane, a0, a1, a2, a3, a4, a5",
+                r"sdot v\a0\().4s, v\weights\().16b, v2.4b[\lane]",
+                r".if {R} > 1", r"sdot v\a1\().4s, v\weights\().16b, v3.4b[\lane]", ".endif",
+                r".if {R} > 2", r"sdot v\a2\().4s, v\weights\().16b, v4.4b[\lane]", ".endif",
+                r".if {R} > 3", r"sdot v\a3\().4s, v\weights\().16b, v5.4b[\lane]", ".endif",
+                r".if {R} > 4", r"sdot v\a4\().4s, v\weights\().16b, v6.4b[\lane]", ".endif",
+                r".if {R} > 5", r"sdot v\a5\().4s, v\weights\().16b, v7.4b[\lane]", ".endif",
+                ".endm",
+                // One group: four inputs, sixteen channels.
+                r".macro group lane",
+                "ldp q0, q1, [{weights}], #32",
+                r"column 0, \lane, 8, 12, 16, 20, 24, 28",
+                r"column 1, \lane, 9, 13, 17, 21, 25, 29",
+                "ldp q0, q1, [{weights}], #32",
+                r"column 0, \lane, 10, 14, 18, 22, 26, 30",
+                r"column 1, \lane, 11, 15, 19, 23, 27, 31",
+                ".endm",
+                r".macro load size, bytes",
+                r"ldr \size\()2, [{c0}], #\bytes",
+                r".if {R} > 1", r"ldr \size\()3, [{c1}], #\bytes", ".endif",
+                r".if {R} > 2", r"ldr \size\()4, [{c2}], #\bytes", ".endif",
+                r".if {R} > 3", r"ldr \size\()5, [{c3}], #\bytes", ".endif",
+                r".if {R} > 4", r"ldr \size\()6, [{c4}], #\bytes", ".endif",
+                r".if {R} > 5", r"ldr \size\()7, [{c5}], #\bytes", ".endif",
+                ".endm",
+                r".irp a, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                r".if \a < 8 + 4 * {R}", r"movi v\a\().2d, #0", ".endif",
+                ".endr",
+                "cbz {fours}, 3f",
+                "2:",
+                "load q, 16",
+                "group 0",
+                "group 1",
+                "group 2",
+                "group 3",
+                "subs {fours}, {fours}, #1",
+                "b.ne 2b",
+                "3:",
+                "cbz {rest}, 5f",
+                "4:",
+                "load s, 4",
+                "group 0",
+                "subs {rest}, {rest}, #1",
+                "b.ne 4b",
+                "5:",
+                r".macro store row, a0, a1, a2, a3",
+                r".if {R} > \row",
+                r"stp q\a0, q\a1, [{out}]",
+                r"stp q\a2, q\a3, [{out}, #32]",
+                "add {out}, {out}, #{row}",
+                ".endif",
+                ".endm",
+                "store 0, 8, 9, 10, 11",
+                "store 1, 12, 13, 14, 15",
+                "store 2, 16, 17, 18, 19",
+                "store 3, 20, 21, 22, 23",
+                "store 4, 24, 25, 26, 27",
+                "store 5, 28, 29, 30, 31",
+                ".purgem column", ".purgem group", ".purgem load", ".purgem store",
+                R = const R,
+                row = const ROW,
+                weights = inout(reg) input.panel => _,
+                c0 = inout(reg) row(0) => _,
+                c1 = inout(reg) row(1) => _,
+                c2 = inout(reg) row(2) => _,
+                c3 = inout(reg) row(3) => _,
+                c4 = inout(reg) row(4) => _,
+                c5 = inout(reg) row(5) => _,
+                fours = inout(reg) input.groups / 4 => _,
+                rest = inout(reg) input.groups % 4 => _,
+                out = inout(reg) out.as_mut_ptr() => _,
+                out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+                out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
+                out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
+                out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+                options(nostack),
+            );
+        }
     }
-    sum
 }
 
-impl Int8Tile for DotProd {
-    const ROWS: usize = 6;
+by_vector!(
+    /// A vector of weights is one channel: its sums are four partial ones.
+    ///
+    /// # Safety
+    /// The CPU has the dot-product instructions; `input` as [`Int8Tile::tile`] wants it for groups of 16; `out` has
+    /// the rows' places.
+    sixteens, load: "ldr q" "", bytes: "16", group: "256", folds: "2", column: [
+        r"sdot v\a0\().4s, v\weights\().16b, v5.16b",
+        ".if {R} > 1", r"sdot v\a1\().4s, v\weights\().16b, v6.16b", ".endif",
+        ".if {R} > 2", r"sdot v\a2\().4s, v\weights\().16b, v7.16b", ".endif",
+    ]
+);
+
+by_vector!(
+    /// A vector of weights is two channels: their sums are two partial ones each.
+    ///
+    /// # Safety
+    /// As [`sixteens`], for groups of 8.
+    eights, load: "ld1r {{v" ".2d}}", bytes: "8", group: "128", folds: "1", column: [
+        r"sdot v\a0\().4s, v\weights\().16b, v5.16b",
+        ".if {R} > 1", r"sdot v\a1\().4s, v\weights\().16b, v6.16b", ".endif",
+        ".if {R} > 2", r"sdot v\a2\().4s, v\weights\().16b, v7.16b", ".endif",
+    ]
+);
+
+impl Int8Tile for By16 {
+    const ROWS: usize = 3;
     const PANELS: usize = 1;
     const FLIP: u8 = 0;
 
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        // A vector of sums holds four channels.
-        const QUARTERS: usize = PANEL / 4;
-        // SAFETY: `TileInput` promises `groups` groups in each of `R` rows and in the panel.
-        unsafe {
-            let mut sums = [[vdupq_n_s32(0); QUARTERS]; R];
-            macro_rules! group {
-                ($group:expr, $lane:literal, $codes:expr) => {
-                    for quarter in 0..QUARTERS {
-                        let weights = vld1q_s8(input.panel.add(($group * PANEL + quarter * 4) * 4));
-                        for (sums, codes) in sums.iter_mut().zip($codes) {
-                            sums[quarter] = sdot::<$lane>(sums[quarter], weights, codes);
-                        }
-                    }
-                };
-            }
-            let mut group = 0;
-            while group + 4 <= input.groups {
-                let mut codes = [vdupq_n_s8(0); R];
-                for (row, codes) in codes.iter_mut().enumerate() {
-                    *codes = vld1q_s8(input.codes.add(row * input.stride + group * 4).cast());
-                }
-                group!(group, 0, codes);
-                group!(group + 1, 1, codes);
-                group!(group + 2, 2, codes);
-                group!(group + 3, 3, codes);
-                group += 4;
-            }
-            while group < input.groups {
-                let mut codes = [vdupq_n_s8(0); R];
-                for (row, codes) in codes.iter_mut().enumerate() {
-                    let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
-                    *codes = vreinterpretq_s8_s32(vdupq_n_s32(four));
-                }
-                group!(group, 0, codes);
-                group += 1;
-            }
-            for (sums, out) in sums.iter().zip(out.iter_mut()) {
-                for (sum, out) in sums.iter().zip(out[0].as_chunks_mut::<4>().0) {
-                    vst1q_s32(out.as_mut_ptr(), *sum);
-                }
-            }
+        let out = out.as_mut_ptr().cast::<i32>();
+        for half in 0..2 {
+            // SAFETY: a `By16` exists only where the CPU has the instructions; the caller's promise; a half is eight
+            // channels.
+            unsafe { sixteens::<R>(input, half * 128, out.add(half * 8)) };
         }
+    }
+}
+
+impl Int8Tile for By8 {
+    const ROWS: usize = 3;
+    const PANELS: usize = 1;
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        // SAFETY: a `By8` exists only where the CPU has the instructions; the caller's promise.
+        unsafe { eights::<R>(input, 0, out.as_mut_ptr().cast()) };
     }
 }

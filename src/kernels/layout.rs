@@ -4,8 +4,8 @@
 //! with zeros. A kernel reads a panel from front to back.
 //!
 //! An int8 panel holds `inputs / group` (rounded up, zeros behind the last input) groups of `PANEL * group` bytes, for
-//! each channel in turn its `group` weights (four in the picture), then the panel's *trailer*: for each channel the sum of its weights (i32),
-//! its scale (f32) and its bias (f32).
+//! each channel in turn its `group` weights (four in the picture; [`Packing`] says how many), then the panel's
+//! *trailer*: for each channel the sum of its weights (i32), its scale (f32) and its bias (f32).
 //!
 //! ```text
 //! group 0: c0[k0 k1 k2 k3] c1[k0 k1 k2 k3] … c15[k0 k1 k2 k3]    64 bytes
@@ -17,6 +17,11 @@
 //! An f32 panel holds for each input the `PANEL` channels' weights, then `PANEL` biases.
 //!
 //! Every panel is a multiple of 64 bytes long.
+//!
+//! A row of activation codes is as long as [`code_stride`] says: what stands behind its last input may be read and is
+//! multiplied by zeros.
+
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,20 +41,55 @@ pub enum Packing {
     Int8x4,
     /// f32.
     F32,
+    /// Int8 in groups of 8 inputs: two channels are a vector, as the matrix-multiply instructions take them.
+    Int8x8,
+    /// Int8 in groups of 16 inputs: a channel is a vector, for NEON's widening multiplies.
+    Int8x16,
 }
 
 impl Packing {
+    /// Every packing.
+    pub const ALL: [Packing; 4] = [Packing::Int8x4, Packing::F32, Packing::Int8x8, Packing::Int8x16];
+
     /// Inputs whose weights stand side by side.
     pub const fn group(self) -> usize {
         match self {
             Packing::Int8x4 => 4,
             Packing::F32 => 1,
+            Packing::Int8x8 => 8,
+            Packing::Int8x16 => 16,
+        }
+    }
+
+    /// Its name, as `inspect` prints it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Packing::Int8x4 => "int8x4",
+            Packing::F32 => "f32",
+            Packing::Int8x8 => "int8x8",
+            Packing::Int8x16 => "int8x16",
+        }
+    }
+
+    /// The compiler's options that choose it.
+    pub const fn compiled_with(self) -> &'static str {
+        match self {
+            Packing::Int8x4 => "--target generic",
+            Packing::F32 => "--precision f32",
+            Packing::Int8x8 => "--target i8mm",
+            Packing::Int8x16 => "--target neon",
         }
     }
 
     /// Whether weights are int8 codes with a scale per output channel.
     pub const fn is_int8(self) -> bool {
         !matches!(self, Packing::F32)
+    }
+}
+
+impl fmt::Display for Packing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -129,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_weight_has_a_place_of_its_own() {
-        for packing in [Packing::Int8x4, Packing::F32] {
+        for packing in Packing::ALL {
             let panels = Panels { inputs: 7, outputs: 19, packing };
             let bytes = panels.bytes().unwrap();
             let size = panels.weight_size();

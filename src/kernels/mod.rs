@@ -11,6 +11,7 @@
 //! | `avx512vnni` | AVX-512, VNNI | x86-64 workstations and servers |
 //! | `neon` | NEON | Cortex-A53, A57, A72 |
 //! | `dotprod` | NEON with SDOT | Cortex-A55, A75, A76, A78 |
+//! | `i8mm` | NEON with SMMLA | Cortex-A710, A720, Neoverse V1, N2 |
 
 pub(crate) mod crc32c;
 mod dispatch;
@@ -26,7 +27,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 #[cfg(target_arch = "aarch64")]
+mod by_vector;
+#[cfg(target_arch = "aarch64")]
 mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
@@ -52,113 +57,187 @@ pub const MAX_TOKENS: usize = ops::attention::MAX_TOKENS;
 struct Table {
     name: &'static str,
     supported: fn() -> bool,
-    /// The packed layouts that `linear_int8` reads.
-    packings: &'static [Packing],
+    /// The int8 layouts that it reads, the one made for it first, each with its product.
+    products: &'static [Product],
     /// What activation codes are xor-ed with.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests read codes back"))]
     flip: u8,
-    /// Rows of a full tile.
-    rows: usize,
-    /// Panels of a full tile.
-    panels: usize,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
     norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> f32,
     quantize_row: unsafe fn(&[f32], &mut [u8]) -> f32,
-    linear_int8: unsafe fn(&LinearInt8<'_>, Task),
+    /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
+    pair_rows: Option<unsafe fn(&mut [u8], &mut [u8])>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
     attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
-    /// A full tile of the int8 product.
+}
+
+/// The product of int8 codes with weights in one layout.
+struct Product {
+    packing: Packing,
+    /// Rows of a full tile.
+    rows: usize,
+    /// Panels of a full tile.
+    panels: usize,
+    /// A linear step, for a part of its panels and rows.
+    linear: unsafe fn(&LinearInt8<'_>, Task),
+    /// A full tile alone.
     tile: unsafe fn(&TileInput, &mut Accumulators),
 }
 
-/// Compiles the generic operations for one instruction set.
+/// Compiles a function for an instruction set.
+macro_rules! compiled {
+    ([] $function:item) => {
+        $function
+    };
+    ([$features:literal] $function:item) => {
+        #[target_feature(enable = $features)]
+        $function
+    };
+}
+
+/// Compiles the generic operations for one instruction set, with a tile for each packing that it reads, the one made
+/// for it first.
 macro_rules! table {
-    ($table:ident, $name:literal, $simd:expr, $tile:ty = $tile_value:expr, $supported:expr, [$($packing:ident),*]
-     $(, $features:literal)?) => {
+    ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $pair_rows:expr,
+     [$($packing:ident => $tile:ty = $value:expr),*]) => {
         static $table: Table = {
             use ops::linear::Int8Tile;
+            // The codes do not know which of the tiles will read them.
+            const FLIPS: &[u8] = &[$(<$tile>::FLIP),*];
+            const FLIP: u8 = FLIPS[0];
+            $(const { assert!(<$tile>::FLIP == FLIP) };)*
             // The functions below are reached through a `Kernels`, which exists only where `supported` said yes.
-            $(#[target_feature(enable = $features)])?
-            unsafe fn embed_row(token: TokenRow<'_>, position: PositionRow<'_>, out: &mut [f32]) {
-                ops::embed::embed_row($simd, token, position, out)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn norm_row(norm: &Norm<'_>, row: &[f32], out: &mut [f32]) {
-                ops::norm::norm_row($simd, norm, row, out)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn norm_row_to_codes(norm: &Norm<'_>, row: &[f32], codes: &mut [u8]) -> f32 {
-                ops::norm::norm_row_to_codes($simd, norm, row, <$tile>::FLIP, codes)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn quantize_row(row: &[f32], codes: &mut [u8]) -> f32 {
-                ops::quantize::quantize_row($simd, row, <$tile>::FLIP, codes)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn linear_int8(step: &LinearInt8<'_>, task: Task) {
-                // SAFETY: the caller's promise.
-                unsafe { ops::linear::linear_int8($simd, $tile_value, step, task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn linear_f32(step: &LinearF32<'_>, task: Task) {
-                // SAFETY: the caller's promise.
-                unsafe { ops::linear::linear_f32($simd, step, task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn attend(step: &Attention<'_>, rows: Range<usize>, head: usize, keys: &mut [f32]) {
-                // SAFETY: the caller's promise.
-                unsafe { ops::attention::attend($simd, step, rows, head, keys) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn tile(input: &TileInput, out: &mut Accumulators) {
-                // SAFETY: the caller's promise.
-                unsafe { $tile_value.tile::<{ <$tile>::ROWS }, { <$tile>::PANELS }>(input, out) }
-            }
+            compiled!($features
+                unsafe fn embed_row(token: TokenRow<'_>, position: PositionRow<'_>, out: &mut [f32]) {
+                    ops::embed::embed_row($simd, token, position, out)
+                }
+            );
+            compiled!($features
+                unsafe fn norm_row(norm: &Norm<'_>, row: &[f32], out: &mut [f32]) {
+                    ops::norm::norm_row($simd, norm, row, out)
+                }
+            );
+            compiled!($features
+                unsafe fn norm_row_to_codes(norm: &Norm<'_>, row: &[f32], codes: &mut [u8]) -> f32 {
+                    ops::norm::norm_row_to_codes($simd, norm, row, FLIP, codes)
+                }
+            );
+            compiled!($features
+                unsafe fn quantize_row(row: &[f32], codes: &mut [u8]) -> f32 {
+                    ops::quantize::quantize_row($simd, row, FLIP, codes)
+                }
+            );
+            compiled!($features
+                unsafe fn linear_f32(step: &LinearF32<'_>, task: Task) {
+                    // SAFETY: the caller's promise.
+                    unsafe { ops::linear::linear_f32($simd, step, task) }
+                }
+            );
+            compiled!($features
+                unsafe fn attend(step: &Attention<'_>, rows: Range<usize>, head: usize, keys: &mut [f32]) {
+                    // SAFETY: the caller's promise.
+                    unsafe { ops::attention::attend($simd, step, rows, head, keys) }
+                }
+            );
             Table {
                 name: $name,
                 supported: $supported,
-                packings: &[$(Packing::$packing),*],
-                flip: <$tile>::FLIP,
-                rows: <$tile>::ROWS,
-                panels: <$tile>::PANELS,
+                flip: FLIP,
                 embed_row,
                 norm_row,
                 norm_row_to_codes,
                 quantize_row,
-                linear_int8,
+                pair_rows: $pair_rows,
+                products: &[$({
+                    compiled!($features
+                        unsafe fn linear(step: &LinearInt8<'_>, task: Task) {
+                            // SAFETY: the caller's promise.
+                            unsafe { ops::linear::linear_int8($simd, $value, step, task) }
+                        }
+                    );
+                    compiled!($features
+                        unsafe fn tile(input: &TileInput, out: &mut Accumulators) {
+                            // SAFETY: the caller's promise.
+                            unsafe { $value.tile::<{ <$tile>::ROWS }, { <$tile>::PANELS }>(input, out) }
+                        }
+                    );
+                    let (rows, panels) = (<$tile>::ROWS, <$tile>::PANELS);
+                    Product { packing: Packing::$packing, rows, panels, linear, tile }
+                }),*],
                 linear_f32,
                 attend,
-                tile,
             }
         };
     };
 }
 
-table!(SCALAR, "scalar", scalar::Scalar, scalar::Scalar = scalar::Scalar, || true, [Int8x4]);
+table!(
+    SCALAR,
+    "scalar",
+    scalar::Scalar,
+    || true,
+    [],
+    None,
+    [
+        Int8x4 => scalar::Scalar = scalar::Scalar,
+        Int8x8 => scalar::Scalar = scalar::Scalar,
+        Int8x16 => scalar::Scalar = scalar::Scalar
+    ]
+);
 #[cfg(target_arch = "x86_64")]
-table!(AVX2, "avx2", avx2::Avx2(()), avx2::Avx2 = avx2::Avx2(()), cpu::has_avx2, [Int8x4], "avx2,fma,f16c");
+table!(
+    AVX2,
+    "avx2",
+    avx2::Avx2(()),
+    cpu::has_avx2,
+    ["avx2,fma,f16c"],
+    None,
+    [Int8x4 => avx2::Avx2 = avx2::Avx2(())]
+);
 #[cfg(target_arch = "x86_64")]
 table!(
     AVX512VNNI,
     "avx512vnni",
     avx512vnni::Avx512Vnni(()),
-    avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(()),
     cpu::has_avx512vnni,
-    [Int8x4],
-    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+    ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
+    None,
+    [Int8x4 => avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(())]
 );
 #[cfg(target_arch = "aarch64")]
-table!(NEON, "neon", neon::Neon, neon::Neon = neon::Neon, || true, [Int8x4]);
+table!(
+    NEON,
+    "neon",
+    neon::Neon,
+    || true,
+    [],
+    None,
+    [Int8x16 => neon::By16 = neon::By16, Int8x4 => neon::By4 = neon::By4]
+);
 #[cfg(target_arch = "aarch64")]
 table!(
     DOTPROD,
     "dotprod",
     neon::Neon,
-    dotprod::DotProd = dotprod::DotProd(()),
     cpu::has_dotprod,
-    [Int8x4],
-    "dotprod"
+    ["dotprod"],
+    None,
+    [
+        Int8x4 => dotprod::By4 = dotprod::By4(()),
+        Int8x16 => dotprod::By16 = dotprod::By16(()),
+        Int8x8 => dotprod::By8 = dotprod::By8(())
+    ]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    I8MM,
+    "i8mm",
+    neon::Neon,
+    cpu::has_i8mm,
+    ["i8mm"],
+    Some(i8mm::pair_rows),
+    [Int8x8 => i8mm::By8 = i8mm::By8(())]
 );
 
 /// Every table of this build, the fastest first.
@@ -167,6 +246,8 @@ static TABLES: &[&Table] = &[
     &AVX512VNNI,
     #[cfg(target_arch = "x86_64")]
     &AVX2,
+    #[cfg(target_arch = "aarch64")]
+    &I8MM,
     #[cfg(target_arch = "aarch64")]
     &DOTPROD,
     #[cfg(target_arch = "aarch64")]
@@ -185,8 +266,21 @@ impl Kernels {
     }
 
     /// The fastest kernels for weights in `packing`.
-    pub fn fastest(packing: Packing) -> Kernels {
-        Self::available().find(|kernels| kernels.reads(packing)).unwrap_or(Kernels(&SCALAR))
+    ///
+    /// # Errors
+    /// [`PackingError`] where only `scalar` reads it and the CPU can do better with another packing.
+    pub fn fastest(packing: Packing) -> Result<Kernels, PackingError> {
+        let best = Self::available().next().unwrap_or(Kernels(&SCALAR));
+        let kernels = Self::available().find(|kernels| kernels.reads(packing));
+        match kernels.filter(|kernels| kernels.0.name != SCALAR.name || *kernels == best) {
+            Some(kernels) => Ok(kernels),
+            None => Err(best.refuses(packing)),
+        }
+    }
+
+    /// Why these kernels can't be used for `packing`.
+    pub(crate) fn refuses(self, packing: Packing) -> PackingError {
+        PackingError { packing, kernel: self.name(), wants: self.0.products[0].packing }
     }
 
     /// The kernels called `name`.
@@ -208,9 +302,14 @@ impl Kernels {
         self.0.name
     }
 
+    /// The product of int8 codes with weights in `packing`.
+    fn product(self, packing: Packing) -> Option<&'static Product> {
+        self.0.products.iter().find(|product| product.packing == packing)
+    }
+
     /// Whether they read weights in `packing`.
     pub fn reads(self, packing: Packing) -> bool {
-        packing == Packing::F32 || self.0.packings.contains(&packing)
+        packing == Packing::F32 || self.product(packing).is_some()
     }
 }
 
@@ -247,6 +346,31 @@ impl fmt::Display for KernelError {
 }
 
 impl core::error::Error for KernelError {}
+
+/// A plan's weights are packed for another kind of CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackingError {
+    /// How the weights are packed.
+    pub packing: Packing,
+    /// The kernels that do not read them: those asked for, else the CPU's fastest.
+    pub kernel: &'static str,
+    /// The packing made for these kernels.
+    pub wants: Packing,
+}
+
+impl fmt::Display for PackingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { packing, kernel, wants } = self;
+        write!(
+            f,
+            "the weights are packed as {packing} ({}), which kernel {kernel} does not read: compile the plan with {}",
+            packing.compiled_with(),
+            wants.compiled_with()
+        )
+    }
+}
+
+impl core::error::Error for PackingError {}
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::by_vector::by_vector;
 use super::layout::PANEL;
 use super::ops::linear::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
@@ -164,32 +165,82 @@ impl Simd for Neon {
     }
 }
 
-impl Int8Tile for Neon {
+/// For weights in groups of 16, the packing made for it.
+#[derive(Clone, Copy)]
+pub(super) struct By16;
+
+/// For weights in groups of 4.
+#[derive(Clone, Copy)]
+pub(super) struct By4;
+
+by_vector!(
+    /// A vector of weights is one channel. Two products are added in 16 bits (at most 2 · 127 · 128) before they are
+    /// widened: SMULL, SMLAL2, SADALP, 16 products by three instructions, two of them for the multiply pipe.
+    ///
+    /// # Safety
+    /// `input` as [`Int8Tile::tile`] wants it for groups of 16; `out` has the rows' places.
+    sixteens, load: "ldr q" "", bytes: "16", group: "256", folds: "2", column: [
+        r"smull v2.8h, v\weights\().8b, v5.8b",
+        ".if {R} > 1", r"smull v3.8h, v\weights\().8b, v6.8b", ".endif",
+        ".if {R} > 2", r"smull v4.8h, v\weights\().8b, v7.8b", ".endif",
+        r"smlal2 v2.8h, v\weights\().16b, v5.16b",
+        ".if {R} > 1", r"smlal2 v3.8h, v\weights\().16b, v6.16b", ".endif",
+        ".if {R} > 2", r"smlal2 v4.8h, v\weights\().16b, v7.16b", ".endif",
+        r"sadalp v\a0\().4s, v2.8h",
+        ".if {R} > 1", r"sadalp v\a1\().4s, v3.8h", ".endif",
+        ".if {R} > 2", r"sadalp v\a2\().4s, v4.8h", ".endif",
+    ]
+);
+
+impl Int8Tile for By16 {
+    const ROWS: usize = 3;
+    const PANELS: usize = 1;
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        let out = out.as_mut_ptr().cast::<i32>();
+        for half in 0..2 {
+            // SAFETY: the caller's promise; a half is eight channels.
+            unsafe { sixteens::<R>(input, half * 128, out.add(half * 8)) };
+        }
+    }
+}
+
+impl Int8Tile for By4 {
     const ROWS: usize = 2;
     const PANELS: usize = 1;
     const FLIP: u8 = 0;
 
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        // A vector of sums holds two channels, each as two sums: inputs 0 and 1 of the groups, inputs 2 and 3.
-        // Two products are added in 16 bits (at most 2 · 127²) before they are widened: SMULL, SMLAL, SADALP.
-        const HALVES: usize = PANEL / 2;
+        // A vector of weights is four channels, a vector of sums two: each channel as two sums, inputs 0 and 1 of the
+        // groups, inputs 2 and 3. As above two products are added in 16 bits: those of two groups.
+        const QUARTERS: usize = PANEL / 4;
         // SAFETY: `TileInput` promises `groups` groups in each of `R` rows and in the panel.
         unsafe {
-            let mut sums = [[vdupq_n_s32(0); HALVES]; R];
+            let mut sums = [[vdupq_n_s32(0); 2 * QUARTERS]; R];
             let codes = |row: usize, group: usize| {
                 let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
-                vreinterpret_s8_s32(vdup_n_s32(four))
+                vreinterpretq_s8_s32(vdupq_n_s32(four))
             };
-            let weights = |group: usize, half: usize| vld1_s8(input.panel.add(group * 4 * PANEL + half * 8));
+            let weights =
+                |group: usize, quarter: usize| vld1q_s8(input.panel.add((group * PANEL + quarter * 4) * 4));
             let mut group = 0;
             while group + 2 <= input.groups {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let (first, second) = (codes(row, group), codes(row, group + 1));
-                    for (half, sum) in sums.iter_mut().enumerate() {
-                        let products = vmull_s8(weights(group, half), first);
-                        let products = vmlal_s8(products, weights(group + 1, half), second);
-                        *sum = vpadalq_s16(*sum, products);
+                let mut pairs = [[vdupq_n_s8(0); 2]; R];
+                for (row, pair) in pairs.iter_mut().enumerate() {
+                    *pair = [codes(row, group), codes(row, group + 1)];
+                }
+                for quarter in 0..QUARTERS {
+                    let (first, second) = (weights(group, quarter), weights(group + 1, quarter));
+                    for (sums, pair) in sums.iter_mut().zip(pairs) {
+                        let low = vmull_s8(vget_low_s8(first), vget_low_s8(pair[0]));
+                        let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(pair[1]));
+                        sums[2 * quarter] = vpadalq_s16(sums[2 * quarter], low);
+                        let high = vmull_high_s8(first, pair[0]);
+                        let high = vmlal_high_s8(high, second, pair[1]);
+                        sums[2 * quarter + 1] = vpadalq_s16(sums[2 * quarter + 1], high);
                     }
                 }
                 group += 2;
@@ -197,8 +248,12 @@ impl Int8Tile for Neon {
             if group < input.groups {
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let codes = codes(row, group);
-                    for (half, sum) in sums.iter_mut().enumerate() {
-                        *sum = vpadalq_s16(*sum, vmull_s8(weights(group, half), codes));
+                    for quarter in 0..QUARTERS {
+                        let weights = weights(group, quarter);
+                        let low = vmull_s8(vget_low_s8(weights), vget_low_s8(codes));
+                        sums[2 * quarter] = vpadalq_s16(sums[2 * quarter], low);
+                        sums[2 * quarter + 1] =
+                            vpadalq_s16(sums[2 * quarter + 1], vmull_high_s8(weights, codes));
                     }
                 }
             }

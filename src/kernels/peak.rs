@@ -23,9 +23,7 @@ impl Kernels {
     /// Runs the inner loop for `packing` over data in the first-level cache, `rounds` times; returns the number of
     /// multiplications, 0 where it has no inner loop of its own. Time it, and you know how many this core can do.
     pub fn exercise(self, packing: Packing, rounds: usize) -> u64 {
-        if !packing.is_int8() || !self.reads(packing) {
-            return 0;
-        }
+        let Some(product) = self.product(packing) else { return 0 };
         let data = Data { codes: [1; _], panels: [1; _] };
         let mut sums = [[[0; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
         for _ in 0..rounds {
@@ -39,9 +37,9 @@ impl Kernels {
                 ahead: Ahead::NONE,
             };
             // SAFETY: `data` has the rows and panels of the largest tile; holding `self` proves the instructions.
-            unsafe { (self.0.tile)(&input, &mut sums) };
+            unsafe { (product.tile)(&input, &mut sums) };
             black_box(&sums);
         }
-        (rounds * self.0.rows * self.0.panels * PANEL * INPUTS) as u64
+        (rounds * product.rows * product.panels * PANEL * INPUTS) as u64
     }
 }

@@ -56,6 +56,11 @@ impl Aligned {
     }
 }
 
+/// The packings of int8 weights.
+fn int8_packings() -> impl Iterator<Item = Packing> {
+    Packing::ALL.into_iter().filter(|packing| packing.is_int8())
+}
+
 /// Runs `f` with the scalar kernels and each other that reads `packing`; all must return the same.
 fn all_agree<R: PartialEq + core::fmt::Debug>(packing: Packing, what: &str, f: impl Fn(Kernels) -> R) {
     let want = f(Kernels::named("scalar").unwrap());
@@ -94,15 +99,16 @@ fn int8_products_agree_over_odd_shapes() {
     let mut random = Random(1);
     let rows = (1..=16).chain([77, 154]);
     let sizes = [(1, 1), (3, 5), (4, 16), (16, 17), (64, 48), (65, 64), (100, 100), (36, 130), (768, 80)];
-    for (case, rows) in rows.enumerate() {
+    for ((case, rows), packing) in rows.enumerate().flat_map(|rows| int8_packings().map(move |p| (rows, p))) {
         for (inputs, outputs) in sizes {
-            let panels = Panels { inputs, outputs, packing: Packing::Int8x4 };
+            let panels = Panels { inputs, outputs, packing };
             let mut codes = Random(case as u64 + 7);
             let (weights, _) = int8_panels(panels, || codes.code(), &mut random);
             let input = random.values(rows * inputs as usize);
             let before = random.values(rows * outputs as usize);
             for (activation, residual) in [(Activation::Identity, true), (Activation::QuickGelu, false)] {
-                let what = format!("{rows} rows, {inputs} inputs, {outputs} outputs, {activation:?}");
+                let what =
+                    format!("{packing}, {rows} rows, {inputs} inputs, {outputs} outputs, {activation:?}");
                 all_agree(panels.packing, &what, |kernels| {
                     let mut out = before.clone();
                     let mut codes = vec![0x55; rows * code_stride(inputs as usize)];
@@ -127,8 +133,9 @@ fn int8_products_agree_over_odd_shapes() {
 fn the_largest_codes_do_not_saturate() {
     let mut random = Random(2);
     for (weight, value) in [(127, 1.0), (-127, 1.0), (127, -1.0), (-127, -1.0), (-128, -1.0)] {
-        for inputs in [4, 8, 36, 3072] {
-            let panels = Panels { inputs, outputs: 80, packing: Packing::Int8x4 };
+        let inputs = [4, 8, 36, 3072].into_iter();
+        for (inputs, packing) in inputs.flat_map(|inputs| int8_packings().map(move |p| (inputs, p))) {
+            let panels = Panels { inputs, outputs: 80, packing };
             let (weights, _) = int8_panels(panels, || weight, &mut random);
             let columns = inputs as usize;
             for kernels in Kernels::available().filter(|kernels| kernels.reads(panels.packing)) {
@@ -145,7 +152,12 @@ fn the_largest_codes_do_not_saturate() {
                     let at = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
                     let (scale, bias) = (at(panels.scale_at(index % 80)), at(panels.bias_at(index % 80)));
                     let want = libm::fmaf(sum as f32 * (1.0 / 127.0), scale, bias);
-                    assert_eq!(got.to_bits(), want.to_bits(), "{} {weight} {inputs}", kernels.name());
+                    assert_eq!(
+                        got.to_bits(),
+                        want.to_bits(),
+                        "{} {packing} {weight} {inputs}",
+                        kernels.name()
+                    );
                 }
             }
         }
@@ -154,8 +166,12 @@ fn the_largest_codes_do_not_saturate() {
 
 #[test]
 fn int8_products_are_the_products() {
+    int8_packings().for_each(int8_products_are_the_products_in);
+}
+
+fn int8_products_are_the_products_in(packing: Packing) {
     let mut random = Random(3);
-    let panels = Panels { inputs: 52, outputs: 37, packing: Packing::Int8x4 };
+    let panels = Panels { inputs: 52, outputs: 37, packing };
     let mut source = Random(4);
     let (weights, plain) = int8_panels(panels, || source.code(), &mut random);
     let kernels = Kernels::named("scalar").unwrap();
@@ -192,16 +208,13 @@ fn codes_are_never_minus_128_and_flip_as_the_kernel_wants() {
         input[2 * width] = f32::MIN_POSITIVE;
         let mut plain: Option<(Vec<u8>, Vec<u32>)> = None;
         for kernels in Kernels::available() {
-            let (mut codes, mut scales) = (vec![kernels.flip(); 3 * code_stride(width)], vec![0.0; 3]);
+            let (mut codes, mut scales) = (vec![0; 3 * code_stride(width)], vec![0.0; 3]);
             kernels.quantize(
                 &Solo,
                 &input,
                 CodesMut { codes: &mut codes, scales: &mut scales, columns: width },
             );
-            let got: Vec<u8> = codes
-                .chunks(code_stride(width))
-                .flat_map(|row| row[..width].iter().map(|code| code ^ kernels.flip()))
-                .collect();
+            let got = kernels.plain_codes(&codes, width);
             assert!(got.iter().all(|&code| code as i8 != -128));
             let got = (got, bits(&scales));
             assert_eq!(plain.get_or_insert_with(|| got.clone()), &got, "{} {width}", kernels.name());
@@ -219,26 +232,24 @@ fn norms_agree() {
             let mut out = vec![0.0; input.len()];
             kernels.norm(&Solo, norm, &input, &mut out);
             let stride = code_stride(width);
-            let (mut codes, mut scales) = (vec![kernels.flip(); 11 * stride], vec![0.0; 11]);
+            let (mut codes, mut scales) = (vec![0; 11 * stride], vec![0.0; 11]);
             let place = CodesMut { codes: &mut codes, scales: &mut scales, columns: width };
             kernels.norm_to_codes(&Solo, norm, &input, place);
-            let codes: Vec<u8> = codes
-                .chunks(stride)
-                .flat_map(|row| row[..width].iter().map(|c| c ^ kernels.flip()))
-                .collect();
+            let codes = kernels.plain_codes(&codes, width);
             // The two forms must tell the same: quantizing the rows gives the codes.
-            let (mut again, mut again_scales) = (vec![kernels.flip(); 11 * stride], vec![0.0; 11]);
+            let (mut again, mut again_scales) = (vec![0; 11 * stride], vec![0.0; 11]);
             kernels.quantize(
                 &Solo,
                 &out,
                 CodesMut { codes: &mut again, scales: &mut again_scales, columns: width },
             );
             assert_eq!(bits(&scales), bits(&again_scales));
+            assert_eq!(codes, kernels.plain_codes(&again, width));
             (bits(&out), codes, bits(&scales))
         });
         // And it is a layer norm.
         let mut out = vec![0.0; input.len()];
-        Kernels::fastest(Packing::F32).norm(&Solo, norm, &input, &mut out);
+        Kernels::fastest(Packing::F32).unwrap().norm(&Solo, norm, &input, &mut out);
         for (row, out) in input.chunks(width).zip(out.chunks(width)) {
             let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
             let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / width as f64;
@@ -300,7 +311,7 @@ fn attention_agrees_and_is_causal() {
                 run(kernels, &qkv, sequences)
             });
             // Each sequence alone, cut short, gives the same rows.
-            let kernels = Kernels::fastest(Packing::F32);
+            let kernels = Kernels::fastest(Packing::F32).unwrap();
             let whole = run(kernels, &qkv, sequences);
             for (index, &length) in lengths.iter().enumerate() {
                 for part in [1, length.div_ceil(2), length] {
@@ -349,4 +360,24 @@ fn kernels_are_had_by_name_only_where_they_run() {
         assert_eq!(Kernels::named(name).is_ok(), available.contains(&name), "{name}");
     }
     assert_eq!(available.last(), Some(&"scalar"));
+}
+
+#[test]
+fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
+    let best = Kernels::available().next().unwrap();
+    for packing in Packing::ALL {
+        match Kernels::fastest(packing) {
+            Ok(kernels) => {
+                assert!(kernels.reads(packing) && (kernels == best || kernels.name() != "scalar"));
+            }
+            Err(error) => {
+                assert!(!best.reads(packing) && best.reads(error.wants) && error.packing == packing);
+                let sentence = format!("{error}");
+                assert!(sentence.contains(packing.compiled_with()), "{sentence}");
+                assert!(sentence.ends_with(&format!("with {}", error.wants.compiled_with())), "{sentence}");
+            }
+        }
+        // Forced, the reference reads everything.
+        assert!(Kernels::named("scalar").unwrap().reads(packing));
+    }
 }

@@ -14,7 +14,7 @@ pub use manifest::{
     Step, Text,
 };
 
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, PackingError};
 use crate::tokenizer::{Tokenizer, Vocabulary};
 use format::{Header, Section};
 
@@ -105,7 +105,10 @@ impl<'a> Plan<'a> {
     }
 
     /// The fastest kernels of this CPU that read the plan's weights.
-    pub fn kernels(&self) -> Kernels {
+    ///
+    /// # Errors
+    /// [`PackingError`] says which `--target` to compile for, where the plan's is another kind of CPU.
+    pub fn kernels(&self) -> Result<Kernels, PackingError> {
         Kernels::fastest(self.manifest.packing)
     }
 

@@ -15,8 +15,15 @@ pub(crate) const MAX_TILE_ROWS: usize = 8;
 /// The most panels that a kernel's tile has.
 pub(crate) const MAX_TILE_PANELS: usize = 4;
 
+/// Rows that go through an f32 panel together.
+pub(crate) const F32_ROWS: usize = 4;
+
 /// The sums of a tile: for each row and panel, its sixteen channels.
 pub(crate) type Accumulators = [[[i32; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
+
+/// Bytes from one row's sums to the next's.
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "assembly tells it"))]
+pub(crate) const ROW: usize = size_of::<[[i32; PANEL]; MAX_TILE_PANELS]>();
 
 /// What a tile multiplies.
 pub(crate) struct TileInput {
@@ -307,15 +314,14 @@ unsafe fn scale_out<S: Simd>(
 #[inline(always)]
 pub(crate) unsafe fn linear_f32<S: Simd>(s: S, step: &LinearF32<'_>, task: Task) {
     let Task { panels, rows, .. } = task;
-    const ROWS: usize = 4;
     for panel in panels {
         let mut row = rows.start;
         while row < rows.end {
             // SAFETY: the caller's promise.
             unsafe {
-                if row + ROWS <= rows.end {
-                    f32_tile::<S, ROWS>(s, step, row, panel);
-                    row += ROWS;
+                if row + F32_ROWS <= rows.end {
+                    f32_tile::<S, F32_ROWS>(s, step, row, panel);
+                    row += F32_ROWS;
                 } else {
                     f32_tile::<S, 1>(s, step, row, panel);
                     row += 1;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::emit::{self, Precision};
 use cliptext_compiler::ir::{Outputs, Pooled};
+use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 use cliptext_synthetic::onnx::{self, Axes};
 use cliptext_synthetic::{Options, generate};
@@ -26,7 +27,12 @@ pub fn write_plan(path: &Path) -> Result<()> {
         end_token: vocabulary.end_id,
     };
     let source = "synthetic ViT-L/14, seed 0".into();
-    let options = emit::Options { precision: Precision::Int8, padding: Padding::End, source };
+    let options = emit::Options {
+        precision: Precision::Int8,
+        target: Target::default(),
+        padding: Padding::End,
+        source,
+    };
     emit::write(path, &emit::emit(&model, &outputs, &vocabulary.bytes, &options)?.bytes)
 }
 

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use cliptext::threads::Solo;
 use cliptext::tokenizer::Padding;
-use cliptext::{Encoder, Plan, align_arena};
+use cliptext::{Encoder, Kernels, Plan, align_arena};
 
 use crate::emit::{self, Emitted, Precision};
 use crate::f32_run::F32Run;
@@ -15,6 +16,7 @@ use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
 use crate::reference::check;
 use crate::report::{Measured, Report, Tower};
+use crate::target::Target;
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
 /// What to compile, and how.
@@ -28,6 +30,8 @@ pub struct Job {
     pub vocabulary: VocabularySource,
     /// How weights are stored.
     pub precision: Precision,
+    /// The kind of CPU that weights are packed for.
+    pub target: Target,
     /// What fills the context; `None`: what the vocabulary's source says, else the end token.
     pub padding: Option<Padding>,
 }
@@ -67,10 +71,16 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         check(&recognised.model, &recognised.outputs, &run)?;
         anyhow::Ok(run)
     })?;
-    let emitted = progress.stage("quantize, pack, lay out", || emitted(job, &recognised, &vocabulary))?;
+    let emitted =
+        progress.stage("quantize, pack, lay out", || emitted(job, job.target, &recognised, &vocabulary))?;
+    // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
+    let stand_in = (job.target != Target::default())
+        .then(|| emitted_for_here(job, &recognised, &vocabulary, &emitted))
+        .transpose()?;
     // The largest thing in memory, and no longer needed.
     drop(recognised);
-    let quality = progress.stage("measure against f32", || measure(&emitted, &run))?;
+    let quality =
+        progress.stage("measure against f32", || measure(stand_in.as_ref().unwrap_or(&emitted), &run))?;
     progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
     let name = |path: &PathBuf| path.display().to_string();
     Ok(Report {
@@ -122,25 +132,58 @@ fn tower(recognised: &Recognised) -> Tower {
     }
 }
 
-fn emitted(job: &Job, recognised: &Recognised, vocabulary: &VocabularyTable) -> Result<Emitted> {
+fn emitted(
+    job: &Job,
+    target: Target,
+    recognised: &Recognised,
+    vocabulary: &VocabularyTable,
+) -> Result<Emitted> {
     let padding = job.padding.unwrap_or(match vocabulary.pad_id {
         Some(id) if id != vocabulary.end_id => Padding::Id(id),
         _ => Padding::End,
     });
     let source = job.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let options = emit::Options { precision: job.precision, padding, source };
+    let options = emit::Options { precision: job.precision, target, padding, source };
     let emitted = emit::emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options)?;
     Ok(emitted)
 }
 
-/// The plan's outputs against the reference's, on [`PROMPTS`].
-fn measure(emitted: &Emitted, run: &F32Run) -> Result<Measured> {
+/// The same plan for the target that this CPU reads, found to say the same as `theirs`.
+fn emitted_for_here(
+    job: &Job,
+    recognised: &Recognised,
+    vocabulary: &VocabularyTable,
+    theirs: &Emitted,
+) -> Result<Emitted> {
+    let ours = emitted(job, Target::default(), recognised, vocabulary)?;
+    let short = |emitted: &Emitted| -> Result<Vec<f32>> {
+        with_encoder(emitted, |encoder| Ok(encoder.encode_unpadded(PROMPTS[1]).hidden().to_vec()))
+    };
+    ensure!(
+        short(&ours)? == short(theirs)?,
+        "the plan for --target {} differs from the generic one",
+        job.target
+    );
+    Ok(ours)
+}
+
+/// Loads a plan and does `work` with an encoder for it: by the fastest kernels, or the reference where none fits.
+fn with_encoder<R>(emitted: &Emitted, work: impl FnOnce(&mut Encoder<'_>) -> Result<R>) -> Result<R> {
     let mut memory = vec![0; emitted.bytes.len() + 63];
     let aligned = align_arena(&mut memory);
     aligned[..emitted.bytes.len()].copy_from_slice(&emitted.bytes);
     let plan = Plan::load(&aligned[..emitted.bytes.len()]).context("the plan that was made does not load")?;
     let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::new(&plan, align_arena(&mut arena))?;
+    let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
+    work(&mut Encoder::with(&plan, align_arena(&mut arena), kernels, Solo)?)
+}
+
+/// The plan's outputs against the reference's, on [`PROMPTS`].
+fn measure(emitted: &Emitted, run: &F32Run) -> Result<Measured> {
+    with_encoder(emitted, |encoder| measure_with(encoder, run))
+}
+
+fn measure_with(encoder: &mut Encoder<'_>, run: &F32Run) -> Result<Measured> {
     let (mut hidden, mut pooled) = (Comparison::default(), Comparison::default());
     for prompt in PROMPTS {
         let ours = encoder.encode(prompt);

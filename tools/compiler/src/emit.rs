@@ -12,6 +12,7 @@ use crate::ir::{Linear, Outputs, TextModel};
 use crate::lower::{self, Constants};
 use crate::pack;
 use crate::quantize::quantize_rows;
+use crate::target::Target;
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Precision {
 pub struct Options {
     /// How weights are stored.
     pub precision: Precision,
+    /// The kind of CPU that int8 weights are packed for; f32 ones are the same for all.
+    pub target: Target,
     /// How prompts are filled up.
     pub padding: Padding,
     /// What the plan says it was made from.
@@ -54,7 +57,7 @@ pub struct Emitted {
 /// Makes the plan that computes `outputs` of `model`.
 pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &Options) -> Result<Emitted> {
     let packing = match options.precision {
-        Precision::Int8 => Packing::Int8x4,
+        Precision::Int8 => options.target.packing(),
         Precision::F32 => Packing::F32,
     };
     let projection = model

@@ -15,4 +15,5 @@ pub mod quantize;
 pub mod recognise;
 pub mod reference;
 pub mod report;
+pub mod target;
 pub mod vocabulary;

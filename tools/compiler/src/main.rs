@@ -8,6 +8,7 @@ use cliptext::tokenizer::Padding;
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::emit::{self, Precision};
 use cliptext_compiler::progress::Progress;
+use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::VocabularySource;
 
 #[derive(Parser)]
@@ -36,6 +37,9 @@ struct CompileArgs {
     /// How weights are stored: f32 is for checking
     #[arg(long, value_enum, default_value = "int8")]
     precision: PrecisionArg,
+    /// The kind of CPU that weights are packed for
+    #[arg(long, default_value_t, long_help = target_help())]
+    target: Target,
     /// What fills the context behind the prompt: `eot`, `zero`, or a token id [default: as the vocabulary says, else eot]
     #[arg(long, value_name = "PADDING", value_parser = padding)]
     pad: Option<Padding>,
@@ -51,6 +55,14 @@ struct CompileArgs {
 enum PrecisionArg {
     Int8,
     F32,
+}
+
+fn target_help() -> String {
+    let mut help = String::from("The kind of CPU that weights are packed for:");
+    for target in Target::ALL {
+        help.push_str(&format!("\n- {target}: {}", target.help()));
+    }
+    help
 }
 
 fn padding(text: &str) -> Result<Padding, String> {
@@ -81,6 +93,7 @@ fn run(args: CompileArgs) -> anyhow::Result<()> {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::F32 => Precision::F32,
         },
+        target: args.target,
         padding: args.pad,
     };
     let report = compile(&job, &Progress::new(args.quiet))?;

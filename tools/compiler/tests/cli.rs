@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cliptext::{Plan, PlanFile};
+use cliptext::threads::Solo;
+use cliptext::{Encoder, Kernels, Plan, PlanFile, align_arena};
+use cliptext_compiler::target::Target;
 use cliptext_test_support::{Scratch, export_file, fixtures};
 
 fn run(args: &[&str]) -> Output {
@@ -79,6 +81,28 @@ fn precision_and_padding_are_as_asked() {
     assert_eq!(loaded.manifest().packing, cliptext::kernels::layout::Packing::F32);
     let tokens = loaded.tokenizer().encode("a running dog");
     assert_eq!(tokens.ids()[..7], [49406, 320, 2761, 1929, 49407, 0, 0]);
+}
+
+#[test]
+fn every_target_gives_the_same_embeddings() {
+    let scratch = Scratch::new();
+    let model = export_file(SMALL, &scratch);
+    let mut all = Vec::new();
+    for target in Target::ALL {
+        let plan = scratch.path().join(format!("{target}.plan"));
+        let args = ["compile", text(&model), "-o", text(&plan), "--quiet", "--target", target.name()];
+        let output = run(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = PlanFile::open(&plan).unwrap();
+        let loaded = Plan::load(file.bytes()).unwrap();
+        assert_eq!(loaded.manifest().packing, target.packing());
+        let mut arena = vec![0; loaded.arena_bytes(1) + 63];
+        let scalar = Kernels::named("scalar").unwrap();
+        let mut encoder = Encoder::with(&loaded, align_arena(&mut arena), scalar, Solo).unwrap();
+        all.push(encoder.encode("a running dog").hidden().to_vec());
+    }
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
+    fails(&["compile", text(&model), "-o", "x.plan", "--target", "pi"], 2);
 }
 
 #[test]

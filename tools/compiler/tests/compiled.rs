@@ -9,6 +9,7 @@ use cliptext_compiler::import::onnx;
 use cliptext_compiler::measure::Comparison;
 use cliptext_compiler::recognise::recognise;
 use cliptext_compiler::reference::relative_error;
+use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{VocabularySource, build};
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
@@ -35,7 +36,8 @@ fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) ->
     let recognised =
         recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
     let vocabulary = build(vocabulary).unwrap();
-    let options = Options { precision, padding: Padding::End, source: "test".into() };
+    let options =
+        Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
     let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
     Loaded::new(&emitted.bytes)
 }
@@ -150,7 +152,8 @@ fn the_full_size_model_keeps_its_quality() {
     drop(imported);
     let vocabulary = build(VocabularySource::Standard).unwrap();
     for precision in [Precision::Int8, Precision::F32] {
-        let options = Options { precision, padding: Padding::End, source: "test".into() };
+        let options =
+            Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
         let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
         let mut loaded = Loaded::new(&emitted.bytes);
         let plan = loaded.plan();

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::emit::{self, Precision};
 use cliptext_compiler::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
+use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 use cliptext_synthetic::{Options, Tower};
 
@@ -25,7 +26,12 @@ pub fn plan() -> Result<Vec<u8>> {
         end_token: vocabulary.end_id,
     };
     let source = format!("synthetic tower, seed {}", options.seed);
-    let options = emit::Options { precision: Precision::Int8, padding: Padding::End, source };
+    let options = emit::Options {
+        precision: Precision::Int8,
+        target: Target::default(),
+        padding: Padding::End,
+        source,
+    };
     Ok(emit::emit(&model, &outputs, &vocabulary.bytes, &options)?.bytes)
 }
 

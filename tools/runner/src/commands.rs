@@ -15,9 +15,9 @@ use crate::{EncodeArgs, Failure, Outcome, TokenizeArgs, work};
 pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     let (path, mut prompts) = args.prompts.read()?;
     prompts.extend(args.negative.clone());
-    let kernels = args.kernel.as_deref().map(kernels_named).transpose()?;
     let source = Source::open(path.as_deref())?;
     let plan = source.load()?;
+    let kernels = kernels(&plan, args.kernel.as_deref())?;
     if args.pooled.is_some() && plan.manifest().pooled.is_none() {
         return Err(Failure::Usage("--pooled: the plan has no pooled output".into()));
     }
@@ -30,7 +30,6 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     };
     let sequences = 1 + usize::from(args.negative.is_some());
     let mut memory = vec![0; plan.arena_bytes(sequences) + 63];
-    let kernels = kernels.unwrap_or_else(|| plan.kernels());
     let team = team(args.threads.map(usize::from))?;
     let mut encoder =
         Encoder::with(&plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
@@ -137,7 +136,11 @@ fn summary(prompt: &str, embedding: &Embedding<'_>) -> String {
     out
 }
 
-pub(crate) fn kernels_named(name: &str) -> Outcome<Kernels> {
+/// The kernels called `name`, or the fastest for the plan.
+pub(crate) fn kernels(plan: &Plan<'_>, name: Option<&str>) -> Outcome<Kernels> {
+    let Some(name) = name else {
+        return plan.kernels().map_err(|error| Failure::Work(error.to_string()));
+    };
     Kernels::named(name).map_err(|error| {
         let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
         Failure::Usage(format!("--kernel {name}: {error}; this CPU runs {}", names.join(", ")))
@@ -172,7 +175,7 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     println!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
     println!("model       {} layers, {} heads, width {}", manifest.layers, manifest.heads, plan.width());
     println!("context     {} tokens, padding {:?}", plan.context(), manifest.padding);
-    println!("weights     {:?}", manifest.packing);
+    println!("weights     {} ({})", manifest.packing, manifest.packing.compiled_with());
     println!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
     match manifest.pooled {
         Some(rows) => println!("pooled      [{}] f32 per prompt", rows.columns),
@@ -182,7 +185,10 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     println!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
     println!("vocabulary  {vocabulary} bytes");
     println!("constants   {constants} bytes");
-    println!("kernel      {} on this CPU", plan.kernels().name());
+    match plan.kernels() {
+        Ok(kernels) => println!("kernel      {} on this CPU", kernels.name()),
+        Err(error) => println!("kernel      none on this CPU: {error}"),
+    }
     println!("steps");
     for (index, (step, constants)) in plan.steps().enumerate() {
         println!("  {index:>3}  {}  {} bytes", describe(&step), constants.len());

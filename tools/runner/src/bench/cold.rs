@@ -8,7 +8,7 @@ use cliptext::{Encoder, align_arena};
 
 use super::machine::resident;
 use super::{BenchArgs, ColdArgs, PROMPT};
-use crate::commands::{cannot_encode, kernels_named, team};
+use crate::commands::{cannot_encode, kernels, team};
 use crate::plan::Source;
 use crate::{Failure, Outcome, work};
 
@@ -59,7 +59,7 @@ fn once(command: &mut Command) -> Outcome<Cold> {
 pub(crate) fn cold(args: &ColdArgs) -> Outcome {
     let source = Source::open(args.plan.as_deref())?;
     let plan = source.load()?;
-    let kernels = args.kernel.as_deref().map(kernels_named).transpose()?.unwrap_or_else(|| plan.kernels());
+    let kernels = kernels(&plan, args.kernel.as_deref())?;
     let team = team(Some(args.threads.into()))?;
     let mut memory = vec![0; plan.arena_bytes(1) + 63];
     let mut encoder =

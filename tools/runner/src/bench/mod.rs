@@ -11,7 +11,7 @@ use clap::Args;
 
 pub(crate) use cold::cold;
 
-use crate::commands::{kernels_named, team};
+use crate::commands::{kernels, team};
 use crate::plan::Source;
 use crate::{Outcome, work};
 
@@ -56,7 +56,7 @@ pub(crate) struct ColdArgs {
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     let source = Source::open(args.plan.as_deref())?;
     let plan = source.load()?;
-    let kernels = args.kernel.as_deref().map(kernels_named).transpose()?.unwrap_or_else(|| plan.kernels());
+    let kernels = kernels(&plan, args.kernel.as_deref())?;
     let mut counts: Vec<usize> = args.threads.iter().map(|&threads| threads.into()).collect();
     if counts.is_empty() {
         counts = vec![1, cliptext::threads::default_threads()];

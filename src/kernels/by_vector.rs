@@ -1,0 +1,87 @@
+//! The loop of the aarch64 products that multiply whole vectors of weights by whole vectors of codes.
+
+/// Defines an `unsafe fn $name<const R: usize>(input: &TileInput, first: usize, out: *mut i32)`: `R` rows (1 to 3)
+/// times, in every group, the eight vectors of weights that begin `first` bytes into it, as 24 vectors of sums.
+///
+/// Sums are folded in pairs (ADDP) `$folds` times and stored: `8 >> $folds` vectors for a row, rows
+/// [`ROW`](super::ops::linear::ROW) bytes apart.
+///
+/// `$load` loads a row's codes of a group, `$bytes` of them, in `$form`; `$group` are the bytes of a group in the panel.
+/// `$column` are the lines of the assembler macro `column weights, a0, a1, a2`: it multiplies vector `v\weights` by the
+/// `R` rows' codes in `v5`, `v6`, `v7` and adds to the sums `v\a0`, `v\a1`, `v\a2`; `v2`, `v3`, `v4` are free.
+macro_rules! by_vector {
+    ($(#[$attribute:meta])* $name:ident, load: $load:literal $form:literal, bytes: $bytes:literal, group: $group:literal,
+     folds: $folds:literal, column: [$($column:literal,)*]) => {
+        $(#[$attribute])*
+        #[inline(always)]
+        unsafe fn $name<const R: usize>(input: &TileInput, first: usize, out: *mut i32) {
+            let row = |row: usize| input.codes.wrapping_add(if row < R { row * input.stride } else { 0 });
+            // SAFETY: the caller's promise: the CPU has the instructions, `input` is true and `out` has the rows.
+            unsafe {
+                core::arch::asm!(
+                    ".macro column weights, a0, a1, a2",
+                    $($column,)*
+                    ".endm",
+                    ".irp a, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                    r".if \a < 8 + 8 * {R}", r"movi v\a\().2d, #0", ".endif",
+                    ".endr",
+                    "cbz {groups}, 3f",
+                    "2:",
+                    concat!($load, "5", $form, ", [{c0}], #", $bytes),
+                    ".if {R} > 1", concat!($load, "6", $form, ", [{c1}], #", $bytes), ".endif",
+                    ".if {R} > 2", concat!($load, "7", $form, ", [{c2}], #", $bytes), ".endif",
+                    "ldp q0, q1, [{weights}]",
+                    "column 0, 8, 16, 24",
+                    "column 1, 9, 17, 25",
+                    "ldp q0, q1, [{weights}, #32]",
+                    "column 0, 10, 18, 26",
+                    "column 1, 11, 19, 27",
+                    "ldp q0, q1, [{weights}, #64]",
+                    "column 0, 12, 20, 28",
+                    "column 1, 13, 21, 29",
+                    "ldp q0, q1, [{weights}, #96]",
+                    concat!("add {weights}, {weights}, #", $group),
+                    "column 0, 14, 22, 30",
+                    "column 1, 15, 23, 31",
+                    "subs {groups}, {groups}, #1",
+                    "b.ne 2b",
+                    "3:",
+                    r".macro fold a, b, c",
+                    r"addp v\a\().4s, v\b\().4s, v\c\().4s",
+                    ".endm",
+                    r".macro store row, a, b, c, d, e, f, g, h",
+                    r".if {R} > \row",
+                    r"fold \a, \a, \b", r"fold \b, \c, \d", r"fold \c, \e, \f", r"fold \d, \g, \h",
+                    concat!(".if ", $folds, " == 2"),
+                    r"fold \a, \a, \b", r"fold \b, \c, \d",
+                    r"stp q\a, q\b, [{out}]",
+                    ".else",
+                    r"stp q\a, q\b, [{out}]", r"stp q\c, q\d, [{out}, #32]",
+                    ".endif",
+                    "add {out}, {out}, #{row}",
+                    ".endif",
+                    ".endm",
+                    "store 0, 8, 9, 10, 11, 12, 13, 14, 15",
+                    "store 1, 16, 17, 18, 19, 20, 21, 22, 23",
+                    "store 2, 24, 25, 26, 27, 28, 29, 30, 31",
+                    ".purgem column", ".purgem fold", ".purgem store",
+                    R = const R,
+                    row = const $crate::kernels::ops::linear::ROW,
+                    weights = inout(reg) input.panel.wrapping_add(first) => _,
+                    c0 = inout(reg) row(0) => _,
+                    c1 = inout(reg) row(1) => _,
+                    c2 = inout(reg) row(2) => _,
+                    groups = inout(reg) input.groups => _,
+                    out = inout(reg) out => _,
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+                    out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
+                    out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                    out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
+                    out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+pub(super) use by_vector;
