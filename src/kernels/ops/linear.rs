@@ -20,7 +20,8 @@ pub(crate) type Accumulators = [[[i32; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
 
 /// What a tile multiplies.
 pub(crate) struct TileInput {
-    /// The first row's codes; each row has whole groups of them.
+    /// The first row's codes; each row has whole groups of them, and whole lines of
+    /// [`CODE_ALIGN`](crate::kernels::layout::CODE_ALIGN) bytes.
     pub(crate) codes: *const u8,
     /// Bytes from one row's codes to the next's.
     pub(crate) stride: usize,
