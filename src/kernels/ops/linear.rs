@@ -216,8 +216,9 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
         None => Ahead::NONE,
     };
     let mut row = rows.start;
-    while row < rows.end {
-        let height = (rows.end - row).min(T::ROWS);
+    for tile in 0..tiles {
+        // Tiles alike in height: a low one costs more than its share.
+        let height = (rows.end - row).div_ceil(tiles - tile);
         let input = TileInput {
             // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
@@ -227,11 +228,11 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             panel_stride,
             groups,
             group: step.panels.packing.group(),
-            ahead: ahead((row - rows.start) / T::ROWS),
+            ahead: ahead(tile),
         };
         // SAFETY: rows and panels exist.
         unsafe {
-            tile::<T, FULL>(t, height, &input, &mut sums);
+            self::tile::<T, FULL>(t, height, &input, &mut sums);
             scale_out(s, step, row, height, panel, if FULL { T::PANELS } else { 1 }, &sums);
         }
         row += height;
