@@ -93,7 +93,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         team: T,
     ) -> Result<Self, EncoderError> {
         let needed = plan.arena_bytes(1);
-        if arena.as_ptr().addr() % crate::plan::format::ALIGN != 0 {
+        if !arena.as_ptr().addr().is_multiple_of(crate::plan::format::ALIGN) {
             return Err(EncoderError::ArenaMisaligned { needed });
         }
         if arena.len() < needed {

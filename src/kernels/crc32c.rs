@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn blocks_side_by_side_agree_with_the_table() {
-        let bytes: Vec<u8> = (0..9 * BLOCK + 17).map(|i| (i * i >> 5) as u8).collect();
+        let bytes: Vec<u8> = (0..9 * BLOCK + 17).map(|i| ((i * i) >> 5) as u8).collect();
         let sums: Vec<u32> = bytes.chunks(BLOCK).map(crc32c).collect();
         assert_eq!(verify(&bytes, &sums), Ok(()));
         for at in [0, BLOCK - 1, BLOCK, 7 * BLOCK + 5, bytes.len() - 1] {

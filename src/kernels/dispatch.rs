@@ -141,7 +141,7 @@ impl Kernels {
         assert!(self.reads(panels.packing) && panels.packing.is_int8());
         assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
         assert!(input.codes.len() >= rows * stride && input.scales.len() >= rows);
-        assert!(weights.as_ptr().addr() % 64 == 0);
+        assert!(weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearInt8 {
             codes: input.codes,
             stride,
@@ -169,7 +169,7 @@ impl Kernels {
     ) {
         let rows = out.len() / panels.outputs as usize;
         assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
-        assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr() % 64 == 0);
+        assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
         self.by_panels(team, panels, rows, |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.

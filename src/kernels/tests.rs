@@ -25,7 +25,7 @@ impl Random {
         (0..count)
             .map(|_| {
                 let sum: i64 = (0..4).map(|_| (self.next() % 2001) as i64 - 1000).sum();
-                let large = if self.next() % 97 == 0 { 30.0 } else { 1.0 };
+                let large = if self.next().is_multiple_of(97) { 30.0 } else { 1.0 };
                 sum as f32 / 1000.0 * large
             })
             .collect()

@@ -31,7 +31,7 @@ impl Arena {
     fn range(&self, offset: u32, bytes: Option<usize>) -> Result<Range<usize>, StepFault> {
         let start = offset as usize;
         let end = start.checked_add(bytes.ok_or(StepFault::TooLarge)?).ok_or(StepFault::TooLarge)?;
-        if start % super::format::ALIGN != 0 || end > self.bytes {
+        if !start.is_multiple_of(super::format::ALIGN) || end > self.bytes {
             return Err(StepFault::OutsideArena);
         }
         Ok(start..end)
@@ -182,7 +182,7 @@ fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
     let width = step.out.columns;
     ensure(step.qkv.per == Per::Token && step.out.per == Per::Token, StepFault::Sizes)?;
     ensure(Some(step.qkv.columns) == width.checked_mul(3), StepFault::Sizes)?;
-    ensure(step.heads > 0 && width > 0 && width % u32::from(step.heads) == 0, StepFault::Sizes)?;
+    ensure(step.heads > 0 && width > 0 && width.is_multiple_of(u32::from(step.heads)), StepFault::Sizes)?;
     let scratch = arena.range(step.scratch, step.scratch_bytes(arena.context))?;
     arena.forget(&scratch);
     finish(arena, step.out, step.requantized, [Some(qkv), Some(scratch)])

@@ -34,7 +34,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// [`LoadError`] says what is wrong and where. After `Ok`, encoding any text with the plan succeeds.
     pub fn load(bytes: &'a [u8]) -> Result<Self, LoadError> {
-        if bytes.as_ptr().addr() % format::ALIGN != 0 {
+        if !bytes.as_ptr().addr().is_multiple_of(format::ALIGN) {
             return Err(LoadError::Misaligned);
         }
         let header = Header::read(bytes)?;

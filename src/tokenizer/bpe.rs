@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn random_words_encode_as_defined() {
         let table = table();
-        let vocabulary = Vocabulary::load(&table).expect("the table is valid");
+        let vocabulary = Vocabulary::load(table).expect("the table is valid");
         let mut random = Random::new(1);
         let alphabets: [&[u8]; 8] = [
             b"a",
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn words_made_of_tokens_encode_as_defined() {
         let table = table();
-        let vocabulary = Vocabulary::load(&table).expect("the table is valid");
+        let vocabulary = Vocabulary::load(table).expect("the table is valid");
         let mut random = Random::new(2);
         let spell = |token: u16| {
             let mut bytes = Vec::new();
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn repeated_pieces_encode_as_defined() {
         let table = table();
-        let vocabulary = Vocabulary::load(&table).expect("the table is valid");
+        let vocabulary = Vocabulary::load(table).expect("the table is valid");
         for piece in
             ["a", "o", "h", "ha", "lo", "!", ".", "=", "-", "_", "aab", "the", "xo", "😂", "❤️", "zz", "0"]
         {
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn words_of_100_kb_encode_as_defined() {
         let table = table();
-        let vocabulary = Vocabulary::load(&table).expect("the table is valid");
+        let vocabulary = Vocabulary::load(table).expect("the table is valid");
         for piece in ["a", "!", "ha", "the", "qwertyuiop", "ॐ"] {
             let word = piece.repeat(100_000 / piece.len());
             let mut expected = naive(&vocabulary, &word.as_bytes()[..8000]);

@@ -1,7 +1,6 @@
 //! What the unit tests share.
 
 extern crate std;
-use std::vec::Vec;
 
 /// A small generator of random numbers (xorshift), the same on every machine.
 pub(super) struct Random(u64);

@@ -28,12 +28,17 @@ pub(crate) struct TileInput {
     /// The first panel: `groups` groups, then the trailer, which begins with the row sums.
     pub(crate) panel: *const i8,
     /// Bytes from one panel to the next.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for tiles of several panels"))]
     pub(crate) panel_stride: usize,
     /// Groups of inputs.
     pub(crate) groups: usize,
     /// Inputs in a group.
     pub(crate) group: usize,
     /// What to fetch into the cache meanwhile, never to read.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "no instruction for it on stable Rust")
+    )]
     pub(crate) ahead: Ahead,
 }
 
@@ -59,7 +64,10 @@ impl Ahead {
 
     /// Calls `fetch` with an address in each line that group `group` is to ask for.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "in-order cores gain nothing"))]
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "no instruction for it on stable Rust")
+    )]
     pub(crate) fn lines(self, group: usize, fetch: impl Fn(*const i8)) {
         let mut at = 0;
         while at < self.step {

@@ -39,7 +39,7 @@ pub(crate) fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
 /// `x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³)))`, by `(1 + tanh u)/2 = sigmoid(2u)`.
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
-    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769;
     let inner = s.mul_add(s.mul(x, x), s.splat(0.044_715), s.splat(1.0));
     x_sigmoid(s, x, s.mul(s.mul(x, inner), s.splat(MINUS_2_SQRT_2_OVER_PI)))
 }
