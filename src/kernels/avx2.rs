@@ -1,9 +1,12 @@
 //! x86-64 with AVX2, FMA and F16C. Byte products by `vpmaddwd` on sign-extended codes: exact, nothing saturates.
+//! A row tile's codes are widened once for several panels, weights as they are used.
 
+use core::arch::asm;
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use super::layout::PANEL;
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::ops::linear::{Accumulators, Ahead, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
 /// The instructions are there: see [`Simd`].
@@ -173,38 +176,114 @@ impl Simd for Avx2 {
     }
 }
 
+/// Rows of a full tile.
+const ROWS: usize = 6;
+/// Groups of inputs whose codes are widened at once: 12 KiB, a part of the first-level cache.
+const GROUPS: usize = 256;
+
+/// The codes of a tile's rows as 16-bit integers.
+type Wide = MaybeUninit<[[i16; 4 * GROUPS]; ROWS]>;
+
+impl Avx2 {
+    /// Widens the codes of `R` rows, `groups` groups from `first` on.
+    ///
+    /// # Safety
+    /// As [`Int8Tile::tile`]; `groups ≤ GROUPS`.
+    #[inline(always)]
+    unsafe fn widen<const R: usize>(self, input: &TileInput, first: usize, groups: usize, wide: &mut Wide) {
+        for row in 0..R {
+            // SAFETY: the caller's promise; rows of codes have whole lines, so the last vector lies in the row too.
+            unsafe {
+                let from = input.codes.add(row * input.stride + 4 * first);
+                let to = wide.as_mut_ptr().cast::<i16>().add(row * 4 * GROUPS);
+                for at in (0..4 * groups).step_by(16) {
+                    let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(at).cast()));
+                    _mm256_storeu_si256(to.add(at).cast(), codes);
+                }
+            }
+        }
+    }
+}
+
+/// The products of eight channels, whose weights begin at `weights`: for each row two vectors of four channels, each
+/// as two sums, inputs 0 and 1 of the groups, inputs 2 and 3.
+///
+/// # Safety
+/// The CPU has the instructions; `weights` has `groups` groups of a panel behind it, `wide` the codes of `R` rows for them.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn eight_channels<const R: usize>(
+    weights: *const i8,
+    groups: usize,
+    wide: &Wide,
+    ahead: Ahead,
+) -> [[__m256i; 2]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[_mm256_setzero_si256(); 2]; R];
+        let codes = wide.as_ptr().cast::<i16>();
+        for group in 0..groups {
+            ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
+            let weights = weights.add(group * 4 * PANEL).cast::<__m128i>();
+            let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights));
+            let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(1)));
+            // Twelve sums, the weights and two more: sixteen registers, which the compiler would not make do with.
+            macro_rules! rows {
+                ($($row:literal)*) => {
+                    $(if let Some([first, second]) = sums.get_mut($row) {
+                        asm!(
+                            "vpbroadcastq {a}, qword ptr [{codes} + {at}]",
+                            "vpmaddwd {b}, {a}, {low}",
+                            "vpmaddwd {a}, {a}, {high}",
+                            "vpaddd {first}, {first}, {b}",
+                            "vpaddd {second}, {second}, {a}",
+                            a = out(ymm_reg) _,
+                            b = out(ymm_reg) _,
+                            codes = in(reg) codes.add(group * 4),
+                            at = const 2 * $row * 4 * GROUPS,
+                            low = in(ymm_reg) low,
+                            high = in(ymm_reg) high,
+                            first = inout(ymm_reg) *first,
+                            second = inout(ymm_reg) *second,
+                            options(pure, readonly, nostack, preserves_flags),
+                        );
+                    })*
+                };
+            }
+            rows!(0 1 2 3 4 5);
+        }
+        sums
+    }
+}
+
 impl Int8Tile for Avx2 {
-    const ROWS: usize = 3;
-    const PANELS: usize = 1;
+    const ROWS: usize = ROWS;
+    const PANELS: usize = 4;
     const FLIP: u8 = 0;
 
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        // A vector holds four channels, each as two sums: inputs 0 and 1 of the groups, inputs 2 and 3.
-        const VECTORS: usize = PANEL / 4;
-        // SAFETY: as above; `TileInput` promises `groups` groups in each of `R` rows and in the panel.
-        unsafe {
-            let mut sums = [[_mm256_setzero_si256(); VECTORS]; R];
-            for group in 0..input.groups {
-                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
-                let mut codes = [_mm256_setzero_si256(); R];
-                for (row, codes) in codes.iter_mut().enumerate() {
-                    let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
-                    *codes = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
-                }
-                for vector in 0..VECTORS {
-                    let weights = input.panel.add(group * 4 * PANEL + vector * 16);
-                    let weights = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.cast()));
-                    for (sums, codes) in sums.iter_mut().zip(codes) {
-                        sums[vector] = _mm256_add_epi32(sums[vector], _mm256_madd_epi16(weights, codes));
+        let mut wide: Wide = MaybeUninit::uninit();
+        for first in (0..input.groups).step_by(GROUPS) {
+            let groups = (input.groups - first).min(GROUPS);
+            // SAFETY: as above; `TileInput` promises `groups` groups in each of `R` rows and `P` panels.
+            unsafe {
+                self.widen::<R>(input, first, groups, &mut wide);
+                for panel in 0..P {
+                    let start = input.panel.add(panel * input.panel_stride + first * 4 * PANEL);
+                    for half in 0..2 {
+                        let ahead = if panel == 0 && half == 0 { input.ahead } else { Ahead::NONE };
+                        let sums = eight_channels::<R>(start.add(half * 32), groups, &wide, ahead);
+                        for (sums, out) in sums.iter().zip(out.iter_mut()) {
+                            let place = out[panel].as_mut_ptr().add(half * 8).cast::<__m256i>();
+                            let eight = _mm256_hadd_epi32(sums[0], sums[1]);
+                            let mut eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(eight);
+                            if first > 0 {
+                                eight = _mm256_add_epi32(eight, _mm256_loadu_si256(place));
+                            }
+                            _mm256_storeu_si256(place, eight);
+                        }
                     }
-                }
-            }
-            for (sums, out) in sums.iter().zip(out.iter_mut()) {
-                for (pair, out) in out[0].as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                    let eight = _mm256_hadd_epi32(sums[2 * pair], sums[2 * pair + 1]);
-                    let eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(eight);
-                    _mm256_storeu_si256(out.as_mut_ptr().cast(), eight);
                 }
             }
         }

@@ -209,7 +209,7 @@ impl Int8Tile for Avx512Vnni {
                 }
             }
             for group in 0..input.groups {
-                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
+                input.ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T0>(line));
                 let mut weights = [_mm512_setzero_si512(); P];
                 for (panel, weights) in weights.iter_mut().enumerate() {
                     let at = input.panel.add(panel * input.panel_stride + group * 4 * PANEL);

@@ -74,12 +74,14 @@ pub(crate) trait Simd: Copy {
     /// Swaps rows and columns.
     #[inline(always)]
     fn transpose(self, tile: &mut [Block; LANES]) {
-        for row in 0..LANES {
-            for column in 0..row {
-                let above = tile[column][row];
-                tile[column][row] = tile[row][column];
-                tile[row][column] = above;
+        let mut rest = &mut tile[..];
+        let mut column = 0;
+        // What stands behind the diagonal in a row changes places with what stands below it.
+        while let [row, below @ ..] = rest {
+            for (right, row_below) in row[column + 1..].iter_mut().zip(below.iter_mut()) {
+                core::mem::swap(right, &mut row_below[column]);
             }
+            (rest, column) = (below, column + 1);
         }
     }
 

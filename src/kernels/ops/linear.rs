@@ -27,19 +27,25 @@ pub(crate) const ROW: usize = size_of::<[[i32; PANEL]; MAX_TILE_PANELS]>();
 
 /// What a tile multiplies.
 pub(crate) struct TileInput {
-    /// The first row's codes; each row has whole groups of them.
+    /// The first row's codes; each row has whole groups of them, and whole lines of
+    /// [`CODE_ALIGN`](crate::kernels::layout::CODE_ALIGN) bytes.
     pub(crate) codes: *const u8,
     /// Bytes from one row's codes to the next's.
     pub(crate) stride: usize,
     /// The first panel: `groups` groups, then the trailer, which begins with the row sums.
     pub(crate) panel: *const i8,
     /// Bytes from one panel to the next.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for tiles of several panels"))]
     pub(crate) panel_stride: usize,
     /// Groups of inputs.
     pub(crate) groups: usize,
     /// Inputs in a group.
     pub(crate) group: usize,
     /// What to fetch into the cache meanwhile, never to read.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "no instruction for it on stable Rust")
+    )]
     pub(crate) ahead: Ahead,
 }
 
@@ -65,7 +71,10 @@ impl Ahead {
 
     /// Calls `fetch` with an address in each line that group `group` is to ask for.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "in-order cores gain nothing"))]
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "no instruction for it on stable Rust")
+    )]
     pub(crate) fn lines(self, group: usize, fetch: impl Fn(*const i8)) {
         let mut at = 0;
         while at < self.step {
@@ -222,8 +231,9 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
         None => Ahead::NONE,
     };
     let mut row = rows.start;
-    while row < rows.end {
-        let height = (rows.end - row).min(T::ROWS);
+    for tile in 0..tiles {
+        // Tiles alike in height: a low one costs more than its share.
+        let height = (rows.end - row).div_ceil(tiles - tile);
         let input = TileInput {
             // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
@@ -233,11 +243,11 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             panel_stride,
             groups,
             group: step.panels.packing.group(),
-            ahead: ahead((row - rows.start) / T::ROWS),
+            ahead: ahead(tile),
         };
         // SAFETY: rows and panels exist.
         unsafe {
-            tile::<T, FULL>(t, height, &input, &mut sums);
+            self::tile::<T, FULL>(t, height, &input, &mut sums);
             scale_out(s, step, row, height, panel, if FULL { T::PANELS } else { 1 }, &sums);
         }
         row += height;

@@ -59,9 +59,12 @@ pub(super) fn read_bandwidth(bytes: &[u8], team: &Threads) -> f64 {
 /// median.
 pub(super) fn fork_and_join(team: &Threads) -> f64 {
     const ROUNDS: usize = 20_000;
+    /// Enough where a busy machine makes rounds long.
+    const LONGEST: Duration = Duration::from_millis(300);
+    let begin = Instant::now();
     let threads = team.threads();
     let mut times = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
+    while times.len() < ROUNDS && begin.elapsed() < LONGEST {
         let (start, arrived) = (Instant::now(), AtomicUsize::new(0));
         team.run(threads, &|_| {
             // Nobody does the task of another: each waits until all have come.
@@ -73,7 +76,7 @@ pub(super) fn fork_and_join(team: &Threads) -> f64 {
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    times[ROUNDS / 2]
+    times[times.len() / 2]
 }
 
 /// Resident memory of this process in bytes: all of it, and the anonymous part, which is not the plan file. Linux only.
