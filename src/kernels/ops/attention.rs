@@ -84,8 +84,21 @@ pub(crate) unsafe fn attend<S: Simd>(
 #[inline(always)]
 fn transpose_keys(step: &Attention<'_>, rows: Range<usize>, head: usize, stride: usize, keys: &mut [f32]) {
     let tokens = rows.len();
+    // Four by four, as vectors; then the tokens and channels that are left.
+    let whole = (tokens - tokens % 4, step.head_dim - step.head_dim % 4);
+    for token in (0..whole.0).step_by(4) {
+        let four: [&[f32]; 4] = core::array::from_fn(|i| step.vector(rows.start + token + i, 1, head));
+        let [a, b, c, d] = four.map(|vector| vector.as_chunks::<4>().0);
+        let places = keys.chunks_exact_mut(4 * stride);
+        for ((((a, b), c), d), places) in a.iter().zip(b).zip(c).zip(d).zip(places) {
+            for (channel, place) in places.chunks_exact_mut(stride).enumerate() {
+                place[token..token + 4].copy_from_slice(&[a[channel], b[channel], c[channel], d[channel]]);
+            }
+        }
+    }
     for (token, row) in rows.enumerate() {
-        for (channel, &value) in step.vector(row, 1, head).iter().enumerate() {
+        let from = if token < whole.0 { whole.1 } else { 0 };
+        for (channel, &value) in step.vector(row, 1, head).iter().enumerate().skip(from) {
             keys[channel * stride + token] = value;
         }
     }
@@ -113,7 +126,25 @@ fn score<S: Simd>(
     let q = [query(0), query(1), query(2), query(3)];
     for block in 0..(first + queries).div_ceil(LANES) {
         let mut sums = [s.splat(0.0); QUERIES];
-        for channel in 0..step.head_dim {
+        let fours = q.map(|q| q.as_chunks::<4>().0);
+        for index in 0..step.head_dim / 4 {
+            let q = fours.map(|fours| &fours[index]);
+            macro_rules! channel {
+                ($lane:literal) => {
+                    let at = (4 * index + $lane) * stride + block * LANES;
+                    let Some(key) = keys[at..].first_chunk::<LANES>() else { return };
+                    let key = s.load(key);
+                    for (sum, q) in sums.iter_mut().zip(q) {
+                        *sum = s.mul_add_lane::<$lane>(q, key, *sum);
+                    }
+                };
+            }
+            channel!(0);
+            channel!(1);
+            channel!(2);
+            channel!(3);
+        }
+        for channel in step.head_dim / 4 * 4..step.head_dim {
             let Some(key) = keys[channel * stride + block * LANES..].first_chunk::<LANES>() else { return };
             let key = s.load(key);
             for (sum, q) in sums.iter_mut().zip(&q) {
@@ -169,12 +200,30 @@ unsafe fn mix<S: Simd>(
     for block in 0..step.head_dim.div_ceil(LANES) {
         let channels = block * LANES..((block + 1) * LANES).min(step.head_dim);
         let mut sums = [s.splat(0.0); QUERIES];
-        for token in 0..first + queries {
+        let value = |token: usize| {
             let value = &step.vector(start + token, 2, head)[channels.clone()];
-            let value = match value.as_array::<LANES>() {
+            match value.as_array::<LANES>() {
                 Some(value) => s.load(value),
                 None => s.load_part(value),
-            };
+            }
+        };
+        let tokens = first + queries;
+        for index in 0..tokens / 4 {
+            macro_rules! token {
+                ($lane:literal) => {
+                    let value = value(4 * index + $lane);
+                    for (sum, scores) in sums.iter_mut().zip(scores) {
+                        *sum = s.mul_add_lane::<$lane>(&scores.as_chunks().0[index], value, *sum);
+                    }
+                };
+            }
+            token!(0);
+            token!(1);
+            token!(2);
+            token!(3);
+        }
+        for token in tokens / 4 * 4..tokens {
+            let value = value(token);
             for (sum, scores) in sums.iter_mut().zip(scores) {
                 *sum = s.mul_add(s.splat(scores[token]), value, *sum);
             }
