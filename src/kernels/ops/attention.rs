@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::math::exp;
 use crate::kernels::shared::SharedMut;
-use crate::kernels::simd::{LANES, Simd};
+use crate::kernels::simd::{Block, LANES, Simd};
 
 /// The longest sequence: bounds the scores that a task keeps on its stack.
 pub(crate) const MAX_TOKENS: usize = 256;
@@ -107,6 +107,45 @@ fn transpose_keys(step: &Attention<'_>, rows: Range<usize>, head: usize, stride:
     }
 }
 
+/// Sixteen values of `values` from `at`.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+unsafe fn block_at(values: &[f32], at: usize) -> &Block {
+    debug_assert!(at + LANES <= values.len());
+    // SAFETY: the caller's promise.
+    unsafe { &*values.as_ptr().add(at).cast::<Block>() }
+}
+
+/// For each list of factors the chain `Σ factors[i] · vector(i)`; all lists are equally long.
+#[inline(always)]
+fn chains<S: Simd>(s: S, factors: [&[f32]; QUERIES], vector: impl Fn(usize) -> S::V) -> [S::V; QUERIES] {
+    let mut sums = [s.splat(0.0); QUERIES];
+    let [a, b, c, d] = factors.map(|factors| factors.as_chunks::<4>().0);
+    for (index, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
+        macro_rules! link {
+            ($lane:literal) => {
+                let vector = vector(4 * index + $lane);
+                for (sum, factors) in sums.iter_mut().zip([a, b, c, d]) {
+                    *sum = s.mul_add_lane::<$lane>(factors, vector, *sum);
+                }
+            };
+        }
+        link!(0);
+        link!(1);
+        link!(2);
+        link!(3);
+    }
+    for index in 4 * a.len()..factors[0].len() {
+        let vector = vector(index);
+        for (sum, factors) in sums.iter_mut().zip(factors) {
+            *sum = s.mul_add(s.splat(factors[index]), vector, *sum);
+        }
+    }
+    sums
+}
+
 /// Scaled scores of queries `first..first + queries` against all keys up to the last of them.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -125,32 +164,8 @@ fn score<S: Simd>(
     let query = |i: usize| step.vector(start + first + i.min(queries - 1), 0, head);
     let q = [query(0), query(1), query(2), query(3)];
     for block in 0..(first + queries).div_ceil(LANES) {
-        let mut sums = [s.splat(0.0); QUERIES];
-        let fours = q.map(|q| q.as_chunks::<4>().0);
-        for index in 0..step.head_dim / 4 {
-            let q = fours.map(|fours| &fours[index]);
-            macro_rules! channel {
-                ($lane:literal) => {
-                    let at = (4 * index + $lane) * stride + block * LANES;
-                    let Some(key) = keys[at..].first_chunk::<LANES>() else { return };
-                    let key = s.load(key);
-                    for (sum, q) in sums.iter_mut().zip(q) {
-                        *sum = s.mul_add_lane::<$lane>(q, key, *sum);
-                    }
-                };
-            }
-            channel!(0);
-            channel!(1);
-            channel!(2);
-            channel!(3);
-        }
-        for channel in step.head_dim / 4 * 4..step.head_dim {
-            let Some(key) = keys[channel * stride + block * LANES..].first_chunk::<LANES>() else { return };
-            let key = s.load(key);
-            for (sum, q) in sums.iter_mut().zip(&q) {
-                *sum = s.mul_add(s.splat(q[channel]), key, *sum);
-            }
-        }
+        // SAFETY: `attend` was promised `head_dim` rows of `stride` keys, and the block lies in a row.
+        let sums = chains(s, q, |channel| s.load(unsafe { block_at(keys, channel * stride + block * LANES) }));
         for (sum, scores) in sums.into_iter().zip(scores.iter_mut()) {
             if let Some(place) = scores[block * LANES..].first_chunk_mut::<LANES>() {
                 s.store(s.mul(sum, s.splat(step.scale)), place);
@@ -199,35 +214,14 @@ unsafe fn mix<S: Simd>(
 ) {
     for block in 0..step.head_dim.div_ceil(LANES) {
         let channels = block * LANES..((block + 1) * LANES).min(step.head_dim);
-        let mut sums = [s.splat(0.0); QUERIES];
-        let value = |token: usize| {
-            let value = &step.vector(start + token, 2, head)[channels.clone()];
-            match value.as_array::<LANES>() {
-                Some(value) => s.load(value),
-                None => s.load_part(value),
-            }
+        let seen = scores.each_ref().map(|scores| &scores[..first + queries]);
+        let value = |token: usize| (3 * (start + token) + 2) * step.width() + head * step.head_dim;
+        let sums = if channels.len() == LANES {
+            // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them.
+            chains(s, seen, |token| s.load(unsafe { block_at(step.qkv, value(token) + channels.start) }))
+        } else {
+            chains(s, seen, |token| s.load_part(&step.qkv[value(token)..][channels.clone()]))
         };
-        let tokens = first + queries;
-        for index in 0..tokens / 4 {
-            macro_rules! token {
-                ($lane:literal) => {
-                    let value = value(4 * index + $lane);
-                    for (sum, scores) in sums.iter_mut().zip(scores) {
-                        *sum = s.mul_add_lane::<$lane>(&scores.as_chunks().0[index], value, *sum);
-                    }
-                };
-            }
-            token!(0);
-            token!(1);
-            token!(2);
-            token!(3);
-        }
-        for token in tokens / 4 * 4..tokens {
-            let value = value(token);
-            for (sum, scores) in sums.iter_mut().zip(scores) {
-                *sum = s.mul_add(s.splat(scores[token]), value, *sum);
-            }
-        }
         for (query, sum) in sums.into_iter().enumerate().take(queries) {
             // A sum of nothing but vanishing products may be -0 or +0 by the number of masked keys: adding 0 makes
             // it +0.
