@@ -123,6 +123,14 @@ impl Simd for Neon {
         quarters!(vfmaq_f32(c, a, b))
     }
     #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(self, from: &[f32; 4], b: V, c: V) -> V {
+        // SAFETY: NEON is part of aarch64; four values.
+        unsafe {
+            let from = vld1q_f32(from.as_ptr());
+            core::array::from_fn(|i| vfmaq_laneq_f32::<LANE>(c[i], b[i], from))
+        }
+    }
+    #[inline(always)]
     fn max(self, a: V, b: V) -> V {
         quarters!(vmaxq_f32(a, b))
     }

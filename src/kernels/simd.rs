@@ -39,6 +39,11 @@ pub(crate) trait Simd: Copy {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `from[LANE] * b + c`, rounded once: for instructions that take one factor from a vector's lane.
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(self, from: &[f32; 4], b: Self::V, c: Self::V) -> Self::V {
+        self.mul_add(self.splat(from[LANE as usize]), b, c)
+    }
     /// The larger; of two zeros, `b`.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; of two zeros, `b`.

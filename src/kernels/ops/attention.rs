@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::math::exp;
 use crate::kernels::shared::SharedMut;
-use crate::kernels::simd::{LANES, Simd};
+use crate::kernels::simd::{Block, LANES, Simd};
 
 /// The longest sequence: bounds the scores that a task keeps on its stack.
 pub(crate) const MAX_TOKENS: usize = 256;
@@ -160,6 +160,58 @@ fn transpose_keys<S: Simd>(
     }
 }
 
+/// `B` blocks of `values` from `at`.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+unsafe fn blocks_at<S: Simd, const B: usize>(s: S, values: &[f32], at: usize) -> [S::V; B] {
+    debug_assert!(at + B * LANES <= values.len());
+    let mut blocks = [s.splat(0.0); B];
+    for (index, block) in blocks.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *block = s.load(unsafe { &*values.as_ptr().add(at + index * LANES).cast::<Block>() });
+    }
+    blocks
+}
+
+/// For each list of factors the chains `Σ factors[i] · vectors(i)`; all lists are equally long.
+#[inline(always)]
+fn chains<S: Simd, const Q: usize, const B: usize>(
+    s: S,
+    factors: [&[f32]; Q],
+    vectors: impl Fn(usize) -> [S::V; B],
+) -> [[S::V; B]; Q] {
+    let mut sums = [[s.splat(0.0); B]; Q];
+    let count = factors[0].len();
+    let fours = factors.map(|factors| &factors.as_chunks::<4>().0[..count / 4]);
+    for index in 0..count / 4 {
+        macro_rules! link {
+            ($lane:literal) => {
+                let vectors = vectors(4 * index + $lane);
+                for (sums, fours) in sums.iter_mut().zip(&fours) {
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = s.mul_add_lane::<$lane>(&fours[index], vector, *sum);
+                    }
+                }
+            };
+        }
+        link!(0);
+        link!(1);
+        link!(2);
+        link!(3);
+    }
+    for index in count - count % 4..count {
+        let vectors = vectors(index);
+        for (sums, factors) in sums.iter_mut().zip(factors) {
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = s.mul_add(s.splat(factors[index]), vector, *sum);
+            }
+        }
+    }
+    sums
+}
+
 /// Scaled scores of queries `first..first + queries` against `B` blocks of keys from `block` on.
 #[inline(always)]
 fn score<S: Simd, const Q: usize, const B: usize>(
@@ -170,21 +222,15 @@ fn score<S: Simd, const Q: usize, const B: usize>(
     block: usize,
     scores: &mut Scores<Q>,
 ) {
-    let mut sums = [[s.splat(0.0); B]; Q];
     // Missing queries repeat the last: the same number of chains at once whatever their number.
     let mut q = [head.vector(first, 0); Q];
     for (query, q) in q.iter_mut().enumerate() {
         *q = head.vector(first + query.min(queries - 1), 0);
     }
-    for (channel, keys) in head.keys.chunks_exact(head.stride).enumerate().take(head.step.head_dim) {
-        let Some(keys) = keys.as_chunks::<LANES>().0[block..].first_chunk::<B>() else { return };
-        for (sums, q) in sums.iter_mut().zip(&q) {
-            let q = s.splat(q[channel]);
-            for (sum, key) in sums.iter_mut().zip(keys) {
-                *sum = s.mul_add(q, s.load(key), *sum);
-            }
-        }
-    }
+    let sums = chains::<S, Q, B>(s, q, |channel| {
+        // SAFETY: `attend` was promised `head_dim` rows of `stride` keys, and the blocks lie in a row.
+        unsafe { blocks_at(s, head.keys, channel * head.stride + block * LANES) }
+    });
     for (sums, scores) in sums.into_iter().zip(scores) {
         for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
             s.store(s.mul(sum, s.splat(head.step.scale)), place);
@@ -234,25 +280,16 @@ unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
 ) {
     let Attention { head_dim, heads, .. } = *head.step;
     let channels = channel..(channel + B * LANES).min(head_dim);
-    let mut sums = [[s.splat(0.0); B]; Q];
-    for token in 0..(first + queries).min(MAX_TOKENS) {
-        let values = &head.vector(token, 2)[channels.clone()];
-        let mut value = [s.splat(0.0); B];
-        match values.as_chunks::<LANES>().0.first_chunk::<B>() {
-            Some(blocks) => {
-                for (value, block) in value.iter_mut().zip(blocks) {
-                    *value = s.load(block);
-                }
-            }
-            None => value[0] = s.load_part(values),
-        }
-        for (sums, scores) in sums.iter_mut().zip(scores) {
-            let score = s.splat(scores[token]);
-            for (sum, value) in sums.iter_mut().zip(value) {
-                *sum = s.mul_add(score, value, *sum);
-            }
-        }
-    }
+    let seen = scores.each_ref().map(|scores| &scores[..(first + queries).min(MAX_TOKENS)]);
+    let sums = if channels.len() == B * LANES {
+        chains::<S, Q, B>(s, seen, |token| {
+            let at = (3 * (head.start + token) + 2) * heads * head_dim + head.head * head_dim + channel;
+            // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them.
+            unsafe { blocks_at(s, head.step.qkv, at) }
+        })
+    } else {
+        chains::<S, Q, B>(s, seen, |token| [s.load_part(&head.vector(token, 2)[channels.clone()]); B])
+    };
     for (query, (sums, &inverse)) in sums.iter().zip(inverse).enumerate().take(queries) {
         let at = ((head.start + first + query) * heads + head.head) * head_dim;
         // SAFETY: the head's channels of this row are this task's.
