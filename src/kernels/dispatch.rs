@@ -15,8 +15,8 @@ use crate::threads::Team;
 const ROWS_PER_TASK: usize = 8;
 /// Tasks of a product for each thread, at least: the last to end holds up the others by no more than a task.
 const TASKS_PER_THREAD: usize = 16;
-/// Row tiles in a task of a product, at least: fewer would fetch the panels more often than they use them.
-const MIN_TILES: usize = 3;
+/// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
+const MIN_ROWS: usize = 24;
 
 /// Quantized rows: `rows` rows of `stride` bytes, and a scale for each.
 #[derive(Clone, Copy)]
@@ -181,10 +181,9 @@ impl Kernels {
     fn by_panels(self, team: &impl Team, panels: Panels, rows: usize, run: impl Fn(Task) + Sync) {
         let (count, panels_per_task) = (panels.count(), self.0.panels);
         let across = count.div_ceil(panels_per_task);
-        let wanted =
-            if team.threads() == 1 { 1 } else { (TASKS_PER_THREAD * team.threads()).div_ceil(across) };
-        let rows_per_task = rows.div_ceil(wanted).next_multiple_of(self.0.rows).max(MIN_TILES * self.0.rows);
-        let down = rows.div_ceil(rows_per_task);
+        let tasks = if team.threads() == 1 { 1 } else { TASKS_PER_THREAD * team.threads() };
+        let down = tasks.div_ceil(across).min(rows / MIN_ROWS).max(1);
+        let rows_per_task = rows.div_ceil(down);
         // Tasks that read the same panels follow one another.
         let first_panel = |task: usize| task / down * panels_per_task;
         team.run(across * down, &|task| {
@@ -192,7 +191,7 @@ impl Kernels {
             let next = first_panel(task + team.threads());
             run(Task {
                 panels: panel..(panel + panels_per_task).min(count),
-                rows: row..(row + rows_per_task).min(rows),
+                rows: row.min(rows)..(row + rows_per_task).min(rows),
                 next: (next != panel).then_some(next),
             });
         });

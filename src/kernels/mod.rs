@@ -57,7 +57,7 @@ struct Table {
     /// What activation codes are xor-ed with.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests read codes back"))]
     flip: u8,
-    /// Rows of a full tile.
+    /// Rows of a full tile, for benchmarks.
     rows: usize,
     /// Panels of a full tile.
     panels: usize,
