@@ -190,8 +190,8 @@ impl Simd for Avx512Vnni {
 }
 
 impl Int8Tile for Avx512Vnni {
-    const ROWS: usize = 6;
-    const PANELS: usize = 4;
+    const ROWS: usize = 12;
+    const PANELS: usize = 2;
     const FLIP: u8 = 0x80;
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::layout::{Packing, Panels, code_stride};
 use super::ops::attention::{Attention, padded_keys};
 use super::ops::embed::{PositionRow, TokenRow};
-use super::ops::linear::{Epilogue, F32_ROWS, LinearF32, LinearInt8, Task};
+use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
 use super::shared::SharedMut;
 use super::{Kernels, MAX_TOKENS};
@@ -15,8 +15,8 @@ use crate::threads::Team;
 const ROWS_PER_TASK: usize = 8;
 /// Tasks of a product for each thread, at least: the last to end holds up the others by no more than a task.
 const TASKS_PER_THREAD: usize = 16;
-/// Row tiles in a task of a product, at least: fewer would fetch the panels more often than they use them.
-const MIN_TILES: usize = 3;
+/// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
+const MIN_ROWS: usize = 24;
 
 /// Quantized rows: `rows` rows of `stride` bytes, and a scale for each.
 #[derive(Clone, Copy)]
@@ -64,14 +64,15 @@ fn by_panels(
     team: &impl Team,
     panels: Panels,
     rows: usize,
-    (tile_rows, tile_panels): (usize, usize),
+    panels_per_task: usize,
     run: impl Fn(Task) + Sync,
 ) {
-    let (count, panels_per_task) = (panels.count(), tile_panels);
+    let count = panels.count();
     let across = count.div_ceil(panels_per_task);
-    let wanted = if team.threads() == 1 { 1 } else { (TASKS_PER_THREAD * team.threads()).div_ceil(across) };
-    let rows_per_task = rows.div_ceil(wanted).next_multiple_of(tile_rows).max(MIN_TILES * tile_rows);
-    let down = rows.div_ceil(rows_per_task);
+    let tasks = if team.threads() == 1 { 1 } else { TASKS_PER_THREAD * team.threads() };
+    let down = tasks.div_ceil(across).min(rows / MIN_ROWS).max(1);
+    // Even, for kernels that pair rows.
+    let rows_per_task = rows.div_ceil(down).next_multiple_of(2);
     // Tasks that read the same panels follow one another.
     let first_panel = |task: usize| task / down * panels_per_task;
     team.run(across * down, &|task| {
@@ -79,7 +80,7 @@ fn by_panels(
         let next = first_panel(task + team.threads());
         run(Task {
             panels: panel..(panel + panels_per_task).min(count),
-            rows: row..(row + rows_per_task).min(rows),
+            rows: row.min(rows)..(row + rows_per_task).min(rows),
             next: (next != panel).then_some(next),
         });
     });
@@ -185,7 +186,7 @@ impl Kernels {
             epilogue,
             out: SharedMut::new(out),
         };
-        by_panels(team, panels, rows, (product.rows, product.panels), |task| {
+        by_panels(team, panels, rows, product.panels, |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (product.linear)(&step, task) }
         });
@@ -205,7 +206,7 @@ impl Kernels {
         assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
         assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        by_panels(team, panels, rows, (F32_ROWS, 1), |task| {
+        by_panels(team, panels, rows, 1, |task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (self.0.linear_f32)(&step, task) }
         });

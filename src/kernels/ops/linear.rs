@@ -11,7 +11,7 @@ use crate::kernels::simd::{Block, LANES, Simd};
 const _: () = assert!(PANEL == LANES);
 
 /// The most rows that a kernel's tile has.
-pub(crate) const MAX_TILE_ROWS: usize = 8;
+pub(crate) const MAX_TILE_ROWS: usize = 12;
 /// The most panels that a kernel's tile has.
 pub(crate) const MAX_TILE_PANELS: usize = 4;
 
@@ -278,7 +278,7 @@ unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInp
         };
     }
     const { assert!(T::ROWS <= MAX_TILE_ROWS && matches!(T::PANELS, 1 | 2 | 4)) };
-    for_rows!(1 2 3 4 5 6 7 8)
+    for_rows!(1 2 3 4 5 6 7 8 9 10 11 12)
 }
 
 /// Turns a tile's sums into outputs.

@@ -5,18 +5,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use cliptext::tokenizer::Padding;
-use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::emit::{self, Emitted, Precision};
 use cliptext_compiler::ir::{Outputs, Pooled};
 use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 use cliptext_synthetic::onnx::{self, Axes};
 use cliptext_synthetic::{Options, generate};
 
-/// Writes our int8 plan of the model to `path`.
+/// Our int8 plan of the model.
 ///
 /// # Errors
-/// When the file can't be written.
-pub fn write_plan(path: &Path) -> Result<()> {
+/// When a part of the model or the vocabulary is missing: a mistake in the tools.
+pub fn plan() -> Result<Emitted> {
     let model = cliptext_demo::model(&generate(&Options::default()))?;
     let vocabulary = vocabulary::build(VocabularySource::Standard)?;
     let outputs = Outputs {
@@ -33,7 +33,15 @@ pub fn write_plan(path: &Path) -> Result<()> {
         padding: Padding::End,
         source,
     };
-    emit::write(path, &emit::emit(&model, &outputs, &vocabulary.bytes, &options)?.bytes)
+    emit::emit(&model, &outputs, &vocabulary.bytes, &options)
+}
+
+/// Writes [`plan`] to `path`.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_plan(path: &Path) -> Result<()> {
+    emit::write(path, &plan()?.bytes)
 }
 
 /// Writes the f32 ONNX export of the model, with its input fixed to `[1, 77]`, to `path`.
@@ -42,4 +50,13 @@ pub fn write_plan(path: &Path) -> Result<()> {
 /// When the file can't be written.
 pub fn write_onnx(path: &Path) -> Result<()> {
     Ok(onnx::write(generate(&Options::default()), Axes::Static, path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_full_size_model_needs_less_than_two_megabytes_a_prompt() {
+        let arena = super::plan().unwrap().arena;
+        assert!(arena <= 2_000_000, "{arena} bytes; a pair has twice that");
+    }
 }
