@@ -165,7 +165,8 @@ fn score<S: Simd>(
     let q = [query(0), query(1), query(2), query(3)];
     for block in 0..(first + queries).div_ceil(LANES) {
         // SAFETY: `attend` was promised `head_dim` rows of `stride` keys, and the block lies in a row.
-        let sums = chains(s, q, |channel| s.load(unsafe { block_at(keys, channel * stride + block * LANES) }));
+        let sums =
+            chains(s, q, |channel| s.load(unsafe { block_at(keys, channel * stride + block * LANES) }));
         for (sum, scores) in sums.into_iter().zip(scores.iter_mut()) {
             if let Some(place) = scores[block * LANES..].first_chunk_mut::<LANES>() {
                 s.store(s.mul(sum, s.splat(step.scale)), place);
