@@ -33,6 +33,7 @@ pub(super) unsafe fn pair_rows(first: &mut [u8], second: &mut [u8]) {
 
 impl Int8Tile for By8 {
     const ROWS: usize = 6;
+    const ROW_STEP: usize = 2;
     const PANELS: usize = 1;
     const FLIP: u8 = 0;
 
@@ -86,14 +87,22 @@ impl Int8Tile for By8 {
                 ".irp a, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
                 r".if \a < 8 + 8 * (({R} + 1) / 2)", r"movi v\a\().2d, #0", ".endif",
                 ".endr",
-                "cbz {fours}, 3f",
-                "2:",
+                ".macro four_groups",
                 "even",
                 "group 0, 2, 4, 6",
                 "group 256, 3, 5, 7",
                 "odd",
                 "group 128, 2, 4, 6",
                 "group 384, 3, 5, 7",
+                ".endm",
+                "tbz {fours}, #0, 2f",
+                "four_groups",
+                "2:",
+                "lsr {fours}, {fours}, #1",
+                "cbz {fours}, 3f",
+                "2:",
+                "four_groups",
+                "four_groups",
                 "subs {fours}, {fours}, #1",
                 "b.ne 2b",
                 "3:",
@@ -127,7 +136,7 @@ impl Int8Tile for By8 {
                 "store 0, 8, 9, 10, 11, 12, 13, 14, 15",
                 "store 2, 16, 17, 18, 19, 20, 21, 22, 23",
                 "store 4, 24, 25, 26, 27, 28, 29, 30, 31",
-                ".purgem column", ".purgem group", ".purgem even", ".purgem odd", ".purgem store",
+                ".purgem column", ".purgem group", ".purgem even", ".purgem odd", ".purgem four_groups", ".purgem store",
                 R = const R,
                 row = const ROW,
                 weights = inout(reg) input.panel.wrapping_add(480) => _,

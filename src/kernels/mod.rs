@@ -67,10 +67,13 @@ struct Table {
     norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> f32,
     quantize_row: unsafe fn(&[f32], &mut [u8]) -> f32,
     /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
-    pair_rows: Option<unsafe fn(&mut [u8], &mut [u8])>,
+    pair_rows: Option<PairRowsFn>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
     attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
 }
+
+/// Rearranges the codes of two rows.
+type PairRowsFn = unsafe fn(&mut [u8], &mut [u8]);
 
 /// The product of int8 codes with weights in one layout.
 struct Product {

@@ -39,6 +39,16 @@ impl Simd for Neon {
         [unsafe { vdupq_n_f32(x) }; 4]
     }
     #[inline(always)]
+    fn constant(self, x: f32) -> V {
+        // SAFETY: NEON is part of aarch64. The empty assembly hides the bits: to make a constant from them takes three
+        // instructions, which the compiler would repeat in every turn of a loop that is short of registers.
+        unsafe {
+            let mut v = vdupq_n_f32(x);
+            asm!("/* {0:v} */", inout(vreg) v, options(pure, nomem, nostack, preserves_flags));
+            [v; 4]
+        }
+    }
+    #[inline(always)]
     fn load(self, from: &Block) -> V {
         let p = from.as_ptr();
         // SAFETY: the block has sixteen values.
@@ -156,6 +166,14 @@ impl Simd for Neon {
             }
         };
         [quarter(v[0]), quarter(v[1]), quarter(v[2]), quarter(v[3])]
+    }
+    #[inline(always)]
+    fn mul_pow2(self, a: V, n: V) -> V {
+        // SAFETY: NEON is part of aarch64. The exponent is counted up.
+        core::array::from_fn(|i| unsafe {
+            let up = vshlq_n_s32::<23>(vcvtnq_s32_f32(n[i]));
+            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a[i]), up))
+        })
     }
     #[inline(always)]
     fn sum(self, v: V) -> f32 {

@@ -22,6 +22,11 @@ pub(crate) trait Simd: Copy {
     const CHAINS: usize = 4;
 
     fn splat(self, x: f32) -> Self::V;
+    /// `splat` for a constant in a loop: kept in a register or reloaded, not made anew from its bits.
+    #[inline(always)]
+    fn constant(self, x: f32) -> Self::V {
+        self.splat(x)
+    }
     fn load(self, from: &Block) -> Self::V;
     fn store(self, v: Self::V, to: &mut Block);
     /// Signed bytes, converted (exact).
@@ -53,11 +58,10 @@ pub(crate) trait Simd: Copy {
     fn round(self, v: Self::V) -> Self::V;
     /// `2^v` for integral `v` in -126..=127.
     fn pow2(self, v: Self::V) -> Self::V;
-
-    /// `v * 2^n` for integral `n` in -126..=127, rounded once.
+    /// `a · 2^n` for integral `n` in -126..=127, where neither `a` nor the result is subnormal or overflows.
     #[inline(always)]
-    fn mul_pow2(self, v: Self::V, n: Self::V) -> Self::V {
-        self.mul(v, self.pow2(n))
+    fn mul_pow2(self, a: Self::V, n: Self::V) -> Self::V {
+        self.mul(a, self.pow2(n))
     }
 
     /// The sum of the lanes, as a fixed tree: lane `i` with lane `i + 8`, then 4, 2, 1.

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::math::{Activation, activate};
+use super::math::{Activation, activate, quick_gelu};
 use crate::kernels::layout::{PANEL, Panels};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
@@ -12,8 +12,8 @@ const _: () = assert!(PANEL == LANES);
 
 /// The most rows that a kernel's tile has.
 pub(crate) const MAX_TILE_ROWS: usize = 12;
-/// The most panels that a kernel's tile has.
-pub(crate) const MAX_TILE_PANELS: usize = 4;
+/// The most panels that a kernel's tile has: vectors as wide as a panel leave registers for several.
+pub(crate) const MAX_TILE_PANELS: usize = if cfg!(target_arch = "x86_64") { 4 } else { 1 };
 
 /// Rows that go through an f32 panel together.
 pub(crate) const F32_ROWS: usize = 4;
@@ -22,7 +22,7 @@ pub(crate) const F32_ROWS: usize = 4;
 pub(crate) type Accumulators = [[[i32; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
 
 /// Bytes from one row's sums to the next's.
-#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "assembly tells it"))]
+#[cfg(target_arch = "aarch64")]
 pub(crate) const ROW: usize = size_of::<[[i32; PANEL]; MAX_TILE_PANELS]>();
 
 /// What a tile multiplies.
@@ -35,7 +35,7 @@ pub(crate) struct TileInput {
     /// The first panel: `groups` groups, then the trailer, which begins with the row sums.
     pub(crate) panel: *const i8,
     /// Bytes from one panel to the next.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for tiles of several panels"))]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "tiles of one panel"))]
     pub(crate) panel_stride: usize,
     /// Groups of inputs.
     pub(crate) groups: usize,
@@ -88,6 +88,8 @@ impl Ahead {
 pub(crate) trait Int8Tile: Copy {
     /// Rows of a full tile.
     const ROWS: usize;
+    /// Tiles begin at multiples of this many rows: 2 where codes stand in pairs of rows.
+    const ROW_STEP: usize = 1;
     /// Panels of a full tile.
     const PANELS: usize;
     /// What activation codes are xor-ed with: 0 for signed ones, 0x80 where the instruction wants one side unsigned.
@@ -159,26 +161,19 @@ unsafe fn block_at<'a>(panel: *const u8, at: usize) -> &'a Block {
     unsafe { &*panel.add(at).cast::<Block>() }
 }
 
-/// Activation, residual, store.
+/// Residual, store.
 ///
 /// # Safety
 /// `place` lies in `out` and belongs to the calling task.
 #[inline(always)]
-unsafe fn finish<S: Simd>(
-    s: S,
-    epilogue: Epilogue,
-    value: S::V,
-    out: SharedMut<'_, f32>,
-    place: Range<usize>,
-) {
-    let value = activate(s, epilogue.activation, value);
+unsafe fn finish<S: Simd>(s: S, residual: bool, value: S::V, out: SharedMut<'_, f32>, place: Range<usize>) {
     // SAFETY: the caller's promise.
     let place = unsafe { out.part(place) };
     if let Some(block) = place.as_mut_array::<LANES>() {
-        let value = if epilogue.residual { s.add(value, s.load(block)) } else { value };
+        let value = if residual { s.add(value, s.load(block)) } else { value };
         s.store(value, block);
     } else {
-        let value = if epilogue.residual { s.add(value, s.load_part(place)) } else { value };
+        let value = if residual { s.add(value, s.load_part(place)) } else { value };
         s.store_part(value, place);
     }
 }
@@ -233,7 +228,8 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     let mut row = rows.start;
     for tile in 0..tiles {
         // Tiles alike in height: a low one costs more than its share.
-        let height = (rows.end - row).div_ceil(tiles - tile);
+        let left = rows.end - row;
+        let height = left.div_ceil(tiles - tile).next_multiple_of(T::ROW_STEP).min(left);
         let input = TileInput {
             // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
@@ -264,7 +260,7 @@ unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInp
         ($($rows:literal)*) => {
             match rows {
                 $(
-                    // SAFETY: the caller's promise; `T::PANELS` is one of the four.
+                    // SAFETY: the caller's promise; `T::PANELS` is 1, 2 or 4.
                     $rows if $rows <= T::ROWS => unsafe {
                         match (FULL, T::PANELS) {
                             (true, 4) => t.tile::<$rows, 4>(input, out),
@@ -295,25 +291,51 @@ unsafe fn scale_out<S: Simd>(
     panels: usize,
     sums: &Accumulators,
 ) {
-    let outputs = step.panels.outputs as usize;
-    for panel in 0..panels {
-        let channels = channels(&step.panels, first_panel + panel);
-        // SAFETY: the trailer belongs to the panel.
-        let (scale, bias) = unsafe {
-            let trailer = step.weights.as_ptr();
-            (
-                s.load(block_at(trailer, step.panels.scale_at(channels.start))),
-                s.load(block_at(trailer, step.panels.bias_at(channels.start))),
-            )
+    // Asked once a tile: each activation has a loop of its own, with its constants in registers.
+    macro_rules! with {
+        ($activation:expr) => {
+            for panel in 0..panels {
+                let sums = sums[..rows].iter().map(|sums| &sums[panel]);
+                // SAFETY: the caller's promise.
+                unsafe { scale_rows(s, step, first_row, first_panel + panel, sums, $activation) };
+            }
         };
-        for (row, sums) in sums.iter().enumerate().take(rows) {
-            let row = first_row + row;
-            let row_scale = s.splat(step.scales[row]);
-            let value = s.mul_add(s.mul(s.load_i32(&sums[panel]), row_scale), scale, bias);
-            let place = row * outputs + channels.start..row * outputs + channels.end;
-            // SAFETY: these channels are this task's.
-            unsafe { finish(s, step.epilogue, value, step.out, place) };
-        }
+    }
+    match step.epilogue.activation {
+        Activation::Identity => with!(|x| x),
+        Activation::QuickGelu => with!(|x| quick_gelu(s, x)),
+        activation => with!(|x| activate(s, activation, x)),
+    }
+}
+
+/// The rows of one panel.
+///
+/// # Safety
+/// As [`linear_int8`].
+#[inline(always)]
+unsafe fn scale_rows<'s, S: Simd>(
+    s: S,
+    step: &LinearInt8<'_>,
+    first_row: usize,
+    panel: usize,
+    sums: impl Iterator<Item = &'s [i32; PANEL]>,
+    activation: impl Fn(S::V) -> S::V,
+) {
+    let outputs = step.panels.outputs as usize;
+    let channels = channels(&step.panels, panel);
+    // SAFETY: the trailer belongs to the panel.
+    let (scale, bias) = unsafe {
+        let trailer = step.weights.as_ptr();
+        (
+            s.load(block_at(trailer, step.panels.scale_at(channels.start))),
+            s.load(block_at(trailer, step.panels.bias_at(channels.start))),
+        )
+    };
+    for (sums, (row, row_scale)) in sums.zip(step.scales.iter().enumerate().skip(first_row)) {
+        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(*row_scale)), scale, bias);
+        let place = row * outputs + channels.start..row * outputs + channels.end;
+        // SAFETY: these channels are this task's.
+        unsafe { finish(s, step.epilogue.residual, activation(value), step.out, place) };
     }
 }
 
@@ -364,6 +386,9 @@ unsafe fn f32_tile<S: Simd, const R: usize>(s: S, step: &LinearF32<'_>, row: usi
     for (r, sum) in sums.into_iter().enumerate() {
         let place = (row + r) * outputs + channels.start..(row + r) * outputs + channels.end;
         // SAFETY: these channels are this task's.
-        unsafe { finish(s, step.epilogue, s.add(sum, bias), step.out, place) };
+        unsafe {
+            let value = activate(s, step.epilogue.activation, s.add(sum, bias));
+            finish(s, step.epilogue.residual, value, step.out, place);
+        }
     }
 }

@@ -12,36 +12,37 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     const LN2_HI: f32 = 0.693_145_75;
     const LN2_LO: f32 = 1.428_606_8e-6;
     const P: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_463, 0.008_363_205, 0.001_393_368_8];
-    let x = s.min(s.max(x, s.splat(-87.0)), s.splat(88.0));
-    let n = s.round(s.mul(x, s.splat(core::f32::consts::LOG2_E)));
-    let r = s.mul_add(n, s.splat(-LN2_HI), x);
-    let r = s.mul_add(n, s.splat(-LN2_LO), r);
-    let p = s.mul_add(s.splat(P[4]), r, s.splat(P[3]));
-    let p = s.mul_add(p, r, s.splat(P[2]));
-    let p = s.mul_add(p, r, s.splat(P[1]));
-    let p = s.mul_add(p, r, s.splat(P[0]));
+    let x = s.min(s.max(x, s.constant(-87.0)), s.constant(88.0));
+    let n = s.round(s.mul(x, s.constant(core::f32::consts::LOG2_E)));
+    let r = s.mul_add(n, s.constant(-LN2_HI), x);
+    let r = s.mul_add(n, s.constant(-LN2_LO), r);
+    let p = s.mul_add(s.constant(P[4]), r, s.constant(P[3]));
+    let p = s.mul_add(p, r, s.constant(P[2]));
+    let p = s.mul_add(p, r, s.constant(P[1]));
+    let p = s.mul_add(p, r, s.constant(P[0]));
     let e = s.mul_add(p, s.mul(r, r), r);
-    s.mul_pow2(s.add(e, s.splat(1.0)), n)
+    // From e^-87 up nothing is subnormal.
+    s.mul_pow2(s.add(e, s.constant(1.0)), n)
 }
 
 /// `x · sigmoid(k·x)`, as `x / (1 + e^(-k·x))`; the caller passes `-k·x`.
 #[inline(always)]
 fn x_sigmoid<S: Simd>(s: S, x: S::V, minus_kx: S::V) -> S::V {
-    s.div(x, s.add(exp(s, minus_kx), s.splat(1.0)))
+    s.div(x, s.add(exp(s, minus_kx), s.constant(1.0)))
 }
 
 /// `x · sigmoid(1.702 x)`: the "quick GELU" of OpenAI's CLIP.
 #[inline(always)]
 pub(crate) fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
-    x_sigmoid(s, x, s.mul(x, s.splat(-1.702)))
+    x_sigmoid(s, x, s.mul(x, s.constant(-1.702)))
 }
 
 /// `x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³)))`, by `(1 + tanh u)/2 = sigmoid(2u)`.
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769;
-    let inner = s.mul_add(s.mul(x, x), s.splat(0.044_715), s.splat(1.0));
-    x_sigmoid(s, x, s.mul(s.mul(x, inner), s.splat(MINUS_2_SQRT_2_OVER_PI)))
+    let inner = s.mul_add(s.mul(x, x), s.constant(0.044_715), s.constant(1.0));
+    x_sigmoid(s, x, s.mul(s.mul(x, inner), s.constant(MINUS_2_SQRT_2_OVER_PI)))
 }
 
 /// `x/2 · (1 + erf(x/√2))`, absolute error below 4e-7 for |x| ≤ 8.
@@ -52,15 +53,15 @@ pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
 pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     const A: [f32; 5] = [0.254_829_6, -0.284_496_74, 1.421_413_8, -1.453_152, 1.061_405_4];
     let a = s.abs(x);
-    let t = s.mul(a, s.splat(core::f32::consts::FRAC_1_SQRT_2));
-    let u = s.div(s.splat(1.0), s.mul_add(t, s.splat(0.327_591_1), s.splat(1.0)));
-    let p = s.mul_add(s.splat(A[4]), u, s.splat(A[3]));
-    let p = s.mul_add(p, u, s.splat(A[2]));
-    let p = s.mul_add(p, u, s.splat(A[1]));
-    let p = s.mul_add(p, u, s.splat(A[0]));
-    let e = exp(s, s.mul(s.mul(a, a), s.splat(-0.5)));
-    let h = s.mul(s.mul(p, u), s.mul(e, s.splat(-0.5)));
-    s.mul_add(a, h, s.max(x, s.splat(0.0)))
+    let t = s.mul(a, s.constant(core::f32::consts::FRAC_1_SQRT_2));
+    let u = s.div(s.constant(1.0), s.mul_add(t, s.constant(0.327_591_1), s.constant(1.0)));
+    let p = s.mul_add(s.constant(A[4]), u, s.constant(A[3]));
+    let p = s.mul_add(p, u, s.constant(A[2]));
+    let p = s.mul_add(p, u, s.constant(A[1]));
+    let p = s.mul_add(p, u, s.constant(A[0]));
+    let e = exp(s, s.mul(s.mul(a, a), s.constant(-0.5)));
+    let h = s.mul(s.mul(p, u), s.mul(e, s.constant(-0.5)));
+    s.mul_add(a, h, s.max(x, s.constant(0.0)))
 }
 
 /// The nonlinearity of a linear step.
