@@ -95,7 +95,7 @@ def print_counts(program, plans):
             """Instructions by class that encoding `prompts` prompts takes, with all that comes before."""
             out = f"{work}/{prompts}"
             run("qemu-aarch64", "-cpu", core, "-plugin", f"{plugin},out={out}", program, "encode", plan,
-                *["a photo of an astronaut riding a horse"] * prompts, "-o", f"{work}/out.npy")
+                *["a photo of an astronaut riding a horse"] * prompts)
             classes = {}
             for line in open(out):
                 name, number = line.rstrip().split("\t")
