@@ -10,6 +10,7 @@ use super::attention;
 use super::axes::{self, Axes, Dim};
 use super::function;
 use super::linear::{absorb, add_bias, multiply};
+use super::lookup;
 use super::misfit::{Rule, mismatch};
 use super::norm;
 use super::value::{Expr, Id, Value, Values, View};
@@ -173,6 +174,11 @@ fn sum(values: &mut Values, left: &View, right: &View) -> Rule<View> {
 /// The value plus `sign` times a constant: positions, a bias or a mask.
 fn add(values: &mut Values, view: &View, constant: &Tensor, sign: f32) -> Rule<View> {
     let view = absorb(values, view)?;
+    if sign == 1.0
+        && let Some(place) = lookup::place_in_all(values, &view, constant)
+    {
+        return Ok(place);
+    }
     if matches!(values.get(view.of), Expr::Scores { .. }) && sign == 1.0 {
         return attention::add_mask(values, &view, constant);
     }

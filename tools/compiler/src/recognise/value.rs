@@ -35,6 +35,8 @@ pub enum Coordinate {
     At(i64),
     /// The place of the end token.
     End(Id),
+    /// Each prompt's own number in the batch.
+    Batch,
 }
 
 /// `y = weight · x + bias`; row `r` of the value is row `rows[r]` of `weight`, times `factor`.
@@ -77,6 +79,8 @@ pub enum Expr {
     Mixture { weights: Id, value: Heads },
     /// The place of the first end token.
     EndPlace(EndToken),
+    /// The place of the end token among the tokens of all prompts, one prompt after the other.
+    PlaceInAll { at: Id },
     /// Indices for a `GatherND`.
     Coordinates(Vec<Coordinate>),
     /// The row of a value at the end token.
@@ -103,6 +107,8 @@ pub enum Value {
 #[derive(Debug)]
 pub struct Values {
     exprs: Vec<Expr>,
+    /// Prompts at once.
+    pub batch: usize,
     /// Tokens of the fixed prompt.
     pub context: usize,
     /// Highest number of ids that a function of the ids is sampled at.
@@ -112,8 +118,8 @@ pub struct Values {
 
 impl Values {
     /// Starts with the ids alone, at [`Values::ids`].
-    pub fn new(context: usize, vocabulary: usize, ids_type: DatumType) -> Self {
-        Values { exprs: vec![Expr::Ids], context, vocabulary, ids_type }
+    pub fn new(batch: usize, context: usize, vocabulary: usize, ids_type: DatumType) -> Self {
+        Values { exprs: vec![Expr::Ids], batch, context, vocabulary, ids_type }
     }
 
     /// The ids' value.
@@ -136,6 +142,7 @@ impl Values {
             (Expr::Total { of: a }, Expr::Total { of: b }) => a == b,
             (Expr::Centred { of: a }, Expr::Centred { of: b }) => a == b,
             (Expr::EndPlace(a), Expr::EndPlace(b)) => a == b,
+            (Expr::PlaceInAll { at: a }, Expr::PlaceInAll { at: b }) => a == b,
             (Expr::Pooled { of: a, at: p }, Expr::Pooled { of: b, at: q }) => a == b && p == q,
             (Expr::Tokens { table: a }, Expr::Tokens { table: b }) => Arc::ptr_eq(a, b),
             (
@@ -159,6 +166,7 @@ impl Values {
             }
             Expr::Ids => counting(self.vocabulary),
             Expr::EndPlace(_) => counting(self.context),
+            Expr::PlaceInAll { .. } => counting(self.batch * self.context),
             _ => tensor1(&float_grid()),
         }
     }
@@ -188,13 +196,15 @@ impl Values {
             | Expr::Total { .. }
             | Expr::Scores { .. }
             | Expr::Weights { .. }
-            | Expr::EndPlace(_) => 1,
+            | Expr::EndPlace(_)
+            | Expr::PlaceInAll { .. } => 1,
         }
     }
 
     /// Size of one of the value's dimensions.
     pub fn extent(&self, id: Id, dim: Dim) -> usize {
         match (dim, self.get(id)) {
+            (Dim::Batch, _) => self.batch,
             (Dim::Token | Dim::Key, _) => self.context,
             (Dim::Channel, _) => self.channels(id),
             (Dim::Head, Expr::Function { of, .. }) => self.extent(*of, dim),
@@ -220,7 +230,9 @@ impl Values {
             Expr::Scores { .. } => "attention scores".into(),
             Expr::Weights { .. } => "attention weights".into(),
             Expr::Mixture { .. } => "attended values".into(),
-            Expr::EndPlace(_) | Expr::Coordinates(_) => "the end token's place".into(),
+            Expr::EndPlace(_) | Expr::PlaceInAll { .. } | Expr::Coordinates(_) => {
+                "the end token's place".into()
+            }
             Expr::Pooled { .. } => "the pooled row".into(),
             Expr::Unit { .. } => "a vector of length 1".into(),
         }
