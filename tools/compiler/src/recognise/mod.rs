@@ -23,6 +23,7 @@ use crate::ir::{Outputs, TextModel};
 
 mod attention;
 mod axes;
+mod expanded;
 mod function;
 mod linear;
 mod lookup;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tract_core::prelude::{Datum, DatumType, Tensor, tensor1};
 
 use super::axes::{Axes, Dim, Piece};
+use super::expanded::Expanded;
 use crate::ir::Matrix;
 
 /// The place of an [`Expr`] in its [`Values`].
@@ -65,6 +66,10 @@ pub enum Expr {
     Total { of: Id },
     /// The value minus its mean over the channels.
     Centred { of: Id },
+    /// The value minus its mean, times one number per channel.
+    Gained { of: Id, gain: Rc<[f32]> },
+    /// Part of a layer norm that is multiplied out.
+    Expanded(Expanded),
     /// Layer norm; `gain` and `bias` may still be to come.
     Normed { of: Id, epsilon: f32, gain: Option<Rc<[f32]>>, bias: Option<Rc<[f32]>> },
     /// A matrix product over the channels.
@@ -185,15 +190,18 @@ impl Values {
             Expr::Tokens { table } | Expr::Embedding { table, .. } => table.shape()[1],
             Expr::Function { of, .. }
             | Expr::Centred { of }
+            | Expr::Gained { of, .. }
             | Expr::Normed { of, .. }
             | Expr::Pooled { of, .. }
             | Expr::Unit { of } => self.channels(*of),
+            Expr::Expanded(part) if part.has_channels() => self.channels(part.of),
             Expr::Linear(affine) => affine.bias.len(),
             Expr::Sum { left, .. } => self.channels(*left),
             Expr::Mixture { value, .. } => self.channels(value.of),
             Expr::Coordinates(list) => list.len(),
             Expr::Ids
             | Expr::Total { .. }
+            | Expr::Expanded(_)
             | Expr::Scores { .. }
             | Expr::Weights { .. }
             | Expr::EndPlace(_)
@@ -224,6 +232,8 @@ impl Values {
             Expr::Embedding { .. } => "the embedded prompt".into(),
             Expr::Total { of } => format!("the sum over the channels of {}", self.describe(*of)),
             Expr::Centred { of } => format!("{} minus its mean", self.describe(*of)),
+            Expr::Gained { of, .. } => format!("{}, times a gain", self.describe(*of)),
+            Expr::Expanded(_) => "part of a layer norm".into(),
             Expr::Normed { .. } => "a layer norm's output".into(),
             Expr::Linear(affine) => format!("a linear layer of {} channels", affine.bias.len()),
             Expr::Sum { .. } => "a residual sum".into(),
