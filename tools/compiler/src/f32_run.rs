@@ -16,6 +16,7 @@ use crate::recognise::Recognised;
 pub struct F32Run {
     plan: Arc<TypedRunnableModel>,
     ids_shape: Vec<usize>,
+    context: usize,
     ids_type: DatumType,
     /// Which of the plan's outputs are the hidden states and the pooled row.
     hidden: Option<usize>,
@@ -47,34 +48,38 @@ impl F32Run {
             .context("tract cannot run this graph, which the f32 reference needs")?;
         let hidden = recognised.hidden.map(|_| 0);
         let pooled = recognised.pooled.map(|_| outlets.len() - 1);
-        Ok(F32Run { plan, ids_shape, ids_type: imported.ids_type, hidden, pooled })
+        let (context, ids_type) = (imported.context, imported.ids_type);
+        Ok(F32Run { plan, ids_shape, context, ids_type, hidden, pooled })
     }
 
-    /// Runs one prompt of exactly the context's length.
+    /// Runs one prompt of exactly the context's length. A graph for several prompts gets it for each, and its first
+    /// answer counts.
     ///
     /// # Errors
     /// When the prompt has another length, an id is not in the vocabulary, or tract fails.
     pub fn encode(&self, ids: &[u32]) -> Result<Computed> {
-        let context = self.ids_shape.iter().product::<usize>();
+        let context = self.context;
         ensure!(ids.len() == context, "the prompt has {} tokens where the graph takes {context}", ids.len());
-        let wide: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let batch = self.ids_shape.iter().product::<usize>() / context;
+        let wide: Vec<i64> = ids.repeat(batch).into_iter().map(i64::from).collect();
         let input = tensor1(&wide).cast_to_dt(self.ids_type)?.into_owned().into_shape(&self.ids_shape)?;
         let results = guard(|| self.plan.run(tvec![input.into_tvalue()]))
             .context("tract cannot run this graph on a prompt")?;
-        let hidden = self.hidden.map(|at| matrix(&results[at], context)).transpose()?;
-        let pooled = self.pooled.map(|at| floats(&results[at])).transpose()?;
+        let hidden = self.hidden.map(|at| matrix(&results[at], batch, context)).transpose()?;
+        let pooled = self.pooled.map(|at| first(&results[at], batch)).transpose()?;
         Ok(Computed { hidden, pooled })
     }
 }
 
-fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+/// The first of the batch's answers, which [`recognise`](crate::recognise) made sure is the outermost axis.
+fn first(tensor: &Tensor, batch: usize) -> Result<Vec<f32>> {
     match crate::recognise::numbers::<f32>(tensor) {
-        Some(values) => Ok(values.to_vec()),
+        Some(values) => Ok(values[..values.len() / batch].to_vec()),
         None => bail!("the graph gives out {:?} where f32 was expected", tensor.datum_type()),
     }
 }
 
-fn matrix(tensor: &Tensor, rows: usize) -> Result<Matrix> {
-    let values = floats(tensor)?;
+fn matrix(tensor: &Tensor, batch: usize, rows: usize) -> Result<Matrix> {
+    let values = first(tensor, batch)?;
     Ok(Matrix { rows, cols: values.len() / rows, values })
 }

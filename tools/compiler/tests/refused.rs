@@ -153,18 +153,54 @@ fn an_empty_graph() {
 }
 
 #[test]
-fn an_export_of_another_fixed_shape_says_so() {
+fn an_export_for_fewer_tokens_says_so() {
     use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto::Value};
     let mut model = export(PLAIN);
     let graph = model.graph.as_mut().expect("a graph");
     let Some(Value::TensorType(ids)) = graph.input[0].r#type.as_mut().and_then(|t| t.value.as_mut()) else {
         panic!("an ids input");
     };
-    ids.shape.as_mut().expect("a shape").dim[0].value = Some(dimension::Value::DimValue(2));
-    // As an exporter for two prompts writes every shape of the attention's output.
+    ids.shape.as_mut().expect("a shape").dim[1].value = Some(dimension::Value::DimValue(20));
+    // As an exporter for 20 tokens writes every shape of the attention's output.
     for shape in graph.initializer.iter_mut().filter(|t| t.dims == [3] && t.data_type == 7) {
-        shape.raw_data[..8].copy_from_slice(&2i64.to_le_bytes());
+        shape.raw_data[8..16].copy_from_slice(&20i64.to_le_bytes());
     }
     let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
-    assert!(said.contains("the fixed shape [2, 77]") && said.contains("[1, 77]"), "{said}");
+    assert!(said.contains("the fixed shape [1, 20]") && said.contains("[1, 77]"), "{said}");
+}
+
+/// An export for two prompts at once, with its mask and its pooling for each.
+const TWO: &str = "sd.tf523-torch215-dynamo.op18.static.2x77.eager";
+
+#[test]
+fn a_mask_that_differs_between_the_prompts() {
+    let mut model = export(TWO);
+    let graph = model.graph.as_mut().expect("a graph");
+    let mask = graph.initializer.iter_mut().find(|t| t.dims == [2, 1, 77, 77]).expect("a mask");
+    mask.raw_data[77 * 77 + 5 * 77 + 6] ^= 1;
+    let found = misfit(model);
+    assert!(found.expected.contains("alike"), "{found}");
+}
+
+#[test]
+fn pooling_that_takes_the_other_prompts_row() {
+    let mut model = export(TWO);
+    let graph = model.graph.as_mut().expect("a graph");
+    let prompts = graph.initializer.iter_mut().find(|t| t.dims == [2, 1]).expect("the prompts' numbers");
+    prompts.raw_data.rotate_left(8);
+    let found = misfit(model);
+    assert!(found.expected.contains("index"), "{found}");
+}
+
+#[test]
+fn more_prompts_at_once_than_anyone_exports_for() {
+    use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto::Value};
+    let mut model = export(PLAIN);
+    let graph = model.graph.as_mut().expect("a graph");
+    let Some(Value::TensorType(ids)) = graph.input[0].r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        panic!("an ids input");
+    };
+    ids.shape.as_mut().expect("a shape").dim[0].value = Some(dimension::Value::DimValue(1 << 40));
+    let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
+    assert!(said.contains("1099511627776 prompts at once"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! Front ends: each reads one file format and ends in a decluttered tract [`TypedModel`].
 //!
-//! A front end fixes the batch at 1 and the sequence at the model's number of positions, gives every input other
+//! A front end fixes the batch, at 1 where the file leaves it free, and the sequence at the model's number of positions, gives every input other
 //! than the token ids the value that makes it say nothing (an attention mask of ones), and turns every
 //! half-precision tensor into f32, which is exact.
 
@@ -11,7 +11,7 @@ pub mod onnx;
 /// A graph that is ready to be recognised, and to be run by tract as the f32 reference.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// Decluttered; one input, the ids, of shape `[1, context]`.
+    /// Decluttered; one input, the ids, of shape `[batch, context]`.
     pub model: TypedModel,
     /// Number of positions: 77 in every CLIP that OpenAI or LAION published.
     pub context: usize,

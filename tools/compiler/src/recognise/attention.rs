@@ -46,17 +46,19 @@ fn scores(values: &mut Values, op: &EinSum, left: &View, right: &View) -> Rule<V
     };
     for letter in letters(op)? {
         let held = [0, 1].map(|slot| letter.inputs[slot].map_or(&[][..], |at| &[left, right][slot].axes[at]));
+        let (batch, held) = axes::shared_batch(held);
         let channels = held.iter().all(|pieces| all_of(pieces, Dim::Channel));
         match letter.output {
-            None if channels && axes::size(held[0]) == axes::size(held[1]) => {
+            None if batch.is_empty() && channels && axes::size(held[0]) == axes::size(held[1]) => {
                 heads.iter_mut().zip(held).for_each(|(heads, pieces)| heads.inner.extend(pieces));
             }
-            Some(_) if held[0].is_empty() && held[1].is_empty() => {}
+            Some(at) if held[0].is_empty() && held[1].is_empty() => out[at] = batch.to_vec(),
             Some(at) if channels && axes::size(held[0]) == axes::size(held[1]) && head_at.is_none() => {
                 heads.iter_mut().zip(held).for_each(|(heads, pieces)| heads.head.extend(pieces));
+                out[at] = batch.to_vec();
                 head_at = Some(at);
             }
-            Some(at) => {
+            Some(at) if batch.is_empty() => {
                 let (slot, dim) = if held[1].is_empty() { (0, Dim::Token) } else { (1, Dim::Key) };
                 if !held[1 - slot].is_empty() || !axes::covers(held[slot], Dim::Token, values.context) {
                     return odd();
@@ -64,7 +66,7 @@ fn scores(values: &mut Values, op: &EinSum, left: &View, right: &View) -> Rule<V
                 tokens[slot] = true;
                 out[at] = axes::whole(dim, values.context);
             }
-            None => return odd(),
+            _ => return odd(),
         }
     }
     let whole = heads.iter().all(|heads| {
@@ -75,7 +77,7 @@ fn scores(values: &mut Values, op: &EinSum, left: &View, right: &View) -> Rule<V
         return odd();
     }
     if let Some(at) = head_at {
-        out[at] = axes::whole(Dim::Head, axes::size(&heads[0].head));
+        out[at].extend(axes::whole(Dim::Head, axes::size(&heads[0].head)));
     }
     let [left, right] = heads;
     let of = values.add(Expr::Scores { left, right, factor: 1.0, mask: None });
@@ -168,18 +170,21 @@ fn mixture(values: &mut Values, op: &EinSum, weights: &View, value: &View, swapp
         let [w, v] = if swapped { [1, 0] } else { [0, 1] };
         let w = letter.inputs[w].map_or(&[][..], |at| &weights.axes[at]);
         let v = letter.inputs[v].map_or(&[][..], |at| &value.axes[at]);
+        let (batch, [w, v]) = axes::shared_batch([w, v]);
         match letter.output {
-            _ if w.is_empty() && v.is_empty() => {}
-            None if axes::covers(w, Dim::Key, values.context)
+            Some(at) if w.is_empty() && v.is_empty() => out[at] = batch.to_vec(),
+            None if w.is_empty() && v.is_empty() && batch.is_empty() => {}
+            None if batch.is_empty()
+                && axes::covers(w, Dim::Key, values.context)
                 && axes::covers(v, Dim::Token, values.context) =>
             {
                 mixed = true;
             }
-            Some(at) if v.is_empty() && axes::covers(w, Dim::Token, values.context) => {
+            Some(at) if batch.is_empty() && v.is_empty() && axes::covers(w, Dim::Token, values.context) => {
                 out[at] = w.to_vec();
                 asked = true;
             }
-            Some(at) if w.is_empty() && all_of(v, Dim::Channel) => {
+            Some(at) if batch.is_empty() && w.is_empty() && all_of(v, Dim::Channel) => {
                 heads.inner.extend(v);
                 inner_at.push((at, axes::size(v)));
             }
@@ -187,6 +192,7 @@ fn mixture(values: &mut Values, op: &EinSum, weights: &View, value: &View, swapp
                 if axes::covers(w, Dim::Head, count) && all_of(v, Dim::Channel) && axes::size(v) == count =>
             {
                 heads.head.extend(v);
+                out[at] = batch.to_vec();
                 head_at = Some(at);
             }
             _ => return odd(),
@@ -199,7 +205,7 @@ fn mixture(values: &mut Values, op: &EinSum, weights: &View, value: &View, swapp
     }
     let mut stride = axes::size(&heads.inner);
     if let Some(at) = head_at {
-        out[at] = axes::merged(&[Piece { dim: Dim::Channel, stride, size: count }]);
+        out[at].extend(axes::merged(&[Piece { dim: Dim::Channel, stride, size: count }]));
     }
     for (at, size) in inner_at {
         stride /= size;

@@ -13,6 +13,8 @@ use super::numbers::numbers;
 /// A dimension of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dim {
+    /// The prompt, in a graph for several at once.
+    Batch,
     /// The place in the prompt; of attention weights, the token that asks.
     Token,
     /// Of attention weights, the token that is asked.
@@ -56,6 +58,32 @@ pub fn covers(pieces: &[Piece], dim: Dim, size: usize) -> bool {
         stride *= piece.size;
     }
     stride == size
+}
+
+/// The axes of one prompt without those of size 1, where the batch stands outermost, so that the first prompt's values
+/// come first.
+pub fn of_one_prompt(axes: &Axes) -> Option<Axes> {
+    let flat: Vec<Piece> = axes.concat();
+    let batches = flat.iter().take_while(|piece| piece.dim == Dim::Batch).count();
+    let outermost = merged(&flat[..batches]).len() <= 1;
+    let inner = |pieces: &Vec<Piece>| -> Vec<Piece> {
+        pieces.iter().filter(|piece| piece.dim != Dim::Batch).copied().collect()
+    };
+    (outermost && flat[batches..].iter().all(|piece| piece.dim != Dim::Batch))
+        .then(|| axes.iter().map(inner).filter(|pieces| !pieces.is_empty()).collect())
+}
+
+/// Whether the axes hold each of `batch` prompts once.
+pub fn holds_every_prompt(axes: &Axes, batch: usize) -> bool {
+    let pieces: Vec<Piece> = axes.concat().into_iter().filter(|piece| piece.dim == Dim::Batch).collect();
+    covers(&pieces, Dim::Batch, batch)
+}
+
+/// The pieces of the batch that two axes of a product begin with alike, and what follows in each.
+pub fn shared_batch([left, right]: [&[Piece]; 2]) -> (&[Piece], [&[Piece]; 2]) {
+    let alike = |(a, b): &(&Piece, &Piece)| a == b && a.dim == Dim::Batch;
+    let (batch, left) = left.split_at(left.iter().zip(right).take_while(alike).count());
+    (batch, [left, &right[batch.len()..]])
 }
 
 /// For each index of an axis, the index in the dimension that its pieces belong to.
@@ -140,6 +168,25 @@ pub fn apply(axes: &Axes, op: &AxisOp) -> Rule<Axes> {
 ///
 /// `None` when the constant varies along a dimension that is not asked for, or does not broadcast.
 pub fn read(tensor: &Tensor, axes: &Axes, dims: &[(Dim, usize)]) -> Option<Vec<f32>> {
+    // An exporter may have repeated the constant, such as a mask for every prompt.
+    let mut repeated: Vec<(Dim, usize)> = vec![];
+    let long = tensor.shape().iter().zip(axes).filter(|(length, _)| **length > 1);
+    for piece in long.flat_map(|(_, pieces)| pieces) {
+        if !dims.iter().chain(&repeated).any(|(dim, _)| *dim == piece.dim) {
+            let here = axes.iter().flatten().filter(|other| other.dim == piece.dim);
+            repeated.push((piece.dim, here.map(|other| other.stride * other.size).max()?));
+        }
+    }
+    let mut values = read_all(tensor, axes, &[repeated.as_slice(), dims].concat())?;
+    let length: usize = dims.iter().map(|(_, size)| size).product();
+    let (first, others) = values.split_at_checked(length)?;
+    let alike = others.chunks(length.max(1)).all(|other| other == first);
+    values.truncate(length);
+    alike.then_some(values)
+}
+
+/// Reads a constant as a table over `dims`, which are all those along which it has more than one index.
+fn read_all(tensor: &Tensor, axes: &Axes, dims: &[(Dim, usize)]) -> Option<Vec<f32>> {
     if tensor.rank() != axes.len() {
         return None;
     }

@@ -165,6 +165,13 @@ pub fn absorb(values: &mut Values, view: &View) -> Rule<View> {
         Expr::Tokens { table } if a == 1.0 => {
             Expr::Embedding { table: table.clone(), positions: vec![c; width * values.context].into() }
         }
+        Expr::Expanded(part) => match part.line(a, c, values.channels(part.of)) {
+            Some(part) => Expr::Expanded(part),
+            None => return Ok(view.clone()),
+        },
+        Expr::Gained { of, gain } if c == 0.0 => {
+            Expr::Gained { of: *of, gain: gain.iter().map(|g| a * g).collect() }
+        }
         Expr::Scores { left, right, factor, mask } if c == 0.0 => Expr::Scores {
             left: left.clone(),
             right: right.clone(),
@@ -219,6 +226,8 @@ pub fn multiply(values: &mut Values, of: Id, gain: &[f32]) -> Rule<Id> {
             gain: Some(old.as_deref().map_or_else(|| gain.into(), times)),
             bias: bias.as_deref().map(times),
         },
+        Expr::Centred { .. } => Expr::Gained { of, gain: gain.into() },
+        Expr::Gained { of, gain: old } => Expr::Gained { of, gain: times(&old) },
         _ => {
             return mismatch(
                 "a factor on a linear layer or a norm",

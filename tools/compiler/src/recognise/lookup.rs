@@ -79,18 +79,33 @@ pub fn slice(values: &mut Values, view: &View, axis: usize, range: std::ops::Ran
     select(values, view, axis, range)
 }
 
-/// The row of a value at the place that `index` holds.
+/// The row of a value at the place that `index` holds, among the tokens of one prompt or of all.
 fn pool(values: &mut Values, data: &View, axis: usize, index: Id) -> Rule<Id> {
     let (at, samples) = values.sampled(index);
-    let whole_place = matches!(values.get(at), Expr::EndPlace(_)) && function::is_identity(&samples);
-    if !whole_place {
-        return mismatch("the place of the end token as index", values.describe(index));
-    }
-    if !axes::covers(&data.axes[axis], Dim::Token, values.context) {
+    let tokens = axes::whole(Dim::Token, values.context);
+    let (at, rows) = match *values.get(at) {
+        Expr::EndPlace(_) if function::is_identity(&samples) => (at, tokens),
+        Expr::PlaceInAll { at } if function::is_identity(&samples) => {
+            (at, [axes::whole(Dim::Batch, values.batch), tokens].concat())
+        }
+        _ => return mismatch("the place of the end token as index", values.describe(index)),
+    };
+    if data.axes[axis] != rows {
         return mismatch("the end token's row of the prompt", format!("an index into axis {axis}"));
     }
     let of = absorb(values, data)?.of;
     Ok(values.add(Expr::Pooled { of, at }))
+}
+
+/// The end token's place plus the number of tokens in the prompts before: its place in all of them. `None` if the view
+/// and the constant are something else.
+pub fn place_in_all(values: &mut Values, view: &View, constant: &Tensor) -> Option<View> {
+    let (at, samples) = values.sampled(view.of);
+    let is_place = matches!(values.get(at), Expr::EndPlace(_)) && function::is_identity(&samples);
+    let starts = constant.cast_to::<f32>().ok().filter(|_| is_place)?;
+    let starts = axes::read(&starts, &view.axes, &[(Dim::Batch, values.batch)])?;
+    let counted = starts.iter().zip(0..).all(|(&start, prompt)| start == (prompt * values.context) as f32);
+    counted.then(|| View { of: values.add(Expr::PlaceInAll { at }), axes: view.axes.clone() })
 }
 
 /// `argmax` over the ids, or over a comparison of them with the end token.
@@ -113,25 +128,35 @@ pub fn argmax(values: &mut Values, op: &Reduce, view: &View) -> Rule<View> {
             "the argmax of another function of the ids",
         );
     };
-    let axes = vec![vec![]; view.axes.len()];
+    let mut axes = view.axes.clone();
+    op.axes.iter().for_each(|&at| axes[at].clear());
     Ok(View { of: values.add(Expr::EndPlace(end)), axes })
 }
 
 /// Joins constants and places into the indices of a `GatherND`.
 pub fn coordinates(values: &mut Values, axis: usize, parts: &[Value]) -> Rule<View> {
     let mut list = Vec::new();
-    let mut rank = None;
+    let place = parts.iter().find_map(|part| match part {
+        Value::View(view) => Some(view.axes.clone()),
+        Value::Const(_) => None,
+    });
+    let mut axes = place.unwrap_or_default();
+    let prompts = [(Dim::Batch, values.batch)];
+    let is_count = |tensor: &Tensor| {
+        let wide = tensor.cast_to::<f32>().ok();
+        let read = wide.and_then(|wide| axes::read(&wide, &axes, &prompts));
+        read.is_some_and(|read| read.len() > 1 && read.iter().zip(0..).all(|(&n, prompt)| n == prompt as f32))
+    };
     for part in parts {
         match part {
+            Value::Const(tensor) if is_count(tensor) => list.push(Coordinate::Batch),
             Value::Const(tensor) if tensor.len() == 1 => {
-                rank.get_or_insert(tensor.rank());
                 let Ok(at) = tensor.cast_to::<i64>().and_then(|t| t.cast_to_scalar::<i64>()) else {
                     return mismatch("indices", "a constant that is no number");
                 };
                 list.push(Coordinate::At(at));
             }
-            Value::View(view) if view.axes.iter().all(Vec::is_empty) => {
-                rank.get_or_insert(view.axes.len());
+            Value::View(view) if view.axes == axes => {
                 let (at, samples) = values.sampled(view.of);
                 match values.get(at) {
                     Expr::EndPlace(_) if function::is_identity(&samples) => list.push(Coordinate::End(at)),
@@ -142,7 +167,6 @@ pub fn coordinates(values: &mut Values, axis: usize, parts: &[Value]) -> Rule<Vi
             Value::Const(tensor) => return mismatch("one index", format!("{:?} of them", tensor.shape())),
         }
     }
-    let mut axes = vec![vec![]; rank.unwrap_or(0)];
     if let Some(joined) = axes.get_mut(axis) {
         *joined = axes::whole(Dim::Channel, list.len());
     }
@@ -154,8 +178,8 @@ pub fn gather_nd(values: &mut Values, op: &GatherNd, data: &View, index: &View) 
     let list = match values.get(index.of) {
         Expr::Coordinates(list) if op.batch_dims == 0 => list.clone(),
         Expr::EndPlace(_) if op.batch_dims <= 1 => {
-            let batches = [Coordinate::At(0)].into_iter().cycle().take(op.batch_dims);
-            batches.chain([Coordinate::End(index.of)]).collect()
+            let prompt = if values.batch > 1 { Coordinate::Batch } else { Coordinate::At(0) };
+            vec![prompt; op.batch_dims].into_iter().chain([Coordinate::End(index.of)]).collect()
         }
         _ => return mismatch("the end token's place as index", values.describe(index.of)),
     };
@@ -163,6 +187,12 @@ pub fn gather_nd(values: &mut Values, op: &GatherNd, data: &View, index: &View) 
     for (axis, coordinate) in list.iter().enumerate() {
         view = match coordinate {
             Coordinate::At(at) => pick(values, &view, axis, *at)?,
+            Coordinate::Batch if axes::covers(&view.axes[axis], Dim::Batch, values.batch) => {
+                View { of: view.of, axes: spliced(&view.axes, axis, &vec![vec![]]) }
+            }
+            Coordinate::Batch => {
+                return mismatch("each prompt's own row", format!("an index into axis {axis}"));
+            }
             Coordinate::End(place) => {
                 let of = pool(values, &view, axis, *place)?;
                 View { of, axes: spliced(&view.axes, axis, &vec![vec![]]) }
@@ -170,7 +200,9 @@ pub fn gather_nd(values: &mut Values, op: &GatherNd, data: &View, index: &View) 
         };
     }
     // The result is as deep as the index without its last axis, followed by the data's axes that no index chose.
-    let kept = if op.batch_dims > 0 { op.batch_dims } else { index.axes.len() - 1 };
-    let axes = [&vec![vec![]; kept.max(index.axes.len() - 1)][..], &view.axes[list.len()..]].concat();
+    let mut axes = index.axes.clone();
+    axes.pop();
+    axes.resize(axes.len().max(op.batch_dims), vec![]);
+    axes.extend_from_slice(&view.axes[list.len()..]);
     Ok(View { of: view.of, axes })
 }

@@ -23,6 +23,7 @@ use crate::ir::{Outputs, TextModel};
 
 mod attention;
 mod axes;
+mod expanded;
 mod function;
 mod linear;
 mod lookup;
@@ -56,7 +57,10 @@ pub struct Recognised {
 /// Ids at which functions of the ids are sampled, at least: more than any CLIP vocabulary with its added tokens.
 const SAMPLED_IDS: usize = 1 << 16;
 
-/// Reads a text encoder out of a decluttered graph whose one input is the ids, of shape `[1, context]` or `[context]`.
+/// Reads a text encoder out of a decluttered graph whose one input is the ids, of shape `[batch, context]` or
+/// `[context]`.
+///
+/// Every value must hold each prompt of the batch once, so that what is read is what the graph does with any one.
 ///
 /// # Errors
 /// When the graph is not a CLIP text encoder: the first node that does not fit and that an output depends on.
@@ -72,16 +76,18 @@ pub fn recognise(model: &TypedModel) -> Result<Recognised, Misfit> {
     let order = model.eval_order().map_err(|e| whole("a graph without cycles", e.to_string()))?;
     let ids = model.outlet_fact(input).map_err(|e| whole("an ids input", e.to_string()))?;
     let shape = ids.shape.as_concrete().map(<[usize]>::to_vec);
-    let (Some([1, context] | [context]), true) = (shape.as_deref(), ids.datum_type.is_integer()) else {
-        return Err(whole("token ids [1, context]", format!("{ids:?}")));
+    let (batch, context) = match shape.as_deref() {
+        Some(&[batch, context]) if ids.datum_type.is_integer() => (batch, context),
+        Some(&[context]) if ids.datum_type.is_integer() => (1, context),
+        _ => return Err(whole("token ids [batch, context]", format!("{ids:?}"))),
     };
     let mut reader = Reader {
         model,
-        values: Values::new(*context, SAMPLED_IDS, ids.datum_type),
+        values: Values::new(batch, context, SAMPLED_IDS, ids.datum_type),
         edges: vec![Vec::new(); model.nodes.len()],
         makers: vec![input.node],
     };
-    let axes = [&[vec![]][..], &[axes::whole(Dim::Token, *context)]].concat();
+    let axes = vec![axes::whole(Dim::Batch, batch), axes::whole(Dim::Token, context)];
     let axes = if shape.as_ref().is_some_and(|shape| shape.len() == 1) { axes[1..].to_vec() } else { axes };
     reader.edges[input.node] = vec![Ok(Value::View(View { of: Values::IDS, axes }))];
     for node in order {
@@ -149,7 +155,7 @@ impl Reader<'_> {
         })
     }
 
-    /// An edge that holds the value for every token, in a row-major `[.., context, width]`.
+    /// An edge that holds the value for every token, in a row-major `[batch, context, width]`.
     fn prompt_edge(&self, id: value::Id) -> Option<OutletId> {
         let whole = [
             axes::whole(Dim::Token, self.values.context),
@@ -157,7 +163,7 @@ impl Reader<'_> {
         ];
         let holds = |edge: &Edge| match edge {
             Ok(Value::View(view)) => {
-                view.of == id && view.axes.iter().filter(|pieces| !pieces.is_empty()).eq(&whole)
+                view.of == id && axes::of_one_prompt(&view.axes).is_some_and(|axes| axes == whole)
             }
             _ => false,
         };
@@ -187,7 +193,11 @@ fn read(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Vec<Val
     {
         return Ok(results.into_iter().map(|result| Value::Const(result.into_arc_tensor())).collect());
     }
-    view(values, node, inputs).map(|view| vec![Value::View(view)])
+    let view = view(values, node, inputs)?;
+    if !axes::holds_every_prompt(&view.axes, values.batch) {
+        return mismatch("each prompt of the batch by itself", "an operator on some of them, or across them");
+    }
+    Ok(vec![Value::View(view)])
 }
 
 /// The value of a node that depends on the ids.

@@ -71,7 +71,7 @@ pub fn rms_norm(values: &mut Values, op: &RmsNorm, view: &View) -> Rule<View> {
 }
 
 /// If `id` is a function of the sum over the channels of some value: that value, and the function's samples.
-fn of_total(values: &Values, id: Id) -> Option<(Id, std::sync::Arc<Tensor>)> {
+pub fn of_total(values: &Values, id: Id) -> Option<(Id, std::sync::Arc<Tensor>)> {
     let (base, samples) = values.sampled(id);
     match values.get(base) {
         Expr::Total { of } => Some((*of, samples)),
@@ -80,11 +80,16 @@ fn of_total(values: &Values, id: Id) -> Option<(Id, std::sync::Arc<Tensor>)> {
 }
 
 /// If `id` is a square: of what.
-fn squared(values: &Values, id: Id) -> Option<Id> {
+pub fn squared(values: &Values, id: Id) -> Option<Id> {
     match values.get(id) {
         Expr::Function { of, samples } if function::is_square(samples) => Some(*of),
         _ => None,
     }
+}
+
+/// Whether the samples of a sum over `n` channels are the mean.
+pub fn is_mean(samples: &Tensor, n: usize) -> bool {
+    function::affine(samples).is_some_and(|(a, c)| c == 0.0 && (a * n as f32 - 1.0).abs() < 1e-5)
 }
 
 /// `left + sign * right`, where the right is the left's mean, or the two make a variance. `None` if they do not.
@@ -105,12 +110,11 @@ fn variance(values: &mut Values, left: &View, summed: Id, samples: &Tensor, sign
     let (of_squares, mean_of_squares) = of_total(values, left.of)?;
     let x = squared(values, of_squares).filter(|&x| x == summed)?;
     let n = values.channels(x) as f32;
+    let mean = is_mean(&mean_of_squares, values.channels(x));
     let square_of_mean = super::value::float_grid().iter().zip(numbers::<f32>(samples)?).all(|(t, y)| {
         let expected = -sign * (t / n) * (t / n);
         (y - expected).abs() <= 1e-5 * expected.abs()
     });
-    let mean =
-        function::affine(&mean_of_squares).is_some_and(|(a, c)| c == 0.0 && (a * n - 1.0).abs() < 1e-5);
     if !(mean && square_of_mean) {
         return None;
     }
@@ -125,14 +129,18 @@ fn variance(values: &mut Values, left: &View, summed: Id, samples: &Tensor, sign
 /// is not.
 pub fn scale(values: &mut Values, left: &View, right: &View, divided: bool) -> Option<View> {
     let (summed, samples) = of_total(values, right.of)?;
-    let x = squared(values, summed).filter(|&x| x == left.of)?;
+    let (gained, gain) = match values.get(left.of) {
+        Expr::Gained { of, gain } => (*of, Some(gain.clone())),
+        _ => (left.of, None),
+    };
+    let x = squared(values, summed).filter(|&x| x == gained)?;
     let n = values.channels(x);
     let expr = match *values.get(x) {
         Expr::Centred { of } => {
             let epsilon = function::inverse_deviation(&samples, n, divided)?;
-            Expr::Normed { of, epsilon, gain: None, bias: None }
+            Expr::Normed { of, epsilon, gain, bias: None }
         }
-        _ if function::is_inverse_root(&samples, divided) => Expr::Unit { of: x },
+        _ if gain.is_none() && function::is_inverse_root(&samples, divided) => Expr::Unit { of: x },
         _ => return None,
     };
     Some(View { of: values.add(expr), axes: left.axes.clone() })

@@ -27,10 +27,12 @@ pub fn classify(values: &Values, view: &View) -> Rule<Output> {
     if let Expr::Weights { .. } = values.get(id) {
         return Ok(Output::Ignored);
     }
-    let held: Vec<_> = view.axes.iter().filter(|pieces| !pieces.is_empty()).collect();
+    let Some(held) = axes::of_one_prompt(&view.axes) else {
+        return mismatch("one prompt after the other", "the prompts of the batch interleaved");
+    };
     let channels = |pieces: &[axes::Piece]| *pieces == *axes::whole(Dim::Channel, values.channels(id));
     let tokens = |pieces: &[axes::Piece]| *pieces == *axes::whole(Dim::Token, values.context);
-    match held[..] {
+    match held.as_slice() {
         [first, second] if tokens(first) && channels(second) => {
             let norm = if let Expr::Normed { of, .. } = values.get(id) { Some((id, *of)) } else { None };
             let (norm, state) = norm.map_or((None, id), |(norm, of)| (Some(norm), of));

@@ -8,8 +8,10 @@ use tract_core::prelude::{IntoTValue, Tensor};
 
 use super::attention;
 use super::axes::{self, Axes, Dim};
+use super::expanded;
 use super::function;
 use super::linear::{absorb, add_bias, multiply};
+use super::lookup;
 use super::misfit::{Rule, mismatch};
 use super::norm;
 use super::value::{Expr, Id, Value, Values, View};
@@ -40,13 +42,17 @@ pub fn apply(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Vi
                 sum(values, left, right)
             } else if op.is::<Sub>() {
                 let centred = norm::subtract(values, left, right, -1.0);
+                let centred = centred.or_else(|| difference(values, left, right));
                 centred.map_or_else(|| odd(values, "minus", left, right), Ok)
             } else if op.is::<Mul>() {
                 let scaled = norm::scale(values, left, right, false);
                 let scaled = scaled.or_else(|| norm::scale(values, right, left, false));
+                let scaled = scaled.or_else(|| expanded::product(values, left, right, false));
+                let scaled = scaled.or_else(|| expanded::product(values, right, left, false));
                 scaled.map_or_else(|| odd(values, "times", left, right), Ok)
             } else if op.is::<Div>() {
                 let scaled = norm::scale(values, left, right, true);
+                let scaled = scaled.or_else(|| expanded::product(values, left, right, true));
                 scaled.map_or_else(|| odd(values, "over", left, right), Ok)
             } else {
                 odd(values, op.name(), left, right)
@@ -67,6 +73,15 @@ pub fn apply(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Vi
         }
         [Value::Const(constant), Value::View(view)] if op.is::<Add>() => add(values, view, constant, 1.0),
         [Value::Const(constant), Value::View(view)] if op.is::<Mul>() => times(values, view, constant, |x| x),
+        [Value::Const(constant), Value::View(view)] if op.is::<Sub>() => {
+            let view = absorb(values, view)?;
+            let part = expanded::plus(values, &view, constant, -1.0, 1.0);
+            part.map_or_else(|| mismatch("a bias or a factor", "a constant minus a value"), Ok)
+        }
+        [Value::Const(constant), Value::View(view)] if op.is::<Div>() => {
+            let part = expanded::times(values, view, constant, |x| x, true);
+            part.map_or_else(|| mismatch("a bias or a factor", "a constant over a value"), Ok)
+        }
         _ => mismatch("a bias or a factor", format!("a constant {} a value", op.name())),
     }
 }
@@ -107,7 +122,7 @@ fn compose(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Opti
     let Some((of, axes)) = base else {
         return Ok(None);
     };
-    // A constant larger than the value would broadcast it: no text encoder does.
+    // A constant larger than the value broadcasts it: no function of each number alone.
     let shape: Vec<usize> = axes.iter().map(|pieces| axes::size(pieces)).collect();
     let grows = |input: &Value| match input {
         Value::Const(tensor) => {
@@ -116,7 +131,7 @@ fn compose(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Opti
         Value::View(_) => false,
     };
     if inputs.iter().any(grows) {
-        return mismatch("an operator that keeps the prompt's shape", "one that repeats it");
+        return Ok(None);
     }
     let rank_one = |operand: Operand| -> Rule<TValue> {
         match operand {
@@ -154,6 +169,9 @@ fn sum(values: &mut Values, left: &View, right: &View) -> Rule<View> {
         return Ok(view);
     }
     let (left, right) = (absorb(values, left)?, absorb(values, right)?);
+    if let Some(view) = expanded::sum(values, &left, &right, 1.0) {
+        return Ok(view);
+    }
     let hidden = |view: &View| {
         matches!(
             values.get(view.of),
@@ -170,9 +188,23 @@ fn sum(values: &mut Values, left: &View, right: &View) -> Rule<View> {
     Ok(View { of: values.add(Expr::Sum { left: left.of, right: right.of }), axes: left.axes })
 }
 
+/// `left - right` of a multiplied-out norm.
+fn difference(values: &mut Values, left: &View, right: &View) -> Option<View> {
+    let (left, right) = (absorb(values, left).ok()?, absorb(values, right).ok()?);
+    expanded::sum(values, &left, &right, -1.0)
+}
+
 /// The value plus `sign` times a constant: positions, a bias or a mask.
 fn add(values: &mut Values, view: &View, constant: &Tensor, sign: f32) -> Rule<View> {
     let view = absorb(values, view)?;
+    if let Some(part) = expanded::plus(values, &view, constant, 1.0, sign) {
+        return Ok(part);
+    }
+    if sign == 1.0
+        && let Some(place) = lookup::place_in_all(values, &view, constant)
+    {
+        return Ok(place);
+    }
     if matches!(values.get(view.of), Expr::Scores { .. }) && sign == 1.0 {
         return attention::add_mask(values, &view, constant);
     }
@@ -203,6 +235,9 @@ fn add(values: &mut Values, view: &View, constant: &Tensor, sign: f32) -> Rule<V
 /// The value times `factor` of a constant.
 fn times(values: &mut Values, view: &View, constant: &Tensor, factor: fn(f32) -> f32) -> Rule<View> {
     let view = absorb(values, view)?;
+    if let Some(part) = expanded::times(values, &view, constant, factor, false) {
+        return Ok(part);
+    }
     let gain = per_channel(values, &view, constant, factor)?;
     Ok(View { of: multiply(values, view.of, &gain)?, axes: view.axes })
 }

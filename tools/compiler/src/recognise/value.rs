@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tract_core::prelude::{Datum, DatumType, Tensor, tensor1};
 
 use super::axes::{Axes, Dim, Piece};
+use super::expanded::Expanded;
 use crate::ir::Matrix;
 
 /// The place of an [`Expr`] in its [`Values`].
@@ -35,6 +36,8 @@ pub enum Coordinate {
     At(i64),
     /// The place of the end token.
     End(Id),
+    /// Each prompt's own number in the batch.
+    Batch,
 }
 
 /// `y = weight · x + bias`; row `r` of the value is row `rows[r]` of `weight`, times `factor`.
@@ -63,6 +66,10 @@ pub enum Expr {
     Total { of: Id },
     /// The value minus its mean over the channels.
     Centred { of: Id },
+    /// The value minus its mean, times one number per channel.
+    Gained { of: Id, gain: Rc<[f32]> },
+    /// Part of a layer norm that is multiplied out.
+    Expanded(Expanded),
     /// Layer norm; `gain` and `bias` may still be to come.
     Normed { of: Id, epsilon: f32, gain: Option<Rc<[f32]>>, bias: Option<Rc<[f32]>> },
     /// A matrix product over the channels.
@@ -77,6 +84,8 @@ pub enum Expr {
     Mixture { weights: Id, value: Heads },
     /// The place of the first end token.
     EndPlace(EndToken),
+    /// The place of the end token among the tokens of all prompts, one prompt after the other.
+    PlaceInAll { at: Id },
     /// Indices for a `GatherND`.
     Coordinates(Vec<Coordinate>),
     /// The row of a value at the end token.
@@ -103,6 +112,8 @@ pub enum Value {
 #[derive(Debug)]
 pub struct Values {
     exprs: Vec<Expr>,
+    /// Prompts at once.
+    pub batch: usize,
     /// Tokens of the fixed prompt.
     pub context: usize,
     /// Highest number of ids that a function of the ids is sampled at.
@@ -112,8 +123,8 @@ pub struct Values {
 
 impl Values {
     /// Starts with the ids alone, at [`Values::ids`].
-    pub fn new(context: usize, vocabulary: usize, ids_type: DatumType) -> Self {
-        Values { exprs: vec![Expr::Ids], context, vocabulary, ids_type }
+    pub fn new(batch: usize, context: usize, vocabulary: usize, ids_type: DatumType) -> Self {
+        Values { exprs: vec![Expr::Ids], batch, context, vocabulary, ids_type }
     }
 
     /// The ids' value.
@@ -136,6 +147,7 @@ impl Values {
             (Expr::Total { of: a }, Expr::Total { of: b }) => a == b,
             (Expr::Centred { of: a }, Expr::Centred { of: b }) => a == b,
             (Expr::EndPlace(a), Expr::EndPlace(b)) => a == b,
+            (Expr::PlaceInAll { at: a }, Expr::PlaceInAll { at: b }) => a == b,
             (Expr::Pooled { of: a, at: p }, Expr::Pooled { of: b, at: q }) => a == b && p == q,
             (Expr::Tokens { table: a }, Expr::Tokens { table: b }) => Arc::ptr_eq(a, b),
             (
@@ -159,6 +171,7 @@ impl Values {
             }
             Expr::Ids => counting(self.vocabulary),
             Expr::EndPlace(_) => counting(self.context),
+            Expr::PlaceInAll { .. } => counting(self.batch * self.context),
             _ => tensor1(&float_grid()),
         }
     }
@@ -177,24 +190,29 @@ impl Values {
             Expr::Tokens { table } | Expr::Embedding { table, .. } => table.shape()[1],
             Expr::Function { of, .. }
             | Expr::Centred { of }
+            | Expr::Gained { of, .. }
             | Expr::Normed { of, .. }
             | Expr::Pooled { of, .. }
             | Expr::Unit { of } => self.channels(*of),
+            Expr::Expanded(part) if part.has_channels() => self.channels(part.of),
             Expr::Linear(affine) => affine.bias.len(),
             Expr::Sum { left, .. } => self.channels(*left),
             Expr::Mixture { value, .. } => self.channels(value.of),
             Expr::Coordinates(list) => list.len(),
             Expr::Ids
             | Expr::Total { .. }
+            | Expr::Expanded(_)
             | Expr::Scores { .. }
             | Expr::Weights { .. }
-            | Expr::EndPlace(_) => 1,
+            | Expr::EndPlace(_)
+            | Expr::PlaceInAll { .. } => 1,
         }
     }
 
     /// Size of one of the value's dimensions.
     pub fn extent(&self, id: Id, dim: Dim) -> usize {
         match (dim, self.get(id)) {
+            (Dim::Batch, _) => self.batch,
             (Dim::Token | Dim::Key, _) => self.context,
             (Dim::Channel, _) => self.channels(id),
             (Dim::Head, Expr::Function { of, .. }) => self.extent(*of, dim),
@@ -214,13 +232,17 @@ impl Values {
             Expr::Embedding { .. } => "the embedded prompt".into(),
             Expr::Total { of } => format!("the sum over the channels of {}", self.describe(*of)),
             Expr::Centred { of } => format!("{} minus its mean", self.describe(*of)),
+            Expr::Gained { of, .. } => format!("{}, times a gain", self.describe(*of)),
+            Expr::Expanded(_) => "part of a layer norm".into(),
             Expr::Normed { .. } => "a layer norm's output".into(),
             Expr::Linear(affine) => format!("a linear layer of {} channels", affine.bias.len()),
             Expr::Sum { .. } => "a residual sum".into(),
             Expr::Scores { .. } => "attention scores".into(),
             Expr::Weights { .. } => "attention weights".into(),
             Expr::Mixture { .. } => "attended values".into(),
-            Expr::EndPlace(_) | Expr::Coordinates(_) => "the end token's place".into(),
+            Expr::EndPlace(_) | Expr::PlaceInAll { .. } | Expr::Coordinates(_) => {
+                "the end token's place".into()
+            }
             Expr::Pooled { .. } => "the pooled row".into(),
             Expr::Unit { .. } => "a vector of length 1".into(),
         }

@@ -1,4 +1,7 @@
-//! The graph's inputs and axes: one input, the token ids, of batch 1 and the model's own number of positions.
+//! The graph's inputs and axes: one input, the token ids, of a fixed batch and the model's own number of positions.
+//!
+//! The batch is 1 unless the file fixes another: a static export has it in the shapes of its reshapes, where only what
+//! follows (the axes that [`recognise`](crate::recognise) keeps track of) can tell it from a number of heads.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +17,9 @@ use super::proto::tensor;
 /// CLIP's context, where the graph does not say.
 const CONTEXT: usize = 77;
 
+/// Most prompts at once that a graph may be made for: the reference computes them all.
+const MOST_PROMPTS: usize = 64;
+
 /// What [`fix`] settled.
 #[derive(Clone, Debug)]
 pub struct Fixed {
@@ -21,7 +27,7 @@ pub struct Fixed {
     pub context: usize,
     /// The ids' integer type.
     pub ids_type: DatumType,
-    /// The fixed shape that the file was exported for, if that is another than this one: it may hold on to it.
+    /// The fixed shape that the file was exported for, if its context is another than this one: it may hold on to it.
     pub exported_for: Option<Vec<i64>>,
 }
 
@@ -36,19 +42,24 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
     let ids = find_ids(graph)?;
     let (kept, foreign): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.input)
         .into_iter()
-        .partition(|input| input.name == ids || neutral(input, 1).is_some());
+        .partition(|input| input.name == ids || neutral(input, 1, 1).is_some());
     drop_dependent_outputs(graph, foreign.into_iter().map(|input| input.name).collect())?;
     drop_unused(graph);
     let context = context(graph).unwrap_or(CONTEXT);
+    let batch = kept.iter().find(|input| input.name == ids).and_then(fixed_batch).unwrap_or(1);
+    ensure!(
+        batch <= MOST_PROMPTS,
+        "this model was exported for {batch} prompts at once, more than the {MOST_PROMPTS} supported; export it for 1"
+    );
     let mut exported_for = None;
     for mut input in kept {
         if input.name == ids {
-            let wanted = [1, context as i64];
+            let wanted = [batch as i64, context as i64];
             exported_for = fixed_dims(&input).filter(|dims| !wanted.ends_with(dims));
-            set_shape(&mut input, context);
+            set_shape(&mut input, batch, context);
             graph.input.push(input);
         } else {
-            graph.initializer.extend(neutral(&input, context));
+            graph.initializer.extend(neutral(&input, fixed_batch(&input).unwrap_or(batch), context));
         }
     }
     for output in &mut graph.output {
@@ -113,20 +124,30 @@ fn fixed_dims(input: &ValueInfoProto) -> Option<Vec<i64>> {
     dims.collect()
 }
 
-fn set_shape(input: &mut ValueInfoProto, context: usize) {
+/// Prompts at once, where the input of rank 2 fixes how many.
+fn fixed_batch(input: &ValueInfoProto) -> Option<usize> {
+    match tensor_type(input)?.shape.as_ref()?.dim.as_slice() {
+        [Dimension { value: Some(dimension::Value::DimValue(batch)), .. }, _] => {
+            usize::try_from(*batch).ok().filter(|&batch| batch > 0)
+        }
+        _ => None,
+    }
+}
+
+fn set_shape(input: &mut ValueInfoProto, batch: usize, context: usize) {
     let dim = |value: usize| Dimension {
         value: Some(dimension::Value::DimValue(value as i64)),
         ..Dimension::default()
     };
     let elem_type = tensor_type(input).map_or(DataType::Int64 as i32, |t| t.elem_type);
     let rank = tensor_type(input).and_then(|t| t.shape.as_ref()).map_or(2, |shape| shape.dim.len());
-    let dims = if rank == 1 { vec![dim(context)] } else { vec![dim(1), dim(context)] };
+    let dims = if rank == 1 { vec![dim(context)] } else { vec![dim(batch), dim(context)] };
     let tensor = type_proto::Tensor { elem_type, shape: Some(TensorShapeProto { dim: dims }) };
     input.r#type = Some(TypeProto { value: Some(Value::TensorType(tensor)), ..TypeProto::default() });
 }
 
 /// The value at which an input beside the ids says nothing: a mask of ones, positions in order, token type 0.
-fn neutral(input: &ValueInfoProto, context: usize) -> Option<TensorProto> {
+fn neutral(input: &ValueInfoProto, batch: usize, context: usize) -> Option<TensorProto> {
     let elem_type = DataType::try_from(tensor_type(input)?.elem_type).ok()?;
     let value = |position: usize| match input.name.as_str() {
         name if name.contains("mask") => Some(1),
@@ -145,7 +166,7 @@ fn neutral(input: &ValueInfoProto, context: usize) -> Option<TensorProto> {
             _ => return None,
         }
     }
-    Some(tensor(&input.name, &[1, context as i64], elem_type, bytes))
+    Some(tensor(&input.name, &[batch as i64, context as i64], elem_type, bytes.repeat(batch)))
 }
 
 /// Rows of the position table: a constant as wide as the token table, looked up, sliced or added.

@@ -58,7 +58,8 @@ pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
     lower::lower(&mut proto)?;
     let model = declutter(proto).with_context(|| match &fixed.exported_for {
         Some(shape) => format!(
-            "this model was exported for prompts of the fixed shape {shape:?}; export it for [1, {}], or with dynamic axes",
+            "this model was exported for prompts of the fixed shape {shape:?}, and tract cannot load it for the whole context; \
+             export it for [1, {}], or with dynamic axes",
             fixed.context
         ),
         None => "tract cannot load this model".to_owned(),
