@@ -17,10 +17,18 @@ pub(crate) fn row_scale(largest: f32) -> (f32, f32) {
 #[inline(always)]
 pub(crate) fn quantize_row<S: Simd>(s: S, row: &[f32], flip: u8, codes: &mut [u8]) -> f32 {
     let (blocks, tail) = row.as_chunks::<LANES>();
-    let mut largest = s.splat(0.0);
-    for block in blocks {
-        largest = s.max(s.abs(s.load(block)), largest);
+    // Comparisons wait for one another: four chains of them.
+    let mut largest = [s.splat(0.0); 4];
+    let (fours, rest) = blocks.as_chunks::<4>();
+    for four in fours {
+        for (largest, block) in largest.iter_mut().zip(four) {
+            *largest = s.max(s.abs(s.load(block)), *largest);
+        }
     }
+    for (largest, block) in largest.iter_mut().zip(rest) {
+        *largest = s.max(s.abs(s.load(block)), *largest);
+    }
+    let mut largest = s.max(s.max(largest[0], largest[1]), s.max(largest[2], largest[3]));
     if !tail.is_empty() {
         largest = s.max(s.abs(s.load_part(tail)), largest);
     }
