@@ -43,7 +43,7 @@ def loops(program):
     code = list(instructions(program))
     place = {instruction[0]: index for index, instruction in enumerate(code)}
     for index, (address, name, operands, function) in enumerate(code):
-        kernel = re.search(r"kernels\d+(NEON|DOTPROD|I8MM)\d+linear_int8", function)
+        kernel = re.search(r"kernels\d+(NEON|DOTPROD|I8MM)\d+(?:linear|tile)17", function)
         target = re.search(r"0x([0-9a-f]+)$", operands)
         if not (kernel and target and name.startswith("b.")) or int(target[1], 16) >= address:
             continue
@@ -71,6 +71,8 @@ def print_loops(program):
     for kernel, packing, body in loops(program):
         if products(body) > products(best.get((kernel, packing), [])):
             best[kernel, packing] = body
+    if not best:
+        sys.exit(f"{program}: no inner loops found: built for aarch64, with its symbols?")
     print("| kernel | weights | core | instructions | MAC | MAC/instruction | cycles | MAC/cycle | of peak |")
     print("|---|---|---|---|---|---|---|---|---|")
     for (kernel, packing), body in sorted(best.items()):
@@ -95,7 +97,7 @@ def print_counts(program, plans):
             """Instructions by class that encoding `prompts` prompts takes, with all that comes before."""
             out = f"{work}/{prompts}"
             run("qemu-aarch64", "-cpu", core, "-plugin", f"{plugin},out={out}", program, "encode", plan,
-                *["a photo of an astronaut riding a horse"] * prompts)
+                "--threads", "1", *["a photo of an astronaut riding a horse"] * prompts)
             classes = {}
             for line in open(out):
                 name, number = line.rstrip().split("\t")
