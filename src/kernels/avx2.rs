@@ -257,6 +257,7 @@ unsafe fn eight_channels<const R: usize>(
 }
 
 impl Int8Tile for Avx2 {
+    const FETCHES: bool = true;
     const ROWS: usize = ROWS;
     const PANELS: usize = 4;
     const FLIP: u8 = 0;

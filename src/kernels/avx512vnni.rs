@@ -190,6 +190,7 @@ impl Simd for Avx512Vnni {
 }
 
 impl Int8Tile for Avx512Vnni {
+    const FETCHES: bool = true;
     const ROWS: usize = 12;
     const PANELS: usize = 2;
     const FLIP: u8 = 0x80;

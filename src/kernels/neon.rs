@@ -176,6 +176,41 @@ impl Simd for Neon {
         })
     }
     #[inline(always)]
+    fn first_lanes(self, count: usize, v: V, rest: V) -> V {
+        const NUMBERS: [u32; 4] = [0, 1, 2, 3];
+        // SAFETY: NEON is part of aarch64; four numbers.
+        unsafe {
+            let numbers = vld1q_u32(NUMBERS.as_ptr());
+            core::array::from_fn(|quarter| {
+                let left = vdupq_n_u32(count.saturating_sub(4 * quarter) as u32);
+                vbslq_f32(vcltq_u32(numbers, left), v[quarter], rest[quarter])
+            })
+        }
+    }
+    #[inline(always)]
+    fn transpose(self, tile: &mut [Block; LANES]) {
+        let from = *tile;
+        for row in (0..LANES).step_by(4) {
+            for column in (0..LANES).step_by(4) {
+                // SAFETY: NEON is part of aarch64; four by four of the sixteen by sixteen values.
+                unsafe {
+                    let line = |i: usize| vld1q_f32(from[row + i].as_ptr().add(column));
+                    let (low, high) = (vtrnq_f32(line(0), line(1)), vtrnq_f32(line(2), line(3)));
+                    let halves = |a, b| (vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b));
+                    let mut put = |i: usize, v| {
+                        vst1q_f32(tile[column + i].as_mut_ptr().add(row), vreinterpretq_f32_f64(v))
+                    };
+                    let (a, b) = halves(low.0, high.0);
+                    put(0, vtrn1q_f64(a, b));
+                    put(2, vtrn2q_f64(a, b));
+                    let (a, b) = halves(low.1, high.1);
+                    put(1, vtrn1q_f64(a, b));
+                    put(3, vtrn2q_f64(a, b));
+                }
+            }
+        }
+    }
+    #[inline(always)]
     fn sum(self, v: V) -> f32 {
         // SAFETY: NEON is part of aarch64.
         unsafe {

@@ -90,6 +90,8 @@ pub(crate) trait Int8Tile: Copy {
     const ROWS: usize;
     /// Tiles begin at multiples of this many rows: 2 where codes stand in pairs of rows.
     const ROW_STEP: usize = 1;
+    /// Whether [`TileInput::ahead`] is of use to it.
+    const FETCHES: bool = false;
     /// Panels of a full tile.
     const PANELS: usize;
     /// What activation codes are xor-ed with: 0 for signed ones, 0x80 where the instruction wants one side unsigned.
@@ -219,17 +221,18 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     let groups = step.panels.groups();
     let tiles = rows.len().div_ceil(T::ROWS);
     let ahead = |tile: usize| match next {
-        Some(next) => {
+        Some(next) if T::FETCHES => {
             let start = step.weights.as_ptr().wrapping_add(next * panel_stride).cast();
             Ahead::part(start, T::PANELS * panel_stride, tile, tiles, groups)
         }
-        None => Ahead::NONE,
+        _ => Ahead::NONE,
     };
+    // Tiles alike in height: a low one costs more than its share.
+    let steps = rows.len().div_ceil(T::ROW_STEP);
+    let (low, high) = (steps / tiles.max(1), steps % tiles.max(1));
     let mut row = rows.start;
     for tile in 0..tiles {
-        // Tiles alike in height: a low one costs more than its share.
-        let left = rows.end - row;
-        let height = left.div_ceil(tiles - tile).next_multiple_of(T::ROW_STEP).min(left);
+        let height = ((low + usize::from(tile < high)) * T::ROW_STEP).min(rows.end - row);
         let input = TileInput {
             // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
