@@ -36,6 +36,9 @@ pub struct Job {
     pub padding: Option<Padding>,
 }
 
+/// Tokens of nearly every CLIP.
+const USUAL_CONTEXT: usize = 77;
+
 /// What the plan is compared with the f32 model on.
 pub const PROMPTS: [&str; 8] = [
     "",
@@ -66,6 +69,12 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         .with_context(|| format!("{}: not a CLIP text encoder that can be compiled", job.model.display()))?;
     fits(&recognised, &vocabulary).with_context(|| job.model.display().to_string())?;
     let tower = tower(&recognised);
+    if tower.context != USUAL_CONTEXT {
+        progress.note(&format!(
+            "the graph takes {} tokens, not {USUAL_CONTEXT}: if the model has more positions, export it for all of them",
+            tower.context
+        ));
+    }
     let run = progress.stage("check against tract's f32 run", || {
         let run = F32Run::new(imported, &recognised)?;
         check(&recognised.model, &recognised.outputs, &run)?;

@@ -33,6 +33,13 @@ impl Progress {
         result
     }
 
+    /// Tells something that the user should know.
+    pub fn note(&self, note: &str) {
+        if !self.quiet {
+            eprintln!("note: {note}");
+        }
+    }
+
     /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()

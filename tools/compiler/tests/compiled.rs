@@ -177,7 +177,8 @@ fn the_full_size_model_keeps_its_quality() {
         println!("{precision:?}: {quality:?}");
         if precision == Precision::Int8 {
             assert!(quality.sqnr_db >= 25.0 && quality.cosine_mean >= 0.9985, "{quality:?}");
-            assert!(emitted.arena <= 2_000_000, "{} bytes of arena", emitted.arena);
+            assert!(plan.arena_bytes(1) <= 2_000_000, "{} bytes of arena", plan.arena_bytes(1));
+            assert!(plan.arena_bytes(2) <= 4_000_000, "{} bytes for a pair", plan.arena_bytes(2));
         }
     }
 }
