@@ -82,11 +82,12 @@ fn main() -> Result<()> {
 fn ours<'a>(plan: &'a Plan<'a>, threads: usize) -> Result<Peer<'a>> {
     let team = Threads::start(threads)?;
     let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let name = format!("cliptext {}, threads: {threads}", plan.kernels().name());
+    let kernels = plan.kernels()?;
+    let name = format!("cliptext {}, threads: {threads}", kernels.name());
     // Checked once here; making an encoder in each turn costs nothing.
-    Encoder::with(plan, align_arena(&mut memory), plan.kernels(), &team)?;
+    Encoder::with(plan, align_arena(&mut memory), kernels, &team)?;
     Ok(Peer::new(name, move || {
-        let mut encoder = Encoder::with(plan, align_arena(&mut memory), plan.kernels(), &team)?;
+        let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, &team)?;
         black_box(encoder.encode(PROMPT).hidden());
         Ok(())
     }))

@@ -1,5 +1,6 @@
 //! `cliptext`: the compiler's command line.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -101,7 +102,8 @@ fn run(args: CompileArgs) -> anyhow::Result<()> {
         emit::write(&path, &serde_json::to_vec_pretty(&report)?)?;
     }
     if !args.quiet {
-        println!("{report}");
+        // The plan is written: a reader that has gone, as in `| head`, takes nothing from it.
+        let _ = writeln!(std::io::stdout(), "{report}");
     }
     Ok(())
 }

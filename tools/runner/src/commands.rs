@@ -84,7 +84,7 @@ impl Outputs {
         }
         match &mut self.hidden {
             Some(file) => file.write(embedding.hidden())?,
-            None => println!("{}", summary(prompt, embedding)),
+            None => sayln!("{}", summary(prompt, embedding)),
         }
         match (&mut self.pooled, embedding.pooled()) {
             (Some(file), Some(values)) => file.write(values),
@@ -162,7 +162,7 @@ pub(crate) fn tokenize(args: &TokenizeArgs) -> Outcome {
         }
         out.push('\n');
     }
-    print!("{out}");
+    say!("{out}");
     Ok(())
 }
 
@@ -172,26 +172,26 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     let plan = source.load()?;
     let manifest = plan.manifest();
     let (vocabulary, constants) = plan.section_bytes();
-    println!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
-    println!("model       {} layers, {} heads, width {}", manifest.layers, manifest.heads, plan.width());
-    println!("context     {} tokens, padding {:?}", plan.context(), manifest.padding);
-    println!("weights     {} ({})", manifest.packing, manifest.packing.compiled_with());
-    println!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
+    sayln!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
+    sayln!("model       {} layers, {} heads, width {}", manifest.layers, manifest.heads, plan.width());
+    sayln!("context     {} tokens, padding {:?}", plan.context(), manifest.padding);
+    sayln!("weights     {} ({})", manifest.packing, manifest.packing.compiled_with());
+    sayln!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
     match manifest.pooled {
-        Some(rows) => println!("pooled      [{}] f32 per prompt", rows.columns),
-        None => println!("pooled      none"),
+        Some(rows) => sayln!("pooled      [{}] f32 per prompt", rows.columns),
+        None => sayln!("pooled      none"),
     }
-    println!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
-    println!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
-    println!("vocabulary  {vocabulary} bytes");
-    println!("constants   {constants} bytes");
+    sayln!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
+    sayln!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
+    sayln!("vocabulary  {vocabulary} bytes");
+    sayln!("constants   {constants} bytes");
     match plan.kernels() {
-        Ok(kernels) => println!("kernel      {} on this CPU", kernels.name()),
-        Err(error) => println!("kernel      none on this CPU: {error}"),
+        Ok(kernels) => sayln!("kernel      {} on this CPU", kernels.name()),
+        Err(error) => sayln!("kernel      none on this CPU: {error}"),
     }
-    println!("steps");
+    sayln!("steps");
     for (index, (step, constants)) in plan.steps().enumerate() {
-        println!("  {index:>3}  {}  {} bytes", describe(&step), constants.len());
+        sayln!("  {index:>3}  {}  {} bytes", describe(&step), constants.len());
     }
     Ok(())
 }

@@ -2,12 +2,23 @@
 //!
 //! One static file; it never needs the compiler, Python or a network.
 
+/// Prints to standard output, as `print!`, but ends the program when nobody reads on.
+macro_rules! say {
+    ($($text:tt)*) => { crate::print(format_args!($($text)*)) };
+}
+
+/// [`say!`] with an end of line.
+macro_rules! sayln {
+    ($($text:tt)*) => { say!("{}\n", format_args!($($text)*)) };
+}
+
 mod bench;
 mod commands;
 mod output;
 mod plan;
 mod prompts;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,6 +102,17 @@ type Outcome<T = ()> = Result<T, Failure>;
 /// An error of the work at hand: what it was about, then what went wrong.
 fn work(about: impl std::fmt::Display, error: impl std::fmt::Display) -> Failure {
     Failure::Work(format!("{about}: {error}"))
+}
+
+/// Prints to standard output. A reader that has gone, as in `| head`, is the end and no error.
+fn print(text: std::fmt::Arguments<'_>) {
+    if let Err(error) = std::io::stdout().write_fmt(text) {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cliptext-run: standard output: {error}");
+        std::process::exit(1);
+    }
 }
 
 fn main() -> ExitCode {

@@ -153,6 +153,23 @@ fn inspect_tells_what_is_in_a_plan() {
 }
 
 #[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    use std::process::Stdio;
+    for args in [&["inspect", DEMO][..], &["tokenize", DEMO, "a cat"], &["encode", DEMO, "a cat"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cliptext-run"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
 fn bad_command_lines_end_with_2() {
     let folder = Folder::new("usage");
     fails(&[], 2);

@@ -66,8 +66,8 @@ pub(crate) fn cold(args: &ColdArgs) -> Outcome {
         Encoder::with(&plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
     std::hint::black_box(encoder.encode(PROMPT).hidden());
     match resident() {
-        Some((all, anonymous)) => println!("{all} {anonymous}"),
-        None => println!("done"),
+        Some((all, anonymous)) => sayln!("{all} {anonymous}"),
+        None => sayln!("done"),
     }
     Ok(())
 }

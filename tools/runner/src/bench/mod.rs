@@ -79,7 +79,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     if args.json {
         let json: Vec<_> = reports.iter().map(report::Report::json).collect();
         let text = serde_json::to_string_pretty(&json).map_err(|error| work("the report", error))?;
-        println!("{text}");
+        sayln!("{text}");
     }
     Ok(())
 }

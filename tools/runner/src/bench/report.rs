@@ -152,30 +152,31 @@ impl Report {
 
     pub(super) fn print(&self) {
         let Times { median, min, max, runs } = self.warm;
-        println!("{} with {} thread{}", self.kernel, self.threads, if self.threads == 1 { "" } else { "s" });
-        println!("  warm        {median:.2} ms (median of {runs}; {min:.2} to {max:.2})");
+        sayln!("{} with {} thread{}", self.kernel, self.threads, if self.threads == 1 { "" } else { "s" });
+        sayln!("  warm        {median:.2} ms (median of {runs}; {min:.2} to {max:.2})");
         if let Some(cold) = &self.cold {
-            println!("  cold start  {:.1} ms from starting a process to its first embedding", cold.ms);
+            sayln!("  cold start  {:.1} ms from starting a process to its first embedding", cold.ms);
             if let Some((all, anonymous)) = cold.resident {
                 let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-                println!("  resident    {:.1} MiB, {:.2} MiB of it anonymous", mib(all), mib(anonymous));
+                sayln!("  resident    {:.1} MiB, {:.2} MiB of it anonymous", mib(all), mib(anonymous));
             }
         }
-        println!("  arena       {} bytes; {} for a pair", self.arena_bytes, self.pair_arena_bytes);
+        sayln!("  arena       {} bytes; {} for a pair", self.arena_bytes, self.pair_arena_bytes);
         if self.steps.is_empty() {
             return;
         }
-        println!("  fork, join  {:.2} µs", self.fork_join_us);
+        sayln!("  fork, join  {:.2} µs", self.fork_join_us);
         if let Some((pair, single)) = &self.pair {
             let times = pair.median / single;
-            println!(
+            sayln!(
                 "  pair        {:.2} ms, {times:.2} times one prompt; {} bytes of weights are read once",
-                pair.median, self.weight_bytes
+                pair.median,
+                self.weight_bytes
             );
         }
         if let Some(short) = &self.short {
             let rate = self.short_bandwidth(short);
-            println!(
+            sayln!(
                 "  {} tokens    {:.2} ms, {:.1} GB/s, {:.0} % of the {:.1} GB/s that can be read",
                 short.tokens,
                 short.times.median,
@@ -185,22 +186,22 @@ impl Report {
             );
         }
         if let Some(peak) = self.peak {
-            println!("  peak        {:.1} GMAC/s, the inner loop on cached data", peak / 1e9);
+            sayln!("  peak        {:.1} GMAC/s, the inner loop on cached data", peak / 1e9);
         }
         let (macs, rate, share) = self.total();
-        println!("  products    {:.2} GMAC, {:.1} GMAC/s{}", macs as f64 / 1e9, rate / 1e9, percent(share));
-        println!("  steps");
+        sayln!("  products    {:.2} GMAC, {:.1} GMAC/s{}", macs as f64 / 1e9, rate / 1e9, percent(share));
+        sayln!("  steps");
         for (index, step) in self.steps.iter().enumerate() {
-            print!("    {index:>3}  {:8.3} ms  {}", step.ms, step.name);
+            say!("    {index:>3}  {:8.3} ms  {}", step.ms, step.name);
             if step.macs > 0 {
                 let (rate, share) = self.rate(step.macs, step.ms);
-                print!("  {:.1} GMAC/s{}", rate / 1e9, percent(share));
+                say!("  {:.1} GMAC/s{}", rate / 1e9, percent(share));
             }
-            println!();
+            say!("\n");
         }
         let all: f64 = self.steps.iter().map(|step| step.ms).sum();
         let linear: f64 = self.steps.iter().filter(|step| step.macs > 0).map(|step| step.ms).sum();
-        println!("         {linear:8.3} ms  linear, of {all:.3} ms");
+        sayln!("         {linear:8.3} ms  linear, of {all:.3} ms");
     }
 }
 
