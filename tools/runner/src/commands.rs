@@ -80,7 +80,7 @@ impl Outputs {
     /// Writes what there is a file for; without a file for the hidden states, prints a summary.
     fn write(&mut self, prompt: &str, embedding: &Embedding<'_>) -> Outcome {
         if embedding.is_truncated() {
-            eprintln!("cliptext-run: cut to {} tokens: {prompt:?}", self.context);
+            eprintln!("cliptext-run: cut to {} tokens: {}", self.context, shown(prompt));
         }
         match &mut self.hidden {
             Some(file) => file.write(embedding.hidden())?,
@@ -114,9 +114,18 @@ fn tokens_of_all(plan: &Plan<'_>, prompts: &[String], no_pad: bool, to_array: bo
     }
 }
 
+/// A prompt in quotes, a long one by its beginning.
+fn shown(prompt: &str) -> String {
+    const LONG: usize = 60;
+    match prompt.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{:?}…", &prompt[..end]),
+        None => format!("{prompt:?}"),
+    }
+}
+
 /// A few lines about an embedding, for somebody who only looks.
 fn summary(prompt: &str, embedding: &Embedding<'_>) -> String {
-    let mut out = format!("{prompt:?}: [{}, {}]\n", embedding.tokens(), embedding.width());
+    let mut out = format!("{}: [{}, {}]\n", shown(prompt), embedding.tokens(), embedding.width());
     let rows = embedding.hidden().chunks(embedding.width());
     for (id, row) in embedding.ids().iter().zip(rows).take(4) {
         let _ = write!(out, "  {id:>5}:");
