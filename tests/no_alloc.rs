@@ -6,8 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use cliptext::threads::{Solo, Team, Threads};
-use cliptext::{Encoder, Kernels, Plan};
-use common::{Aligned, PROMPTS, demo};
+use cliptext::{Encoder, Plan};
+use common::{Aligned, PROMPTS, demo, kernels_for};
 
 /// Counts what the current thread asks of the heap.
 struct Counting;
@@ -51,7 +51,7 @@ fn encodes_without_heap(team: impl Team) {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
     let long = "word ".repeat(100_000);
-    for kernels in Kernels::available() {
+    for kernels in kernels_for(&plan) {
         let mut arena = Aligned::new(plan.arena_bytes(1));
         let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, &team).unwrap();
         for prompt in PROMPTS.into_iter().chain([long.as_str()]) {

@@ -29,7 +29,7 @@ fn everywhere(plan: &Plan<'_>, mut f: impl FnMut(&str, &mut Encoder<'_, &Threads
     let mut memory = vec![0; plan.arena_bytes(2) + 63];
     for threads in [1, 2, 3, 8] {
         let team = Threads::start(threads).unwrap();
-        for kernels in Kernels::available() {
+        for kernels in Kernels::available().filter(|kernels| kernels.reads(plan.manifest().packing)) {
             let name = format!("{} on {threads}", kernels.name());
             f(&name, &mut Encoder::with(plan, align_arena(&mut memory), kernels, &team).unwrap());
         }

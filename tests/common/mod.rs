@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use cliptext::plan::format::crc32c;
-use cliptext::{PlanFile, align_arena};
+use cliptext::{Kernels, Plan, PlanFile, align_arena};
 
 /// The built-in demonstration plan, from its file.
 pub fn demo() -> PlanFile {
@@ -32,6 +32,12 @@ impl Aligned {
     pub fn bytes(&mut self) -> &mut [u8] {
         &mut align_arena(&mut self.memory)[..self.len]
     }
+}
+
+/// The kernels of this CPU that read the plan's weights.
+pub fn kernels_for(plan: &Plan<'_>) -> impl Iterator<Item = Kernels> {
+    let packing = plan.manifest().packing;
+    Kernels::available().filter(move |kernels| kernels.reads(packing))
 }
 
 /// A hash of values by their bits.
