@@ -4,11 +4,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use cliptext::tokenizer::Padding;
-use cliptext_compiler::emit::{self, Emitted, Precision};
-use cliptext_compiler::ir::{Outputs, Pooled};
-use cliptext_compiler::target::Target;
-use cliptext_compiler::vocabulary::{self, VocabularySource};
+use cliptext_compiler::emit::{self, Emitted};
 use cliptext_synthetic::onnx::{self, Axes};
 use cliptext_synthetic::{Options, generate};
 
@@ -17,23 +13,7 @@ use cliptext_synthetic::{Options, generate};
 /// # Errors
 /// When a part of the model or the vocabulary is missing: a mistake in the tools.
 pub fn plan() -> Result<Emitted> {
-    let model = cliptext_demo::model(&generate(&Options::default()))?;
-    let vocabulary = vocabulary::build(VocabularySource::Standard)?;
-    let outputs = Outputs {
-        hidden_layer: model.layers.len(),
-        hidden_norm: true,
-        pooled: Pooled::EndToken,
-        normalized: false,
-        end_token: vocabulary.end_id,
-    };
-    let source = "synthetic ViT-L/14, seed 0".into();
-    let options = emit::Options {
-        precision: Precision::Int8,
-        target: Target::default(),
-        padding: Padding::End,
-        source,
-    };
-    emit::emit(&model, &outputs, &vocabulary.bytes, &options)
+    cliptext_demo::compile(&Options::default(), "synthetic ViT-L/14, seed 0".into())
 }
 
 /// Writes [`plan`] to `path`.

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use cliptext::tokenizer::Padding;
-use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::emit::{self, Emitted, Precision};
 use cliptext_compiler::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
 use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{self, VocabularySource};
@@ -13,10 +13,19 @@ use cliptext_synthetic::{Options, Tower};
 /// The plan's bytes.
 ///
 /// # Errors
-/// When a part of the tower or the vocabulary is missing: a mistake in this crate.
+/// As [`compile`].
 pub fn plan() -> Result<Vec<u8>> {
     let options = Options { width: 32, layers: 2, heads: 4, mlp: 128, seed: 77, ..Options::default() };
-    let model = model(&cliptext_synthetic::generate(&options))?;
+    Ok(compile(&options, format!("synthetic tower, seed {}", options.seed))?.bytes)
+}
+
+/// An int8 plan of a synthetic tower, with the standard vocabulary and what Stable Diffusion 1 takes of it: the last
+/// hidden states with the final norm, and the pooled row.
+///
+/// # Errors
+/// When a part of the tower or the vocabulary is missing: a mistake in the tools.
+pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
+    let model = model(&cliptext_synthetic::generate(tower))?;
     let vocabulary = vocabulary::build(VocabularySource::Standard)?;
     let outputs = Outputs {
         hidden_layer: model.layers.len(),
@@ -25,14 +34,13 @@ pub fn plan() -> Result<Vec<u8>> {
         normalized: false,
         end_token: vocabulary.end_id,
     };
-    let source = format!("synthetic tower, seed {}", options.seed);
     let options = emit::Options {
         precision: Precision::Int8,
         target: Target::default(),
         padding: Padding::End,
         source,
     };
-    Ok(emit::emit(&model, &outputs, &vocabulary.bytes, &options)?.bytes)
+    emit::emit(&model, &outputs, &vocabulary.bytes, &options)
 }
 
 /// A synthetic tower as the compiler sees models.
