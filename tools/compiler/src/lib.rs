@@ -2,6 +2,7 @@
 
 pub mod arena;
 pub mod compile;
+pub mod edit;
 pub mod emit;
 pub mod f32_run;
 mod guard;
@@ -10,10 +11,14 @@ pub mod ir;
 pub mod lower;
 pub mod measure;
 pub mod pack;
+pub mod prepare;
+pub mod preset;
 pub mod progress;
 pub mod quantize;
 pub mod recognise;
 pub mod reference;
 pub mod report;
+pub mod source;
 pub mod target;
+pub mod tensors;
 pub mod vocabulary;
