@@ -147,7 +147,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     /// [`encode`](Self::encode), telling `after_step` the number of each step and the step itself as soon as it is
     /// done: for clocks and progress bars.
     pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(usize, &Step)) -> Embedding<'_> {
-        let tokens = self.plan.tokenizer().encode(text);
+        let tokens = self.plan.tokenizer().unpadded(text);
         let rows = self.plan.context();
         let [embedding] = self.run([tokens], [rows], after_step);
         embedding
@@ -156,7 +156,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     /// Encodes `text` without the padding: only the rows of its own tokens, start and end included. They equal the
     /// first rows of [`encode`](Self::encode) bit for bit.
     pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
-        let tokens = self.plan.tokenizer().encode(text);
+        let tokens = self.plan.tokenizer().unpadded(text);
         let rows = tokens.unpadded().len();
         let [embedding] = self.run([tokens], [rows], |_, _| {});
         embedding
@@ -164,6 +164,9 @@ impl<'a, T: Team> Encoder<'a, T> {
 
     /// Encodes token ids from elsewhere, start and end token included: a row for each, in the order given. The first end
     /// token is the one that is pooled; without one, the last.
+    ///
+    /// Padding among them counts as text, for every text tower; only
+    /// [`Padding::ZeroAfterEnd`](crate::tokenizer::Padding::ZeroAfterEnd) replaces what stands behind the first end token.
     ///
     /// # Errors
     /// [`IdsError`] unless there are 1 to [`Plan::context`] ids, all below [`Plan::token_rows`].
@@ -211,7 +214,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         if given < needed {
             return Err(EncoderError::ArenaTooSmall { needed, given });
         }
-        Ok(texts.map(|text| self.plan.tokenizer().encode(text)))
+        Ok(texts.map(|text| self.plan.tokenizer().unpadded(text)))
     }
 
     /// Runs the plan over the first `rows` of each sequence's tokens; the arena has room for all.
@@ -221,11 +224,9 @@ impl<'a, T: Team> Encoder<'a, T> {
         rows: [usize; N],
         after_step: impl FnMut(usize, &Step),
     ) -> [Embedding<'_>; N] {
-        let ids = tokens.iter().zip(rows).flat_map(|(tokens, rows)| tokens.ids().iter().take(rows).copied());
-        let ends = tokens.each_ref().map(Tokens::end_position);
         let sequences = Sequences(&rows);
         let mut arena = Arena::new(self.arena, N);
-        steps::run(self.plan, self.kernels, &self.team, &mut arena, ids, sequences, &ends, after_step);
+        steps::run(self.plan, self.kernels, &self.team, &mut arena, &tokens, sequences, after_step);
         let (width, manifest) = (self.plan.width(), self.plan.manifest());
         let hidden = arena.place(manifest.hidden, sequences.rows());
         let pooled = manifest.pooled.map(|place| (arena.place(place, N), place.columns as usize));
@@ -233,7 +234,8 @@ impl<'a, T: Team> Encoder<'a, T> {
         let hidden: &[f32] = values(&bytes[hidden]);
         let pooled = pooled.map(|(place, columns)| (values::<f32>(&bytes[place]), columns));
         let mut index = 0;
-        tokens.map(|tokens| {
+        tokens.map(|mut tokens| {
+            self.plan.tokenizer().pad(&mut tokens);
             let range = sequences.range(index);
             let embedding = Embedding {
                 tokens,
@@ -259,7 +261,7 @@ pub struct Embedding<'e> {
 }
 
 impl<'e> Embedding<'e> {
-    /// The hidden states, `[tokens, width]` row by row.
+    /// The hidden states, `[tokens, width]` row by row; those of several text towers side by side.
     pub fn hidden(&self) -> &'e [f32] {
         self.hidden
     }
@@ -279,7 +281,7 @@ impl<'e> Embedding<'e> {
         self.pooled
     }
 
-    /// The token ids, one per row of the hidden states.
+    /// The token ids, one per row of the hidden states, as the first text tower takes them: others may pad otherwise.
     pub fn ids(&self) -> &[u32] {
         self.tokens.ids().get(..self.rows).unwrap_or(&[])
     }

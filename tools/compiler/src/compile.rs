@@ -11,6 +11,7 @@ use crate::emit::{self, Emitted, Precision};
 use crate::f32_run::F32Run;
 use crate::import::onnx;
 use crate::ir::Pooled;
+use crate::lower;
 use crate::measure::Comparison;
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
@@ -152,9 +153,9 @@ fn emitted(
         _ => Padding::End,
     });
     let source = job.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let options = emit::Options { precision: job.precision, target, padding, source };
-    let emitted = emit::emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options)?;
-    Ok(emitted)
+    let tower = lower::Tower { model: &recognised.model, outputs: recognised.outputs, padding };
+    let options = emit::Options { precision: job.precision, target, logit_scale: None, source };
+    emit::emit(&[tower], &vocabulary.bytes, &options)
 }
 
 /// The same plan for the target that this CPU reads, found to say the same as `theirs`.
