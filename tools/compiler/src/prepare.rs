@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use cliptext::tokenizer::Padding;
 
 use crate::edit::Edits;
+use crate::edit::words::Word;
 use crate::f32_run::F32Run;
 use crate::import::graph;
 use crate::ir::{Outputs, Pooled, TextModel};
@@ -21,6 +22,8 @@ pub struct Prepared {
     pub model: TextModel,
     /// What the plan gives out.
     pub outputs: Outputs,
+    /// The words that were added to it.
+    pub words: Vec<Word>,
     /// What fills its context, if the preset says so.
     pub padding: Option<Padding>,
     /// Factor of cosines, if the files have it.
@@ -59,9 +62,9 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
         Weights::Onnx(_) => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
         Weights::Tensors(_) => own,
     };
-    let edited = edits.apply(&mut model).with_context(|| path.clone())?;
+    let words = edits.apply(&mut model).with_context(|| path.clone())?;
     let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
-    let run = if edited || shortened || outputs != own {
+    let run = if !edits.is_empty() || shortened || outputs != own {
         drop(run);
         progress.stage("rebuild with what was chosen", || {
             let run = F32Run::built(graph::build(model.clone(), &outputs, half)?)?;
@@ -76,7 +79,7 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
         Weights::Onnx(_) => None,
     };
     let padding = choice.family_padding(model.width());
-    Ok(Prepared { name: tower.name.clone(), model, outputs, padding, logit_scale, run })
+    Ok(Prepared { name: tower.name.clone(), model, outputs, words, padding, logit_scale, run })
 }
 
 /// What a graph that was understood can give out. Its final norm is known if one of its outputs has it.

@@ -86,7 +86,7 @@ pub struct Facts {
 const SD2: (usize, usize) = (24, 1024);
 
 /// Width of OpenCLIP's bigG, the second of two encoders.
-const BIG_G: usize = 1280;
+pub const BIG_G: usize = 1280;
 
 impl Choice {
     /// The outputs wanted of a model, given those of its own class.
@@ -149,7 +149,7 @@ impl Choice {
     pub fn family_padding(&self, width: usize) -> Option<Padding> {
         Some(match self.preset? {
             Preset::Sd2 => Padding::Id(0),
-            Preset::Sdxl | Preset::Sd3 if width >= BIG_G => Padding::Id(0),
+            Preset::Sdxl | Preset::Sd3 if width >= BIG_G => Padding::ZeroAfterEnd,
             _ => Padding::End,
         })
     }

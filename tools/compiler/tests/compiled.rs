@@ -35,7 +35,7 @@ fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) ->
     let imported = onnx::load(model).unwrap_or_else(|error| panic!("{error:#}"));
     let recognised =
         recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
-    let vocabulary = build(vocabulary).unwrap();
+    let vocabulary = build(vocabulary, &[]).unwrap();
     let options =
         Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
     let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
@@ -150,7 +150,7 @@ fn the_full_size_model_keeps_its_quality() {
     let imported = onnx::load(&model).unwrap();
     let recognised = recognise(&imported.model).unwrap();
     drop(imported);
-    let vocabulary = build(VocabularySource::Standard).unwrap();
+    let vocabulary = build(VocabularySource::Standard, &[]).unwrap();
     for precision in [Precision::Int8, Precision::F32] {
         let options =
             Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };

@@ -5,11 +5,13 @@
 //! diffusers, in its own names (`….q_proj.lora_linear_layer.up.weight`) and in PEFT's (`….q_proj.lora_B.weight`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::ir::{Layer, Matrix, TextModel};
+use crate::preset::BIG_G;
 use crate::tensors::Tensors;
 
 /// Which of a pipeline's text encoders a change is for.
@@ -19,6 +21,22 @@ pub enum Slot {
     First,
     /// The second: bigG.
     Second,
+}
+
+impl Slot {
+    /// The slot of a tower of that width: pipelines with two text encoders have bigG second, and nothing else is as wide.
+    pub fn of(width: usize) -> Self {
+        if width >= BIG_G { Slot::Second } else { Slot::First }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Slot::First => "the first text encoder",
+            Slot::Second => "the second text encoder",
+        })
+    }
 }
 
 /// A linear layer of a text tower.
@@ -61,7 +79,8 @@ pub struct Lora {
 /// A LoRA's file, read.
 #[derive(Debug)]
 pub struct LoraFile {
-    file: String,
+    /// Its path.
+    pub file: String,
     changes: BTreeMap<Slot, Vec<Change>>,
     /// Keys that speak of a text encoder but match none of its linear layers.
     pub unmatched: Vec<String>,

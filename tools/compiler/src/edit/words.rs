@@ -7,18 +7,18 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::ir::{Matrix, TextModel};
 use crate::tensors::Tensors;
 
-/// A word and its vectors for one tower: each becomes a row of the token embedding, the first at `first_id`.
-#[derive(Clone, Debug, PartialEq)]
+/// A new word of the vocabulary: its text stands for the ids `first_id..first_id + count`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
     /// What the user writes in a prompt.
     pub name: String,
-    /// Id of the first vector.
+    /// Id of its first vector.
     pub first_id: u32,
-    /// `[vectors, width]`.
-    pub vectors: Matrix,
+    /// How many vectors it has.
+    pub count: u32,
 }
 
-/// The vectors in a textual inversion's file, by tower width.
+/// The vectors in a textual inversion's file: a matrix for each text encoder that it was trained for.
 #[derive(Debug)]
 pub struct Inversion {
     /// What the user writes in a prompt.
@@ -70,53 +70,23 @@ impl Inversion {
         Ok(Inversion { name: name.to_owned(), file, matrices })
     }
 
-    /// How many vectors the word has.
-    ///
-    /// # Errors
-    /// When it has not as many for each tower.
-    pub fn vectors(&self) -> Result<usize> {
-        let counts: Vec<usize> = self.matrices.iter().map(|(_, matrix)| matrix.rows).collect();
-        ensure!(
-            counts.windows(2).all(|pair| pair[0] == pair[1]),
-            "{}: {counts:?} vectors for the towers: a word has as many for each",
-            self.file
-        );
-        Ok(counts[0])
-    }
-
-    /// The word for a tower of that width.
-    ///
-    /// # Errors
-    /// When there are no vectors of that width.
-    pub fn word(&self, width: usize, first_id: u32) -> Result<Word> {
-        let fitting = self.matrices.iter().find(|(_, matrix)| matrix.cols == width);
-        let (_, vectors) = fitting.with_context(|| {
-            let widths: Vec<usize> = self.matrices.iter().map(|(_, matrix)| matrix.cols).collect();
-            format!(
-                "{}: the vectors have widths {widths:?}, the text encoder has {width}: it was trained for another model",
-                self.file
-            )
-        })?;
-        Ok(Word { name: self.name.clone(), first_id, vectors: vectors.clone() })
-    }
-}
-
-impl Word {
     /// Appends the vectors to the token embedding.
     ///
     /// # Errors
-    /// When the rows before `first_id` are not those of the model.
-    pub fn append(&self, model: &mut TextModel) -> Result<()> {
+    /// When there are no vectors of the embedding's width.
+    pub fn append(&self, model: &mut TextModel) -> Result<Word> {
         let table = &mut model.token_embedding;
-        ensure!(
-            table.rows == self.first_id as usize,
-            "the word {:?} begins at id {}, but the token embedding has {} rows: the towers' vocabularies differ",
-            self.name,
-            self.first_id,
-            table.rows
-        );
-        table.values.extend_from_slice(&self.vectors.values);
-        table.rows += self.vectors.rows;
-        Ok(())
+        let fitting = self.matrices.iter().find(|(_, matrix)| matrix.cols == table.cols);
+        let (_, vectors) = fitting.with_context(|| {
+            let widths: Vec<usize> = self.matrices.iter().map(|(_, matrix)| matrix.cols).collect();
+            format!(
+                "{}: the vectors have widths {widths:?}, the text encoder has {}: it was trained for another model",
+                self.file, table.cols
+            )
+        })?;
+        let word = Word { name: self.name.clone(), first_id: table.rows as u32, count: vectors.rows as u32 };
+        table.values.extend_from_slice(&vectors.values);
+        table.rows += vectors.rows;
+        Ok(word)
     }
 }
