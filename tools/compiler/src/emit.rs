@@ -181,14 +181,10 @@ fn block<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]
     out.resize(out.len().next_multiple_of(ALIGN), 0);
 }
 
-/// Writes `bytes` to `path`: to a temporary name beside it, then renamed, so that nothing half-written is left.
+/// Writes `bytes` to `path`, whole or not at all.
+///
+/// # Errors
+/// When that can't be done; the error names the file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".tmp{}", std::process::id()));
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Already failing: whether the rest can be removed changes nothing.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.with_context(|| format!("{}: cannot be written", path.display()))
+    cliptext_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
 }

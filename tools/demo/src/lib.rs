@@ -1,5 +1,5 @@
-//! The built-in demonstration plan: a small synthetic tower with the full vocabulary, made from a seed; and a plan with two
-//! text towers for the tests.
+//! The built-in demonstration plan: a small synthetic tower with the full vocabulary, made from a seed; and two plans for the
+//! tests, one of two text towers, one of a long context.
 //!
 //! Their embeddings mean nothing to a UNet; they show, and test, every step of the way from a prompt to hidden states.
 
@@ -77,6 +77,42 @@ pub fn two_towers() -> Result<Vec<u8>> {
     Ok(emit::emit(&xl(&models, &vocabulary), &vocabulary.bytes, &options)?.bytes)
 }
 
+/// The bytes of `tests/fixtures/long.plan`: a small tower of 248 tokens, as Long-CLIP has, with the vocabulary of
+/// [`small_vocabulary`].
+///
+/// # Errors
+/// As [`compile`].
+pub fn long() -> Result<Vec<u8>> {
+    let vocabulary = small_vocabulary()?;
+    let long = Options {
+        width: 16,
+        layers: 2,
+        heads: 2,
+        mlp: 64,
+        vocab: vocabulary.size,
+        projection: Some(16),
+        seed: 80,
+        ..sizes::long_clip()
+    };
+    let model = model(cliptext_synthetic::generate(&long))?;
+    let tower = zero_shot(&model, &vocabulary);
+    let source = format!("synthetic tower of 248 tokens, seed {}", long.seed);
+    Ok(emit::emit(&[tower], &vocabulary.bytes, &options(source))?.bytes)
+}
+
+/// A model as zero-shot classification takes it: the last hidden states with the final norm, and the projection of the end
+/// token, normalised.
+pub fn zero_shot<'m>(model: &'m TextModel, vocabulary: &VocabularyTable) -> Tower<'m> {
+    let outputs = Outputs {
+        hidden_layer: model.layers.len(),
+        hidden_norm: true,
+        pooled: Pooled::Projected,
+        normalized: true,
+        end_token: vocabulary.end_id,
+    };
+    Tower { model, outputs, padding: Padding::End }
+}
+
 /// Two models as Stable Diffusion XL takes them: the penultimate hidden states of both without the final norm, the second
 /// one's projection of the end token; the first padded with the end token, the second with zeros.
 pub fn xl<'m>([first, second]: &'m [TextModel; 2], vocabulary: &VocabularyTable) -> [Tower<'m>; 2] {
@@ -115,5 +151,6 @@ mod tests {
         assert!(made.len() <= 4 << 20, "{} bytes", made.len());
         is_kept("models/demo.plan", &made);
         is_kept("tests/fixtures/two-towers.plan", &super::two_towers().unwrap());
+        is_kept("tests/fixtures/long.plan", &super::long().unwrap());
     }
 }

@@ -7,6 +7,7 @@ fn main() -> anyhow::Result<()> {
     let plans = [
         ("models/demo.plan", cliptext_demo::plan()?),
         ("tests/fixtures/two-towers.plan", cliptext_demo::two_towers()?),
+        ("tests/fixtures/long.plan", cliptext_demo::long()?),
     ];
     for (name, plan) in plans {
         cliptext_compiler::emit::write(&root.join(name), &plan)?;
