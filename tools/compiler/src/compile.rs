@@ -16,13 +16,14 @@ use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
 use crate::reference::check;
 use crate::report::{Measured, Report, Tower};
+use crate::source;
 use crate::target::Target;
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
 /// What to compile, and how.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The model.
+    /// The model: a path, or a name on the hub.
     pub model: PathBuf,
     /// The plan to write.
     pub plan: PathBuf,
@@ -62,8 +63,9 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     if let Some(folder) = folder {
         ensure!(folder.is_dir(), "{}: there is no folder {}", job.plan.display(), folder.display());
     }
+    let model = source::local(&job.model, progress)?;
     let vocabulary = progress.stage("vocabulary", || vocabulary::build(job.vocabulary.clone()))?;
-    let imported = progress.stage("import: load, type, fold, declutter", || onnx::load(&job.model))?;
+    let imported = progress.stage("import: load, type, fold, declutter", || onnx::load(&model))?;
     let recognised = progress
         .stage("recognise", || recognise(&imported.model))
         .with_context(|| format!("{}: not a CLIP text encoder that can be compiled", job.model.display()))?;

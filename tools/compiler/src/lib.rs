@@ -15,5 +15,6 @@ pub mod quantize;
 pub mod recognise;
 pub mod reference;
 pub mod report;
+pub mod source;
 pub mod target;
 pub mod vocabulary;

@@ -27,7 +27,7 @@ enum Command {
 
 #[derive(Args)]
 struct CompileArgs {
-    /// The text encoder, an ONNX file
+    /// The text encoder: an ONNX file, or one on the hub: hf:OWNER/REPO[@REVISION]/FILE
     model: PathBuf,
     /// The plan to write
     #[arg(short, long, value_name = "PLAN")]
