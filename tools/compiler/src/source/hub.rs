@@ -38,7 +38,8 @@ const DEPTH: usize = 8;
 /// the folder of the repository, or the folder or file in it that the name means. That folder may hold other files
 /// too, which another program has fetched.
 ///
-/// What was cut is resumed, in this run and in the next. Without a network the cache is used as it is, with a note.
+/// What was cut is resumed, in this run and in the next. Where the hub does not answer, the
+/// cache is used as it is, with a note.
 ///
 /// # Errors
 /// When the hub has no such thing, or wants to know who asks; when it has no weights that can be compiled; when the
@@ -59,13 +60,12 @@ pub fn fetch(name: &HubName, settings: &Settings, progress: &Progress) -> Result
                 let files = info.siblings.into_iter().map(|file| file.rfilename).collect::<Vec<_>>();
                 online(&store, &client, name, &info.sha, files, progress).with_context(|| name.to_string())?
             }
-            Err(Failure::Unreachable(error)) => {
-                let snapshot = cached(&store, name).map_err(|_| error.context(name.to_string()))?;
-                progress
-                    .note(&format!("{} cannot be reached: {name} as the cache has it", settings.endpoint));
+            Err(Failure::Final(error)) => return Err(error.context(name.to_string())),
+            Err(Failure::Unreachable(error) | Failure::Passing(error, _)) => {
+                let Ok(snapshot) = cached(&store, name) else { return Err(error.context(name.to_string())) };
+                progress.note(&format!("{error:#}; {name} is used as the cache has it"));
                 snapshot
             }
-            Err(failure) => return Err(anyhow::Error::from(failure).context(name.to_string())),
         }
     };
     Ok(name.part().map_or(snapshot.clone(), |part| snapshot.join(part)))

@@ -128,7 +128,7 @@ fn create(path: &Path) -> Result<File> {
         .with_context(|| format!("{}: cannot be written", path.display()))
 }
 
-/// A link at `path` to the blob, `up` folders above; where there are no links, a copy.
+/// A link at `path` to the blob, `up` folders above; where the file system has no links, a copy.
 fn link(blob: &Path, path: &Path, up: usize) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -139,11 +139,7 @@ fn link(blob: &Path, path: &Path, up: usize) -> std::io::Result<()> {
     let mut target: PathBuf = std::iter::repeat_n("..", up).collect();
     target.push("blobs");
     target.push(blob.file_name().unwrap_or_default());
-    #[cfg(unix)]
-    let linked = std::os::unix::fs::symlink(target, path);
-    #[cfg(not(unix))]
-    let linked = Err(std::io::Error::from(ErrorKind::Unsupported));
-    match linked {
+    match std::os::unix::fs::symlink(target, path) {
         // Another program was quicker.
         Err(_) if path.is_file() => Ok(()),
         Err(_) => fs::copy(blob, path).map(|_| ()),

@@ -1,6 +1,7 @@
 //! Requests to the hub: redirects without giving the token away, and what a refusal means.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -68,6 +69,8 @@ impl<'a> Client<'a> {
             .timeout_recv_response(waits)
             .timeout_per_read(waits)
             .timeout_per_write(waits);
+        // No proxy leads to this machine itself.
+        let config = if is_loopback(&settings.endpoint) { config.proxy(None) } else { config };
         Self { agent: config.build().into(), settings, name }
     }
 
@@ -291,6 +294,14 @@ fn is_plain(word: &str) -> bool {
         && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
+/// Whether an address is this machine's.
+fn is_loopback(endpoint: &str) -> bool {
+    let uri: Option<Uri> = endpoint.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or("");
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 fn same_host(a: &Uri, b: &Uri) -> bool {
     let port =
         |uri: &Uri| uri.port_u16().or(if uri.scheme_str() == Some("http") { Some(80) } else { Some(443) });
@@ -336,7 +347,7 @@ fn encoded(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{encoded, etag, is_plain, resolved, same_host};
+    use super::{encoded, etag, is_loopback, is_plain, resolved, same_host};
 
     #[test]
     fn redirects_lead_where_the_standard_says() {
@@ -359,6 +370,8 @@ mod tests {
         let same = |a: &str, b: &str| same_host(&a.parse().unwrap(), &b.parse().unwrap());
         assert!(same("https://a/x", "https://a:443/y") && same("http://a:80/", "http://a/"));
         assert!(!same("https://a/", "https://b/") && !same("http://a:1/", "http://a:2/"));
+        assert!(["http://127.0.0.1:80", "http://localhost", "http://[::1]:1"].into_iter().all(is_loopback));
+        assert!(!is_loopback("https://huggingface.co") && !is_loopback("http://127.0.0.1.example"));
         assert!(!same("https://a/", "http://a/") && !same("https://a.b/", "https://b/"));
     }
 
