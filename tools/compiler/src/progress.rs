@@ -36,7 +36,7 @@ impl Progress {
     /// Tells, on a terminal, how far the download of `name` is; `size` in bytes, where it is known.
     pub fn transfer<'a>(&self, name: &'a str, size: Option<u64>) -> Transfer<'a> {
         let live = !self.quiet && std::io::stderr().is_terminal();
-        Transfer { name, size, at: 0, told: live.then(|| None) }
+        Transfer { name, size, at: 0, told: live.then_some(None) }
     }
 
     /// Tells something that the user should know.

@@ -160,7 +160,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The pipeline's folder, if `part` is that folder, one of its text encoders, or a file of either.
-    fn pipeline<'p>(self, part: Option<&'p str>) -> &'p str {
+    fn pipeline(self, part: Option<&str>) -> &str {
         let part = part.unwrap_or("");
         let folder = if self.has(part) { parent(part) } else { part };
         if last(folder).starts_with(ENCODER) { parent(folder) } else { folder }
