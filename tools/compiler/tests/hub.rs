@@ -450,6 +450,8 @@ fn a_hub_that_lies_writes_nothing_elsewhere() {
     desk.hub.fault("HEAD", "/clip/resolve/", 99, Fault::Status(307, "location: /openai/clip/resolve/x\r\n"));
     assert!(desk.refusal("hf:openai/clip").contains("redirects"));
     desk.hub.mend();
+    desk.hub.fault("GET", "/model.safetensors?signed", 1, Fault::Status(304, ""));
+    assert!(desk.refusal("hf:openai/clip").contains("304"));
     desk.hub.fault("GET", "/api/models", 1, Fault::Status(200, ""));
     assert!(desk.refusal("hf:openai/clip").contains("HF_ENDPOINT"));
     desk.hub.fault("GET", "/model.safetensors?signed", 1, Fault::Cut(400_000));
