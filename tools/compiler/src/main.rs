@@ -41,7 +41,7 @@ enum Command {
 
 #[derive(Args)]
 struct InspectArgs {
-    /// A .safetensors or .onnx file, or a model's or pipeline's folder
+    /// A .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
     model: PathBuf,
     /// Tell it as JSON
     #[arg(long)]
@@ -51,7 +51,7 @@ struct InspectArgs {
 /// A model and what is made of it.
 #[derive(Args)]
 struct ModelArgs {
-    /// The model: a .safetensors or .onnx file, or a model's or pipeline's folder
+    /// The model: a .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
     model: PathBuf,
     #[command(flatten)]
     outputs: OutputArgs,
@@ -317,7 +317,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
 }
 
 fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
-    let found = inspect::inspect(&args.model)?;
+    let found = inspect::inspect(&args.model, &Progress::new(false))?;
     tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() });
     Ok(())
 }

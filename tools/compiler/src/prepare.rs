@@ -14,12 +14,12 @@ use crate::preset::{Choice, Facts, Preset};
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
 use crate::reference::check;
-use crate::source::{Source, Tower, Weights};
+use crate::source::{self, Source, Tower, Weights};
 
 /// A model and what a user wants of it.
 #[derive(Debug)]
 pub struct Spec {
-    /// A file or a folder.
+    /// A file, a folder, or a name on the hub.
     pub path: PathBuf,
     /// What the user called it.
     pub name: String,
@@ -47,7 +47,7 @@ impl Spec {
     /// # Errors
     /// As [`Source::open`].
     pub fn open(&self, progress: &Progress) -> Result<(Source, Choice)> {
-        let source = Source::open(&self.path)?;
+        let source = Source::open(&source::local(&self.path, progress)?)?;
         source.notes.iter().for_each(|note| progress.note(note));
         let choice = Choice { preset: self.choice.preset.or(source.preset), ..self.choice };
         Ok((source, choice))
