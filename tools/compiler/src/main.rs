@@ -15,6 +15,7 @@ use cliptext_compiler::edit::words::Inversion;
 use cliptext_compiler::emit::Precision;
 use cliptext_compiler::inspect;
 use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::page;
 use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
@@ -106,7 +107,7 @@ struct VerifyArgs {
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
-    /// Write the figures to FILE as JSON
+    /// Write the figures to FILE: a page to look at where it ends in .html, else JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -259,6 +260,11 @@ impl ModelArgs {
     }
 }
 
+/// Whether a report is to be looked at.
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"))
+}
+
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
     let job = Job {
         model: args.model.spec()?,
@@ -300,7 +306,9 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
         .with_context(|| args.plan.display().to_string())?;
     if let Some(path) = &args.report {
-        cliptext_files::write(path, &serde_json::to_vec_pretty(&found)?)?;
+        let page = || page::page(&name(&args.plan), &spec.name, &found).into_bytes();
+        let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };
+        cliptext_files::write(path, &bytes)?;
     }
     if !args.quiet {
         tell(&format!("{} against {}\n{found}", args.plan.display(), spec.name));
