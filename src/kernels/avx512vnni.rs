@@ -114,6 +114,12 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_abs_ps(v) }
     }
     #[inline(always)]
+    fn clamp(self, v: __m512, limit: f32) -> __m512 {
+        // Of the two magnitudes the smaller, with the sign of `v`.
+        // SAFETY: as above.
+        unsafe { _mm512_range_ps::<0b0010>(v, _mm512_set1_ps(limit)) }
+    }
+    #[inline(always)]
     fn round(self, v: __m512) -> __m512 {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         // SAFETY: as above.

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::math::exp;
+use super::math::{EXP2_LIMIT, exp2};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
 
@@ -61,6 +61,8 @@ impl Head<'_> {
 }
 
 /// `out[i] = Σ_{j ≤ i} softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`.
+///
+/// Scores are scaled by `scale · log2 e`, so that the exponentials are powers of two.
 ///
 /// The order: a score is one chain of fused multiply-adds over the head's channels; the sum of a row's exponentials
 /// goes in blocks of [`LANES`] keys from the first, then down the tree; an output is one chain over the keys. Masked
@@ -240,7 +242,7 @@ unsafe fn chains<S: Simd, const Q: usize, const B: usize, const FULL: bool>(
     sums
 }
 
-/// Scaled scores of queries `first..first + queries` against `B` blocks of keys from `block` on.
+/// Scores of queries `first..first + queries`, scaled to powers of two, against `B` blocks of keys from `block` on.
 #[inline(always)]
 fn score<S: Simd, const Q: usize, const B: usize>(
     s: S,
@@ -264,14 +266,21 @@ fn score<S: Simd, const Q: usize, const B: usize>(
     // SAFETY: a query has `head_dim` values; `attend` was promised `head_dim` rows of `stride` keys, and the blocks lie
     // in a row.
     let sums = unsafe { chains::<S, Q, B, true>(s, q, keys) };
+    let scale = head.step.scale * core::f32::consts::LOG2_E;
     for (sums, scores) in sums.into_iter().zip(scores) {
         for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
-            s.store(s.mul(sum, s.splat(head.step.scale)), place);
+            s.store(s.mul(sum, s.splat(scale)), place);
         }
     }
 }
 
-/// Turns the first `seen` scores into `e^(score - largest)`, those behind them up to `end` into zeros; returns one over
+/// `2^(score - largest)`, at least `2^-126`.
+#[inline(always)]
+fn power<S: Simd>(s: S, score: S::V, largest: S::V) -> S::V {
+    exp2(s, s.max(s.sub(score, largest), s.constant(-EXP2_LIMIT)))
+}
+
+/// Turns the first `seen` scores into `2^(score - largest)`, those behind them up to `end` into zeros; returns one over
 /// the sum.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usize) -> f32 {
@@ -288,13 +297,13 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usiz
     let largest = s.splat(s.maximum(largest));
     let mut sum = s.splat(0.0);
     for block in whole {
-        let power = exp(s, s.sub(s.load(block), largest));
+        let power = power(s, s.load(block), largest);
         s.store(power, block);
         sum = s.add(sum, power);
     }
-    let power = s.first_lanes(left, exp(s, s.sub(last_scores, largest)), s.splat(0.0));
-    s.store(power, last);
-    1.0 / s.sum(s.add(sum, power))
+    let last_power = s.first_lanes(left, power(s, last_scores, largest), s.splat(0.0));
+    s.store(last_power, last);
+    1.0 / s.sum(s.add(sum, last_power))
 }
 
 /// The weighted sums of the values, in `B` blocks of channels from `channel` on; a single block may be short.
