@@ -4,13 +4,14 @@ use std::path::Path;
 
 use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, Plan, align_arena};
-use cliptext_compiler::emit::{Options, Precision, emit};
+use cliptext_compiler::emit::{Emitted, Options, Precision, emit};
 use cliptext_compiler::import::onnx;
+use cliptext_compiler::lower::Tower;
 use cliptext_compiler::measure::Comparison;
-use cliptext_compiler::recognise::recognise;
+use cliptext_compiler::recognise::{Recognised, recognise};
 use cliptext_compiler::reference::relative_error;
 use cliptext_compiler::target::Target;
-use cliptext_compiler::vocabulary::{VocabularySource, build};
+use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
 /// A plan's bytes where plans may be.
@@ -36,10 +37,13 @@ fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) ->
     let recognised =
         recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
     let vocabulary = build(vocabulary).unwrap();
-    let options =
-        Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
-    let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
-    Loaded::new(&emitted.bytes)
+    Loaded::new(&emitted(&recognised, precision, &vocabulary).bytes)
+}
+
+fn emitted(recognised: &Recognised, precision: Precision, vocabulary: &VocabularyTable) -> Emitted {
+    let tower = Tower { model: &recognised.model, outputs: recognised.outputs, padding: Padding::End };
+    let options = Options { precision, target: Target::default(), logit_scale: None, source: "test".into() };
+    emit(&[tower], &vocabulary.bytes, &options).unwrap()
 }
 
 /// Runs every golden prompt; returns the largest errors, of the largest value.
@@ -152,10 +156,7 @@ fn the_full_size_model_keeps_its_quality() {
     drop(imported);
     let vocabulary = build(VocabularySource::Standard).unwrap();
     for precision in [Precision::Int8, Precision::F32] {
-        let options =
-            Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
-        let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
-        let mut loaded = Loaded::new(&emitted.bytes);
+        let mut loaded = Loaded::new(&emitted(&recognised, precision, &vocabulary).bytes);
         let plan = loaded.plan();
         let mut arena = vec![0; plan.arena_bytes(1) + 63];
         let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
