@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use bpe::Word;
 use pretokenize::{Piece, Words};
 use table::MAX_TOKEN;
+use vocabulary::{AddedIds, Neighbours, is_word};
 pub use vocabulary::{Vocabulary, VocabularyError};
 
 /// The longest context, start and end token included.
@@ -302,8 +303,8 @@ impl<'a> Tokenizer<'a> {
             if !self.encode_section(before, &mut word, &mut output) {
                 break;
             }
-            let Some((id, behind)) = added else { break };
-            if !output.push(id) {
+            let Some((ids, behind)) = added else { break };
+            if !output.push_all(ids) {
                 break;
             }
             rest = behind;
@@ -315,15 +316,20 @@ impl<'a> Tokenizer<'a> {
         tokens.end_position = first_end.unwrap_or(0) as u16;
     }
 
-    /// The text before the first added token, and the token's id with the text behind it.
-    fn cut<'t>(&self, text: &'t str) -> (&'t str, Option<(u32, &'t str)>) {
+    /// The text before the first added token, and the token's ids with the text behind it.
+    fn cut<'t>(&self, text: &'t str) -> (&'t str, Option<(AddedIds, &'t str)>) {
         let added = &self.vocabulary.added;
         for (position, &byte) in text.as_bytes().iter().enumerate() {
             if added.starts_with(byte, false)
                 && let Some((before, here)) = text.split_at_checked(position)
-                && let Some(token) = added.find(false, |text| here.starts_with(text))
+                && let Some(token) = added.find(false, |text| {
+                    let behind = here.strip_prefix(text)?;
+                    let [word_before, word_behind] =
+                        [before.chars().next_back(), behind.chars().next()].map(|c| c.is_some_and(is_word));
+                    Some(Neighbours { word_before, word_behind })
+                })
             {
-                return (before, Some((token.id, here.get(token.text.len()..).unwrap_or(""))));
+                return (before, Some((token.ids, here.get(token.text.len()..).unwrap_or(""))));
             }
         }
         (text, None)
@@ -352,7 +358,7 @@ impl<'a> Tokenizer<'a> {
                     open = false;
                     output.take(word, &self.vocabulary)
                 }
-                Piece::Added(id) => output.push(id),
+                Piece::Added(ids) => output.push_all(ids),
             };
             if !fits {
                 return false;
@@ -383,6 +389,11 @@ impl Output<'_> {
             self.tokens.len += 1;
             true
         }
+    }
+
+    /// Appends the ids of an added token; false (and the text is truncated) if there is no room for all.
+    fn push_all(&mut self, ids: AddedIds) -> bool {
+        (0..ids.count).all(|place| self.push(ids.first.saturating_add(place)))
     }
 
     /// Appends the tokens of a word; false (and the text is truncated) if there is no room for all.

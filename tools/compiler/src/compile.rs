@@ -3,56 +3,46 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use cliptext::threads::Solo;
 use cliptext::tokenizer::Padding;
-use cliptext::{Encoder, Kernels, Plan, align_arena};
 
+use crate::edit::Edits;
 use crate::emit::{self, Emitted, Precision};
-use crate::f32_run::F32Run;
-use crate::import::onnx;
 use crate::ir::Pooled;
 use crate::lower;
-use crate::measure::Comparison;
+use crate::prepare::{Prepared, prepare};
+use crate::preset::{Choice, Preset};
 use crate::progress::Progress;
-use crate::recognise::{Recognised, recognise};
-use crate::reference::check;
-use crate::report::{Measured, Report, Tower};
+use crate::report::{self, Report};
+use crate::source::{Source, Tower};
 use crate::target::Target;
+use crate::trial::{self, Reference};
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
 /// What to compile, and how.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Job {
-    /// The model.
+    /// The model: a file or a folder.
     pub model: PathBuf,
+    /// What the user called it.
+    pub name: String,
+    /// The one text tower to take, by its name, where there are several.
+    pub tower: Option<String>,
     /// The plan to write.
     pub plan: PathBuf,
-    /// The vocabulary's source.
-    pub vocabulary: VocabularySource,
+    /// The vocabulary's source; `None`: the tokenizer beside the model, else CLIP's own.
+    pub vocabulary: Option<PathBuf>,
     /// How weights are stored.
     pub precision: Precision,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
-    /// What fills the context; `None`: what the vocabulary's source says, else the end token.
-    pub padding: Option<Padding>,
+    /// What comes out.
+    pub choice: Choice,
+    /// What to change in the model first.
+    pub edits: Edits,
 }
 
 /// Tokens of nearly every CLIP.
 const USUAL_CONTEXT: usize = 77;
-
-/// What the plan is compared with the f32 model on.
-pub const PROMPTS: [&str; 8] = [
-    "",
-    "a running dog",
-    "a photo of an astronaut riding a horse on mars",
-    "watercolor painting of a fox in an autumn forest, soft light, highly detailed",
-    "portrait of an old fisherman, 85mm, f/1.8, shallow depth of field, film grain",
-    "isometric voxel art of a tiny village at night with glowing windows and falling snow, trending on artstation",
-    "low quality, worst quality, blurry, jpeg artifacts, watermark, text, signature, extra fingers, deformed hands",
-    "the inside of a vast library carved into a cliff, shelves up to the clouds, a single reader on a rope bridge, \
-     golden hour light through high windows, dust in the air, wide angle, matte painting, intricate details, \
-     muted colours, volumetric light, by a quiet master of architecture and weather, 8k, unreal engine render",
-];
 
 /// Compiles, writes the plan and measures it.
 ///
@@ -63,60 +53,149 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     if let Some(folder) = folder {
         ensure!(folder.is_dir(), "{}: there is no folder {}", job.plan.display(), folder.display());
     }
-    let vocabulary = progress.stage("vocabulary", || vocabulary::build(job.vocabulary.clone()))?;
-    let imported = progress.stage("import: load, type, fold, declutter", || onnx::load(&job.model))?;
-    let recognised = progress
-        .stage("recognise", || recognise(&imported.model))
-        .with_context(|| format!("{}: not a CLIP text encoder that can be compiled", job.model.display()))?;
-    fits(&recognised, &vocabulary).with_context(|| job.model.display().to_string())?;
-    let tower = tower(&recognised);
-    if tower.context != USUAL_CONTEXT {
-        progress.note(&format!(
-            "the graph takes {} tokens, not {USUAL_CONTEXT}: if the model has more positions, export it for all of them",
-            tower.context
-        ));
+    let source = Source::open(&job.model)?;
+    source.notes.iter().for_each(|note| progress.note(note));
+    let choice = Choice { preset: job.choice.preset.or(source.preset), ..job.choice };
+    let towers = select(&source, job.tower.as_deref(), choice.preset)?;
+    let mut vocabularies = progress.stage("vocabulary", || vocabularies(job, &towers))?;
+    let mut prepared = Vec::new();
+    for tower in &towers {
+        prepared.push(prepare(tower, &choice, &job.edits, progress)?);
     }
-    let run = progress.stage("check against tract's f32 run", || {
-        let run = F32Run::new(imported, &recognised)?;
-        check(&recognised.model, &recognised.outputs, &run)?;
-        anyhow::Ok(run)
+    job.edits.leftovers(prepared.iter().map(|tower| &tower.model), |note| progress.note(note))?;
+    let words = &prepared[0].words;
+    ensure!(
+        prepared.iter().all(|tower| tower.words == *words),
+        "the text towers have token embeddings of different lengths, so new words can't have the same ids in both"
+    );
+    if !words.is_empty() {
+        let source = vocabulary_source(job, towers[0]);
+        vocabularies[0] = progress.stage("new words", || vocabulary::build(source, words))?;
+    }
+    for tower in &prepared {
+        fits(tower, &vocabularies[0]).with_context(|| job.name.clone())?;
+        let context = tower.model.context();
+        if context != USUAL_CONTEXT && job.choice.context.is_none() {
+            progress.note(&format!(
+                "the model takes {context} tokens, not {USUAL_CONTEXT}: if it is an export and the model has more positions, \
+                 export it for all of them"
+            ));
+        }
+    }
+    let paddings = paddings(&choice, &prepared, &vocabularies);
+    let emitted = progress.stage("quantize, pack, lay out", || {
+        plan_for(job, job.target, &prepared, &paddings, &vocabularies[0])
     })?;
-    let emitted =
-        progress.stage("quantize, pack, lay out", || emitted(job, job.target, &recognised, &vocabulary))?;
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
     let stand_in = (job.target != Target::default())
-        .then(|| emitted_for_here(job, &recognised, &vocabulary, &emitted))
+        .then(|| {
+            let ours = plan_for(job, Target::default(), &prepared, &paddings, &vocabularies[0])?;
+            trial::agree(&ours, &emitted)?;
+            anyhow::Ok(ours)
+        })
         .transpose()?;
-    // The largest thing in memory, and no longer needed.
-    drop(recognised);
-    let quality =
-        progress.stage("measure against f32", || measure(stand_in.as_ref().unwrap_or(&emitted), &run))?;
+    let towers: Vec<report::Tower> =
+        prepared.iter().zip(&paddings).map(|(tower, padding)| report::Tower::new(tower, *padding)).collect();
+    // The models are the largest thing in memory, and no longer needed.
+    let references: Vec<Reference> = prepared
+        .into_iter()
+        .zip(paddings)
+        .map(|(tower, padding)| Reference { run: tower.run, padding })
+        .collect();
+    let measured = progress.stage("measure against f32", || {
+        trial::measure(stand_in.as_ref().unwrap_or(&emitted), &references)
+    })?;
     progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
-    let name = |path: &PathBuf| path.display().to_string();
     Ok(Report {
-        model: name(&job.model),
-        plan: name(&job.plan),
+        model: job.name.clone(),
+        kind: source.kind,
+        preset: choice.preset.map(|preset| preset.to_string()),
+        plan: job.plan.display().to_string(),
         precision: match job.precision {
             Precision::Int8 => "int8",
             Precision::F32 => "f32",
         },
-        tower,
+        towers: towers
+            .into_iter()
+            .zip(measured)
+            .map(|(tower, closeness)| tower.measured(closeness))
+            .collect(),
         bytes: (&emitted).into(),
-        quality,
+        prompts: trial::PROMPTS.len(),
         seconds: progress.seconds(),
     })
 }
 
+/// The towers that the plan is made of.
+fn select<'s>(source: &'s Source, name: Option<&str>, preset: Option<Preset>) -> Result<Vec<&'s Tower>> {
+    let names = || source.towers.iter().map(|tower| tower.name.as_str()).collect::<Vec<_>>().join(", ");
+    let path = source.path.display();
+    if let Some(name) = name {
+        let found = source.towers.iter().find(|tower| tower.name == name);
+        let found = found
+            .with_context(|| format!("{path}: no text encoder is called {name:?}; there are {}", names()))?;
+        return Ok(vec![found]);
+    }
+    match (source.towers.len(), preset) {
+        (1, _) | (2, Some(Preset::Sdxl | Preset::Sd3)) => Ok(source.towers.iter().collect()),
+        // These take the first encoder's outputs, whatever is beside it.
+        (_, Some(Preset::Flux | Preset::Sd1)) => Ok(source.towers.iter().take(1).collect()),
+        _ => bail!(
+            "{path}: several text encoders are in it ({}): say what they are for with --preset sdxl or sd3, or take one with \
+             --tower NAME",
+            names()
+        ),
+    }
+}
+
+fn vocabulary_source(job: &Job, tower: &Tower) -> VocabularySource {
+    match job.vocabulary.as_ref().or(tower.tokenizer.as_ref()) {
+        Some(path) => VocabularySource::Path(path.clone()),
+        None => VocabularySource::Standard,
+    }
+}
+
+/// The vocabulary of each tower: all must have the same words, since a prompt is tokenized once; the padding is each
+/// tower's own.
+fn vocabularies(job: &Job, towers: &[&Tower]) -> Result<Vec<VocabularyTable>> {
+    let mut built: Vec<VocabularyTable> = Vec::new();
+    for tower in towers {
+        let table = vocabulary::build(vocabulary_source(job, tower), &[])?;
+        if let Some(first) = built.first() {
+            ensure!(
+                first.same_words(&table),
+                "{}: its tokenizer has other words than that of {}: one prompt can't be tokenized for both",
+                tower.name,
+                towers[0].name
+            );
+        }
+        built.push(table);
+    }
+    Ok(built)
+}
+
+/// What fills each tower's context: as the user says, else as its tokenizer says, else as the family has it.
+fn paddings(choice: &Choice, towers: &[Prepared], vocabularies: &[VocabularyTable]) -> Vec<Padding> {
+    let one = |(tower, vocabulary): (&Prepared, &VocabularyTable)| {
+        let tokenizers = vocabulary.pad_id.map(|id| match id {
+            end if end == vocabulary.end_id => Padding::End,
+            other => Padding::Id(other),
+        });
+        choice.padding.or(tokenizers).or(tower.padding).unwrap_or(Padding::End)
+    };
+    towers.iter().zip(vocabularies).map(one).collect()
+}
+
 /// Whether model and vocabulary belong together.
-fn fits(recognised: &Recognised, vocabulary: &VocabularyTable) -> Result<()> {
-    let rows = recognised.model.token_embedding.rows;
+fn fits(tower: &Prepared, vocabulary: &VocabularyTable) -> Result<()> {
+    let rows = tower.model.token_embedding.rows;
     ensure!(
         vocabulary.size <= rows,
         "the vocabulary has {} ids, the model's token embedding {rows} rows: give the model's own with --vocab",
         vocabulary.size
     );
-    let (pools, ends) = (recognised.outputs.end_token, vocabulary.end_id);
-    if recognised.outputs.pooled != Pooled::None && pools != ends {
+    let (pools, ends) = (tower.outputs.end_token, vocabulary.end_id);
+    if tower.outputs.pooled != Pooled::None && pools != ends {
         bail!(
             "the model pools at token {pools}, the vocabulary's end token is {ends}: give the model's own with --vocab"
         );
@@ -124,86 +203,19 @@ fn fits(recognised: &Recognised, vocabulary: &VocabularyTable) -> Result<()> {
     Ok(())
 }
 
-fn tower(recognised: &Recognised) -> Tower {
-    let (model, outputs) = (&recognised.model, &recognised.outputs);
-    Tower {
-        layers: model.layers.len(),
-        width: model.width(),
-        heads: model.heads,
-        context: model.context(),
-        vocabulary: model.token_embedding.rows,
-        hidden_layer: outputs.hidden_layer,
-        hidden_norm: outputs.hidden_norm,
-        pooled: match (outputs.pooled, &model.projection) {
-            (Pooled::None, _) => None,
-            (Pooled::Projected, Some(projection)) => Some(projection.rows),
-            _ => Some(model.width()),
-        },
-    }
-}
-
-fn emitted(
+fn plan_for(
     job: &Job,
     target: Target,
-    recognised: &Recognised,
+    prepared: &[Prepared],
+    paddings: &[Padding],
     vocabulary: &VocabularyTable,
 ) -> Result<Emitted> {
-    let padding = job.padding.unwrap_or(match vocabulary.pad_id {
-        Some(id) if id != vocabulary.end_id => Padding::Id(id),
-        _ => Padding::End,
-    });
-    let source = job.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let tower = lower::Tower { model: &recognised.model, outputs: recognised.outputs, padding };
-    let options = emit::Options { precision: job.precision, target, logit_scale: None, source };
-    emit::emit(&[tower], &vocabulary.bytes, &options)
-}
-
-/// The same plan for the target that this CPU reads, found to say the same as `theirs`.
-fn emitted_for_here(
-    job: &Job,
-    recognised: &Recognised,
-    vocabulary: &VocabularyTable,
-    theirs: &Emitted,
-) -> Result<Emitted> {
-    let ours = emitted(job, Target::default(), recognised, vocabulary)?;
-    let short = |emitted: &Emitted| -> Result<Vec<f32>> {
-        with_encoder(emitted, |encoder| Ok(encoder.encode_unpadded(PROMPTS[1]).hidden().to_vec()))
-    };
-    ensure!(
-        short(&ours)? == short(theirs)?,
-        "the plan for --target {} differs from the generic one",
-        job.target
-    );
-    Ok(ours)
-}
-
-/// Loads a plan and does `work` with an encoder for it: by the fastest kernels, or the reference where none fits.
-fn with_encoder<R>(emitted: &Emitted, work: impl FnOnce(&mut Encoder<'_>) -> Result<R>) -> Result<R> {
-    let mut memory = vec![0; emitted.bytes.len() + 63];
-    let aligned = align_arena(&mut memory);
-    aligned[..emitted.bytes.len()].copy_from_slice(&emitted.bytes);
-    let plan = Plan::load(&aligned[..emitted.bytes.len()]).context("the plan that was made does not load")?;
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
-    work(&mut Encoder::with(&plan, align_arena(&mut arena), kernels, Solo)?)
-}
-
-/// The plan's outputs against the reference's, on [`PROMPTS`].
-fn measure(emitted: &Emitted, run: &F32Run) -> Result<Measured> {
-    with_encoder(emitted, |encoder| measure_with(encoder, run))
-}
-
-fn measure_with(encoder: &mut Encoder<'_>, run: &F32Run) -> Result<Measured> {
-    let (mut hidden, mut pooled) = (Comparison::default(), Comparison::default());
-    for prompt in PROMPTS {
-        let ours = encoder.encode(prompt);
-        let reference = run.encode(ours.ids())?;
-        if let Some(reference) = &reference.hidden {
-            hidden.add(ours.hidden(), &reference.values, reference.cols);
-        }
-        if let (Some(ours), Some(reference)) = (ours.pooled(), &reference.pooled) {
-            pooled.add(ours, reference, reference.len());
-        }
-    }
-    Ok(Measured { prompts: PROMPTS.len(), hidden: hidden.quality(), pooled: pooled.quality() })
+    let towers: Vec<lower::Tower<'_>> = prepared
+        .iter()
+        .zip(paddings)
+        .map(|(tower, &padding)| lower::Tower { model: &tower.model, outputs: tower.outputs, padding })
+        .collect();
+    let logit_scale = prepared.iter().find_map(|tower| tower.logit_scale);
+    let options = emit::Options { precision: job.precision, target, logit_scale, source: job.name.clone() };
+    emit::emit(&towers, &vocabulary.bytes, &options)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
-use tract_core::prelude::{DatumType, TypedRunnableModel, tensor1};
+use tract_core::prelude::{DatumType, OutletId, TypedRunnableModel, tensor1};
 
 use crate::guard::guard;
 use crate::import::Imported;
@@ -38,16 +38,30 @@ impl F32Run {
     /// # Errors
     /// When tract has no code for one of the graph's operators.
     pub fn new(imported: Imported, recognised: &Recognised) -> Result<Self> {
+        Self::of(imported, recognised.hidden, recognised.pooled)
+    }
+
+    /// The same for a graph that [`graph::build`](crate::import::graph::build) made, whose outputs are known.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn built(imported: Imported) -> Result<Self> {
+        let outlets = imported.model.output_outlets()?;
+        let (hidden, pooled) = (outlets.first().copied(), outlets.get(1).copied());
+        Self::of(imported, hidden, pooled)
+    }
+
+    fn of(imported: Imported, hidden: Option<OutletId>, pooled: Option<OutletId>) -> Result<Self> {
         let mut model = imported.model;
-        let outlets: Vec<_> = recognised.hidden.into_iter().chain(recognised.pooled).collect();
+        let outlets: Vec<_> = hidden.into_iter().chain(pooled).collect();
         ensure!(!outlets.is_empty(), "the graph has no output to run it for");
         model.select_output_outlets(&outlets).context("tract cannot select the outputs")?;
         let ids_shape =
             model.input_fact(0)?.shape.as_concrete().context("the ids' shape is not fixed")?.to_vec();
         let plan = guard(|| model.into_optimized().and_then(|model| model.into_runnable()))
             .context("tract cannot run this graph, which the f32 reference needs")?;
-        let hidden = recognised.hidden.map(|_| 0);
-        let pooled = recognised.pooled.map(|_| outlets.len() - 1);
+        let hidden = hidden.map(|_| 0);
+        let pooled = pooled.map(|_| outlets.len() - 1);
         let (context, ids_type) = (imported.context, imported.ids_type);
         Ok(F32Run { plan, ids_shape, context, ids_type, hidden, pooled })
     }

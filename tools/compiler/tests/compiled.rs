@@ -36,7 +36,7 @@ fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) ->
     let imported = onnx::load(model).unwrap_or_else(|error| panic!("{error:#}"));
     let recognised =
         recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
-    let vocabulary = build(vocabulary).unwrap();
+    let vocabulary = build(vocabulary, &[]).unwrap();
     Loaded::new(&emitted(&recognised, precision, &vocabulary).bytes)
 }
 
@@ -154,7 +154,7 @@ fn the_full_size_model_keeps_its_quality() {
     let imported = onnx::load(&model).unwrap();
     let recognised = recognise(&imported.model).unwrap();
     drop(imported);
-    let vocabulary = build(VocabularySource::Standard).unwrap();
+    let vocabulary = build(VocabularySource::Standard, &[]).unwrap();
     for precision in [Precision::Int8, Precision::F32] {
         let mut loaded = Loaded::new(&emitted(&recognised, precision, &vocabulary).bytes);
         let plan = loaded.plan();

@@ -33,7 +33,7 @@ pub fn plan() -> Result<Vec<u8>> {
 /// When a part of the tower or the vocabulary is missing: a mistake in the tools.
 pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
     let model = model(cliptext_synthetic::generate(tower))?;
-    let vocabulary = vocabulary::build(VocabularySource::Standard)?;
+    let vocabulary = vocabulary::build(VocabularySource::Standard, &[])?;
     let outputs = Outputs {
         hidden_layer: model.layers.len(),
         hidden_norm: true,
@@ -135,7 +135,7 @@ pub fn xl<'m>([first, second]: &'m [TextModel; 2], vocabulary: &VocabularyTable)
 /// When its file is missing.
 pub fn small_vocabulary() -> Result<VocabularyTable> {
     let merges = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tokenizer/merges-86.txt");
-    vocabulary::build(VocabularySource::Path(merges.into()))
+    vocabulary::build(VocabularySource::Path(merges.into()), &[])
 }
 
 #[cfg(test)]

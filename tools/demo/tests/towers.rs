@@ -280,7 +280,7 @@ fn in_full(name: &str, towers: &[Tower<'_>], vocabulary: &VocabularyTable) {
 #[test]
 #[ignore = "takes minutes and 10 GB: see the top of this file"]
 fn towers_of_every_size_in_full() {
-    let vocabulary = build(VocabularySource::Standard).unwrap();
+    let vocabulary = build(VocabularySource::Standard, &[]).unwrap();
     for (name, size) in
         [("B", vit_b()), ("L", vit_l()), ("Long-CLIP", long_clip()), ("H", vit_h()), ("bigG", vit_big_g())]
     {
