@@ -11,7 +11,7 @@ use cliptext_compiler::measure::Comparison;
 use cliptext_compiler::recognise::{Recognised, recognise};
 use cliptext_compiler::reference::relative_error;
 use cliptext_compiler::target::Target;
-use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
+use cliptext_compiler::vocabulary::{VocabularySource, build};
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
 /// A plan's bytes where plans may be.
@@ -32,18 +32,18 @@ impl Loaded {
     }
 }
 
+fn emitted(recognised: &Recognised, precision: Precision, vocabulary: &[u8]) -> Emitted {
+    let options = Options { precision, target: Target::default(), logit_scale: None, source: "test".into() };
+    let tower = Tower { model: &recognised.model, outputs: recognised.outputs, padding: Padding::End };
+    emit(&[tower], vocabulary, &options).unwrap()
+}
+
 fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) -> Loaded {
     let imported = onnx::load(model).unwrap_or_else(|error| panic!("{error:#}"));
     let recognised =
         recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
     let vocabulary = build(vocabulary, &[]).unwrap();
-    Loaded::new(&emitted(&recognised, precision, &vocabulary).bytes)
-}
-
-fn emitted(recognised: &Recognised, precision: Precision, vocabulary: &VocabularyTable) -> Emitted {
-    let tower = Tower { model: &recognised.model, outputs: recognised.outputs, padding: Padding::End };
-    let options = Options { precision, target: Target::default(), logit_scale: None, source: "test".into() };
-    emit(&[tower], &vocabulary.bytes, &options).unwrap()
+    Loaded::new(&emitted(&recognised, precision, &vocabulary.bytes).bytes)
 }
 
 /// Runs every golden prompt; returns the largest errors, of the largest value.
@@ -156,7 +156,8 @@ fn the_full_size_model_keeps_its_quality() {
     drop(imported);
     let vocabulary = build(VocabularySource::Standard, &[]).unwrap();
     for precision in [Precision::Int8, Precision::F32] {
-        let mut loaded = Loaded::new(&emitted(&recognised, precision, &vocabulary).bytes);
+        let emitted = emitted(&recognised, precision, &vocabulary.bytes);
+        let mut loaded = Loaded::new(&emitted.bytes);
         let plan = loaded.plan();
         let mut arena = vec![0; plan.arena_bytes(1) + 63];
         let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
