@@ -141,12 +141,12 @@ impl<'a, T: Team> Encoder<'a, T> {
 
     /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
     pub fn encode(&mut self, text: &str) -> Embedding<'_> {
-        self.encode_observed(text, |_, _| {})
+        self.encode_observed(text, |_| {})
     }
 
-    /// [`encode`](Self::encode), telling `after_step` the number of each step and the step itself as soon as it is
-    /// done: for clocks and progress bars.
-    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(usize, &Step)) -> Embedding<'_> {
+    /// [`encode`](Self::encode), telling `after_step` of each step as soon as it is done: for clocks, progress bars, and
+    /// comparisons with another implementation.
+    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(Observed<'_>)) -> Embedding<'_> {
         let tokens = self.plan.tokenizer().unpadded(text);
         let rows = self.plan.context();
         let [embedding] = self.run([tokens], [rows], after_step);
@@ -158,7 +158,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
         let tokens = self.plan.tokenizer().unpadded(text);
         let rows = tokens.unpadded().len();
-        let [embedding] = self.run([tokens], [rows], |_, _| {});
+        let [embedding] = self.run([tokens], [rows], |_| {});
         embedding
     }
 
@@ -179,7 +179,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         let end_id = self.plan.tokenizer().vocabulary().end_id();
         match Tokens::from_ids(ids, end_id) {
             Some(tokens) if given <= context => {
-                let [embedding] = self.run([tokens], [given], |_, _| {});
+                let [embedding] = self.run([tokens], [given], |_| {});
                 Ok(embedding)
             }
             _ => Err(IdsError::Count { given, context }),
@@ -194,7 +194,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     pub fn encode_pair(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
         let tokens = self.pair(texts)?;
         let rows = self.plan.context();
-        Ok(self.run(tokens, [rows; 2], |_, _| {}))
+        Ok(self.run(tokens, [rows; 2], |_| {}))
     }
 
     /// [`encode_pair`](Self::encode_pair) without the padding, each text by itself: the embeddings equal those of
@@ -205,7 +205,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     pub fn encode_pair_unpadded(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
         let tokens = self.pair(texts)?;
         let rows = tokens.each_ref().map(|tokens| tokens.unpadded().len());
-        Ok(self.run(tokens, rows, |_, _| {}))
+        Ok(self.run(tokens, rows, |_| {}))
     }
 
     /// The tokens of two texts, if the arena has room for them.
@@ -222,7 +222,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         &mut self,
         tokens: [Tokens; N],
         rows: [usize; N],
-        after_step: impl FnMut(usize, &Step),
+        after_step: impl FnMut(Observed<'_>),
     ) -> [Embedding<'_>; N] {
         let sequences = Sequences(&rows);
         let mut arena = Arena::new(self.arena, N);
@@ -248,6 +248,17 @@ impl<'a, T: Team> Encoder<'a, T> {
             embedding
         })
     }
+}
+
+/// A step that was just done.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'o> {
+    /// Its number in the plan.
+    pub index: usize,
+    /// The step.
+    pub step: &'o Step,
+    /// The f32 rows that it wrote, one after the other; empty where it wrote codes only.
+    pub values: &'o [f32],
 }
 
 /// What a prompt became: a view into the arena.

@@ -1,5 +1,6 @@
 //! The steps, each as its kernels want it.
 
+use super::Observed;
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
@@ -33,7 +34,7 @@ pub(super) fn run(
     arena: &mut Arena<'_>,
     tokens: &[Tokens],
     sequences: Sequences<'_>,
-    mut after_step: impl FnMut(usize, &Step),
+    mut after_step: impl FnMut(Observed<'_>),
 ) {
     let end_id = plan.tokenizer().vocabulary().end_id();
     let mut pass = Pass { kernels, team, arena, tokens, sequences, end_id, context: plan.context() };
@@ -47,7 +48,8 @@ pub(super) fn run(
             Step::Normalize(step) => pass.normalize(step.rows),
             Step::Join(step) => pass.join(step),
         }
-        after_step(index, &step);
+        let values = step.out().map_or(&[][..], |out| pass.values(out));
+        after_step(Observed { index, step: &step, values });
     }
 }
 
@@ -58,6 +60,13 @@ impl<T: Team> Pass<'_, '_, T> {
             Per::Token => self.sequences.rows(),
             Per::Sequence => self.sequences.0.len(),
         }
+    }
+
+    /// The rows of this pass in a buffer.
+    fn values(&mut self, rows: Rows) -> &[f32] {
+        let place = self.arena.place(rows, self.rows(rows.per));
+        let [bytes] = self.arena.cut([place]);
+        values(bytes)
     }
 
     fn embed(&mut self, step: &Embed, constants: &[u8]) {

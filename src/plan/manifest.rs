@@ -275,4 +275,20 @@ impl Step {
             Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) | Step::Join(_) => Some(0),
         }
     }
+
+    /// The f32 rows that the step writes; `None` where it writes codes only.
+    pub fn out(&self) -> Option<Rows> {
+        match self {
+            Step::Embed(step) => Some(step.out),
+            Step::Norm(step) => match step.out {
+                NormOutput::Rows(rows) => Some(rows),
+                NormOutput::Codes(_) => None,
+            },
+            Step::Linear(step) => Some(step.out),
+            Step::Attention(step) => Some(step.out),
+            Step::Pool(step) => Some(step.out),
+            Step::Normalize(step) => Some(step.rows),
+            Step::Join(step) => Some(step.out),
+        }
+    }
 }

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use cliptext::tokenizer::Padding;
 
-use crate::edit::Edits;
 use crate::emit::{self, Emitted, Precision};
 use crate::ir::Pooled;
 use crate::lower;
-use crate::prepare::{Prepared, prepare};
-use crate::preset::{Choice, Preset};
+use crate::prepare::{Prepared, Spec};
+use crate::preset::Choice;
 use crate::progress::Progress;
 use crate::report::{self, Report};
-use crate::source::{Source, Tower};
+use crate::source::Tower;
 use crate::target::Target;
 use crate::trial::{self, Reference};
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
@@ -21,12 +20,8 @@ use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 /// What to compile, and how.
 #[derive(Debug)]
 pub struct Job {
-    /// The model: a file or a folder.
-    pub model: PathBuf,
-    /// What the user called it.
-    pub name: String,
-    /// The one text tower to take, by its name, where there are several.
-    pub tower: Option<String>,
+    /// The model and what is made of it.
+    pub model: Spec,
     /// The plan to write.
     pub plan: PathBuf,
     /// The vocabulary's source; `None`: the tokenizer beside the model, else CLIP's own.
@@ -35,10 +30,6 @@ pub struct Job {
     pub precision: Precision,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
-    /// What comes out.
-    pub choice: Choice,
-    /// What to change in the model first.
-    pub edits: Edits,
 }
 
 /// Tokens of nearly every CLIP.
@@ -53,29 +44,19 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     if let Some(folder) = folder {
         ensure!(folder.is_dir(), "{}: there is no folder {}", job.plan.display(), folder.display());
     }
-    let source = Source::open(&job.model)?;
-    source.notes.iter().for_each(|note| progress.note(note));
-    let choice = Choice { preset: job.choice.preset.or(source.preset), ..job.choice };
-    let towers = select(&source, job.tower.as_deref(), choice.preset)?;
+    let (source, choice) = job.model.open(progress)?;
+    let towers = job.model.select(&source, &choice)?;
     let mut vocabularies = progress.stage("vocabulary", || vocabularies(job, &towers))?;
-    let mut prepared = Vec::new();
-    for tower in &towers {
-        prepared.push(prepare(tower, &choice, &job.edits, progress)?);
-    }
-    job.edits.leftovers(prepared.iter().map(|tower| &tower.model), |note| progress.note(note))?;
+    let prepared = job.model.prepare_all(&towers, &choice, progress)?;
     let words = &prepared[0].words;
-    ensure!(
-        prepared.iter().all(|tower| tower.words == *words),
-        "the text towers have token embeddings of different lengths, so new words can't have the same ids in both"
-    );
     if !words.is_empty() {
         let source = vocabulary_source(job, towers[0]);
         vocabularies[0] = progress.stage("new words", || vocabulary::build(source, words))?;
     }
     for tower in &prepared {
-        fits(tower, &vocabularies[0]).with_context(|| job.name.clone())?;
+        fits(tower, &vocabularies[0]).with_context(|| job.model.name.clone())?;
         let context = tower.model.context();
-        if context != USUAL_CONTEXT && job.choice.context.is_none() {
+        if context != USUAL_CONTEXT && choice.context.is_none() {
             progress.note(&format!(
                 "the model takes {context} tokens, not {USUAL_CONTEXT}: if it is an export and the model has more positions, \
                  export it for all of them"
@@ -107,7 +88,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     })?;
     progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
     Ok(Report {
-        model: job.name.clone(),
+        model: job.model.name.clone(),
         kind: source.kind,
         preset: choice.preset.map(|preset| preset.to_string()),
         plan: job.plan.display().to_string(),
@@ -124,28 +105,6 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         prompts: trial::PROMPTS.len(),
         seconds: progress.seconds(),
     })
-}
-
-/// The towers that the plan is made of.
-fn select<'s>(source: &'s Source, name: Option<&str>, preset: Option<Preset>) -> Result<Vec<&'s Tower>> {
-    let names = || source.towers.iter().map(|tower| tower.name.as_str()).collect::<Vec<_>>().join(", ");
-    let path = source.path.display();
-    if let Some(name) = name {
-        let found = source.towers.iter().find(|tower| tower.name == name);
-        let found = found
-            .with_context(|| format!("{path}: no text encoder is called {name:?}; there are {}", names()))?;
-        return Ok(vec![found]);
-    }
-    match (source.towers.len(), preset) {
-        (1, _) | (2, Some(Preset::Sdxl | Preset::Sd3)) => Ok(source.towers.iter().collect()),
-        // These take the first encoder's outputs, whatever is beside it.
-        (_, Some(Preset::Flux | Preset::Sd1)) => Ok(source.towers.iter().take(1).collect()),
-        _ => bail!(
-            "{path}: several text encoders are in it ({}): say what they are for with --preset sdxl or sd3, or take one with \
-             --tower NAME",
-            names()
-        ),
-    }
 }
 
 fn vocabulary_source(job: &Job, tower: &Tower) -> VocabularySource {
@@ -216,6 +175,7 @@ fn plan_for(
         .map(|(tower, &padding)| lower::Tower { model: &tower.model, outputs: tower.outputs, padding })
         .collect();
     let logit_scale = prepared.iter().find_map(|tower| tower.logit_scale);
-    let options = emit::Options { precision: job.precision, target, logit_scale, source: job.name.clone() };
+    let options =
+        emit::Options { precision: job.precision, target, logit_scale, source: job.model.name.clone() };
     emit::emit(&towers, &vocabulary.bytes, &options)
 }

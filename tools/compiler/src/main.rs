@@ -4,18 +4,23 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cliptext::tokenizer::Padding;
+use cliptext::{Plan, PlanFile};
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
 use cliptext_compiler::edit::words::Inversion;
-use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::emit::Precision;
 use cliptext_compiler::inspect;
 use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
+use cliptext_compiler::prompts;
 use cliptext_compiler::target::Target;
+use cliptext_compiler::verify::{self, Reference};
 
 #[derive(Parser)]
 #[command(name = "cliptext", version, about = "Compiles CLIP text encoders into plans for cliptext-run")]
@@ -30,21 +35,38 @@ enum Command {
     Compile(Box<CompileArgs>),
     /// Tell what a model's file or folder holds, and what would be compiled, without compiling it
     InspectModel(InspectArgs),
+    /// Compare a plan with the f32 model that it was made from
+    Verify(Box<VerifyArgs>),
 }
 
 #[derive(Args)]
 struct InspectArgs {
-    /// A .safetensors or .onnx file, or a model's or pipeline's folder
+    /// A .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
     model: PathBuf,
     /// Tell it as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// A model and what is made of it.
+#[derive(Args)]
+struct ModelArgs {
+    /// The model: a .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
+    model: PathBuf,
+    #[command(flatten)]
+    outputs: OutputArgs,
+    /// Add a word of textual inversion: NAME=FILE.safetensors (may be repeated)
+    #[arg(long, value_name = "NAME=FILE", value_parser = inversion)]
+    embedding: Vec<(String, PathBuf)>,
+    /// Merge a LoRA into the weights: FILE.safetensors or FILE.safetensors:WEIGHT (may be repeated)
+    #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = lora)]
+    lora: Vec<(PathBuf, f32)>,
+}
+
 #[derive(Args)]
 struct CompileArgs {
-    /// The model: a .safetensors or .onnx file, or a model's or pipeline's folder
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The plan to write
     #[arg(short, long, value_name = "PLAN")]
     output: PathBuf,
@@ -58,18 +80,33 @@ struct CompileArgs {
     /// The kind of CPU that weights are packed for
     #[arg(long, default_value_t, long_help = target_help())]
     target: Target,
-    #[command(flatten)]
-    outputs: OutputArgs,
-    /// Add a word of textual inversion: NAME=FILE.safetensors (may be repeated)
-    #[arg(long, value_name = "NAME=FILE", value_parser = inversion)]
-    embedding: Vec<(String, PathBuf)>,
-    /// Merge a LoRA into the weights: FILE.safetensors or FILE.safetensors:WEIGHT (may be repeated)
-    #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = lora)]
-    lora: Vec<(PathBuf, f32)>,
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
     /// Write the report to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// The plan, compiled from MODEL with the same options
+    plan: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Prompts to compare on: a JSON array of strings, or one a line [default: 24 built-in ones]
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Fail when the hidden states' SQNR is below this many dB
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    min_sqnr: Option<f64>,
+    /// Also run this UNet (ONNX; sample, timestep, encoder_hidden_states) with both embeddings
+    #[arg(long, value_name = "FILE")]
+    unet: Option<PathBuf>,
+    /// Tell nothing but errors
+    #[arg(long)]
+    quiet: bool,
+    /// Write the figures to FILE as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -186,6 +223,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compile(args) => run_compile(*args),
         Command::InspectModel(args) => run_inspect(&args),
+        Command::Verify(args) => run_verify(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,18 +240,28 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+impl ModelArgs {
+    fn spec(self) -> anyhow::Result<Spec> {
+        let mut edits = Edits::default();
+        for (name, file) in &self.embedding {
+            edits.inversions.push(Inversion::read(name, file)?);
+        }
+        for (file, weight) in &self.lora {
+            edits.loras.push(LoraFile::read(file, *weight)?);
+        }
+        Ok(Spec {
+            name: name(&self.model),
+            path: self.model,
+            tower: self.outputs.tower.clone(),
+            choice: self.outputs.choice(),
+            edits,
+        })
+    }
+}
+
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
-    let mut edits = Edits::default();
-    for (name, file) in &args.embedding {
-        edits.inversions.push(Inversion::read(name, file)?);
-    }
-    for (file, weight) in &args.lora {
-        edits.loras.push(LoraFile::read(file, *weight)?);
-    }
     let job = Job {
-        name: name(&args.model),
-        model: args.model,
-        tower: args.outputs.tower.clone(),
+        model: args.model.spec()?,
         plan: args.output,
         vocabulary: args.vocab,
         precision: match args.precision {
@@ -221,12 +269,10 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
             PrecisionArg::F32 => Precision::F32,
         },
         target: args.target,
-        choice: args.outputs.choice(),
-        edits,
     };
     let report = compile(&job, &Progress::new(args.quiet))?;
     if let Some(path) = args.report {
-        emit::write(&path, &serde_json::to_vec_pretty(&report)?)?;
+        cliptext_files::write(&path, &serde_json::to_vec_pretty(&report)?)?;
     }
     if !args.quiet {
         tell(&report.to_string());
@@ -234,8 +280,44 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
+    let progress = Progress::new(args.quiet);
+    let prompts = match &args.prompts {
+        Some(path) => prompts::read(path)?,
+        None => verify::prompts(),
+    };
+    let file =
+        PlanFile::open(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
+    // Before the model, which takes seconds.
+    Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
+    let spec = args.model.spec()?;
+    let mut references = Vec::new();
+    for tower in spec.prepare(&progress)?.towers {
+        drop(tower.run);
+        references
+            .push(progress.stage("build the f32 reference", || Reference::new(tower.model, &tower.outputs))?);
+    }
+    let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
+        .with_context(|| args.plan.display().to_string())?;
+    if let Some(path) = &args.report {
+        cliptext_files::write(path, &serde_json::to_vec_pretty(&found)?)?;
+    }
+    if !args.quiet {
+        tell(&format!("{} against {}\n{found}", args.plan.display(), spec.name));
+    }
+    let sqnr = found.figures.hidden.sqnr_db;
+    if let Some(least) = args.min_sqnr {
+        anyhow::ensure!(
+            sqnr >= least,
+            "{}: the hidden states' SQNR is {sqnr:.2} dB, below the {least} dB asked for (--min-sqnr)",
+            args.plan.display()
+        );
+    }
+    Ok(())
+}
+
 fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
-    let found = inspect::inspect(&args.model)?;
+    let found = inspect::inspect(&args.model, &Progress::new(false))?;
     tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() });
     Ok(())
 }

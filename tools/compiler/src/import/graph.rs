@@ -23,6 +23,18 @@ use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, T
 /// # Errors
 /// When an output is wanted that the model has no layer or projection for, or tract refuses a shape.
 pub fn build(model: TextModel, outputs: &Outputs, half: bool) -> Result<Imported> {
+    build_with(model, outputs, half, false)
+}
+
+/// The same, and behind those outputs the residual stream: after no layer, after the first, and so on.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with_states(model: TextModel, outputs: &Outputs) -> Result<Imported> {
+    build_with(model, outputs, false, true)
+}
+
+fn build_with(model: TextModel, outputs: &Outputs, half: bool, states: bool) -> Result<Imported> {
     let context = model.context();
     ensure!(
         outputs.hidden_layer <= model.layers.len(),
@@ -30,12 +42,12 @@ pub fn build(model: TextModel, outputs: &Outputs, half: bool) -> Result<Imported
         outputs.hidden_layer,
         model.layers.len()
     );
-    let graph = wire(model, outputs).context("tract cannot take this tower")?;
+    let graph = wire(model, outputs, states).context("tract cannot take this tower")?;
     let model = graph.into_decluttered().context("tract cannot simplify this tower")?;
     Ok(Imported { model, context, ids_type: DatumType::I64, half })
 }
 
-fn wire(model: TextModel, outputs: &Outputs) -> Result<TypedModel> {
+fn wire(model: TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel> {
     let (context, width, heads) = (model.context(), model.width(), model.heads);
     let mut g = Graph { model: TypedModel::default(), nodes: 0 };
     let ids = g.model.add_source("input_ids", DatumType::I64.fact([1, context]))?;
@@ -45,13 +57,12 @@ fn wire(model: TextModel, outputs: &Outputs) -> Result<TypedModel> {
     let mut x = g.wire(add(), &[tokens, positions])?;
     let mask = g.constant(&[1, 1, context, context], &causal(context))?;
     let needed = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
-    let mut state = x;
-    for (index, layer) in model.layers.into_iter().take(needed).enumerate() {
+    let mut stream = vec![x];
+    for layer in model.layers.into_iter().take(needed) {
         x = g.layer(layer, x, mask, heads)?;
-        if index + 1 == outputs.hidden_layer {
-            state = x;
-        }
+        stream.push(x);
     }
+    let state = stream[outputs.hidden_layer];
     let last = match outputs.pooled {
         Pooled::None => None,
         _ => Some(g.norm(&model.final_norm, x)?),
@@ -73,6 +84,9 @@ fn wire(model: TextModel, outputs: &Outputs) -> Result<TypedModel> {
             _ => row,
         };
         outlets.push(if outputs.normalized { g.unit(projected)? } else { projected });
+    }
+    if states {
+        outlets.extend(stream);
     }
     g.model.select_output_outlets(&outlets)?;
     Ok(g.model)
