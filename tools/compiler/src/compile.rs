@@ -55,6 +55,11 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     }
     let source = Source::open(&job.model)?;
     source.notes.iter().for_each(|note| progress.note(note));
+    if let (Some(said), Some(found)) = (job.choice.preset, source.preset)
+        && said != found
+    {
+        progress.note(&format!("{} looks like {found}, and is compiled as {said} since --preset says so", job.name));
+    }
     let choice = Choice { preset: job.choice.preset.or(source.preset), ..job.choice };
     let towers = select(&source, job.tower.as_deref(), choice.preset)?;
     let mut vocabularies = progress.stage("vocabulary", || vocabularies(job, &towers))?;

@@ -62,7 +62,7 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
         Weights::Onnx(_) => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
         Weights::Tensors(_) => own,
     };
-    let words = edits.apply(&mut model).with_context(|| path.clone())?;
+    let words = edits.apply(&mut model, |note| progress.note(note)).with_context(|| path.clone())?;
     let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
     let run = if !edits.is_empty() || shortened || outputs != own {
         drop(run);

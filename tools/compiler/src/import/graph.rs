@@ -44,7 +44,7 @@ fn wire(model: TextModel, outputs: &Outputs) -> Result<TypedModel> {
     let positions = g.constant(&[1, context, width], &model.position_embedding.values)?;
     let mut x = g.wire(add(), &[tokens, positions])?;
     let mask = g.constant(&[1, 1, context, context], &causal(context))?;
-    let needed = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+    let needed = outputs.layers(model.layers.len());
     let mut state = x;
     for (index, layer) in model.layers.into_iter().take(needed).enumerate() {
         x = g.layer(layer, x, mask, heads)?;
