@@ -58,7 +58,10 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     if let (Some(said), Some(found)) = (job.choice.preset, source.preset)
         && said != found
     {
-        progress.note(&format!("{} looks like {found}, and is compiled as {said} since --preset says so", job.name));
+        progress.note(&format!(
+            "{} looks like {found}, and is compiled as {said} since --preset says so",
+            job.name
+        ));
     }
     let choice = Choice { preset: job.choice.preset.or(source.preset), ..job.choice };
     let towers = select(&source, job.tower.as_deref(), choice.preset)?;
@@ -88,6 +91,16 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         }
     }
     let paddings = paddings(&choice, &prepared, &vocabularies);
+    for padding in &paddings {
+        if let Padding::Id(id) = *padding {
+            let size = vocabularies[0].size;
+            ensure!(
+                (id as usize) < size,
+                "{}: padding with the id {id} (--pad) is wanted, the vocabulary has {size} ids",
+                job.name
+            );
+        }
+    }
     let emitted = progress.stage("quantize, pack, lay out", || {
         plan_for(job, job.target, &prepared, &paddings, &vocabularies[0])
     })?;

@@ -35,7 +35,8 @@ impl Named {
         let name = name.into();
         let seed = name.bytes().fold(7u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let value = |at: usize| {
-            let mixed = (at as u32 ^ seed).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9E37_79B9);
+            let mixed =
+                (at as u32 ^ seed).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9E37_79B9);
             mixed as f32 / u32::MAX as f32 * 2.0 - 1.0
         };
         let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();

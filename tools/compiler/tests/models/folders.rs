@@ -59,7 +59,7 @@ fn meets_hidden_states(model: &Path, goldens: &Path, paddings: &[&str], toleranc
         let (ids, states) = (array("input_ids"), array("hidden_states"));
         let (layers, prompts, tokens, width) =
             (states.shape[0], states.shape[1], states.shape[2], states.shape[3]);
-        for layer in 0..layers {
+        for layer in 1..layers {
             let choice = Choice {
                 hidden: Some(Hidden::After(layer)),
                 final_norm: Some(false),
