@@ -64,6 +64,16 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         }
     }
     let paddings = paddings(&choice, &prepared, &vocabularies);
+    for padding in &paddings {
+        if let Padding::Id(id) = *padding {
+            let size = vocabularies[0].size;
+            ensure!(
+                (id as usize) < size,
+                "{}: padding with the id {id} (--pad) is wanted, the vocabulary has {size} ids",
+                job.model.name
+            );
+        }
+    }
     let emitted = progress.stage("quantize, pack, lay out", || {
         plan_for(job, job.target, &prepared, &paddings, &vocabularies[0])
     })?;

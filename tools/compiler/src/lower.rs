@@ -196,7 +196,7 @@ impl<'m> Builder<'m> {
         let mut x = self.rows(width, Per::Token);
         let tokens = u32::try_from(model.token_embedding.rows).context("more tokens than 32 bits count")?;
         self.push(Draft::Embed { tokens, padding, out: x }, Constants::Embeddings(model));
-        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        let layers = outputs.layers(model.layers.len());
         let mut hidden = None;
         for (index, layer) in model.layers[..layers].iter().enumerate() {
             if index == outputs.hidden_layer {

@@ -49,6 +49,14 @@ impl Spec {
     pub fn open(&self, progress: &Progress) -> Result<(Source, Choice)> {
         let source = Source::open(&source::local(&self.path, progress)?)?;
         source.notes.iter().for_each(|note| progress.note(note));
+        if let (Some(said), Some(found)) = (self.choice.preset, source.preset)
+            && said != found
+        {
+            progress.note(&format!(
+                "{} looks like {found}, and is compiled as {said} since --preset says so",
+                self.name
+            ));
+        }
         let choice = Choice { preset: self.choice.preset.or(source.preset), ..self.choice };
         Ok((source, choice))
     }
@@ -141,12 +149,15 @@ pub struct Prepared {
 /// When the weights can't be imported, are no CLIP text encoder, or haven't what is wanted. The message names the file.
 pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<Prepared> {
     let path = tower.path().display().to_string();
+    let mut chosen = None;
     let imported = progress.stage("import: load, type, fold, declutter", || {
         tower
             .import(|shape, own| {
                 let projection = shape.projected.is_some();
                 let facts = Facts { layers: shape.layers, width: shape.width, final_norm: true, projection };
-                choice.outputs(&facts, own)
+                let outputs = choice.outputs(&facts, own)?;
+                chosen = Some(outputs);
+                Ok(outputs)
             })
             .with_context(|| format!("{path}: cannot be imported"))
     })?;
@@ -160,12 +171,15 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
         anyhow::Ok(run)
     })?;
     let Recognised { mut model, outputs: own, .. } = recognised;
-    let outputs = match &tower.weights {
+    let outputs = match chosen {
+        Some(chosen) => {
+            ensure!(own == chosen, "{path}: {chosen:?} became {own:?} on the way through the graph: a bug");
+            chosen
+        }
         // A graph has the outputs that its exporter gave it.
-        Weights::Onnx(_) => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
-        Weights::Tensors(_) => own,
+        None => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
     };
-    let words = edits.apply(&mut model).with_context(|| path.clone())?;
+    let words = edits.apply(&mut model, |note| progress.note(note)).with_context(|| path.clone())?;
     let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
     let run = if !edits.is_empty() || shortened || outputs != own {
         drop(run);

@@ -2,7 +2,8 @@
 //!
 //! `W += weight · alpha / rank · up · down`, with `down` of `[rank, inputs]` and `up` of `[outputs, rank]` (Hu et al.,
 //! arXiv:2106.09685). Files come from kohya (`lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight`) and
-//! diffusers, in its own names (`….q_proj.lora_linear_layer.up.weight`) and in PEFT's (`….q_proj.lora_B.weight`).
+//! diffusers, in its own names (`….to_q_lora.up.weight`, later `….q_proj.lora_linear_layer.up.weight`) and in PEFT's
+//! (`….q_proj.lora_B.weight`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,15 +97,30 @@ struct Parts {
     alpha: Option<String>,
 }
 
-const UP: [&str; 4] =
-    [".lora_up.weight", ".lora_linear_layer.up.weight", ".lora_B.weight", ".lora_B.default.weight"];
-const DOWN: [&str; 4] =
-    [".lora_down.weight", ".lora_linear_layer.down.weight", ".lora_A.weight", ".lora_A.default.weight"];
+const UP: [&str; 5] = [
+    ".lora_up.weight",
+    ".lora_linear_layer.up.weight",
+    ".lora_B.weight",
+    ".lora_B.default.weight",
+    "_lora.up.weight",
+];
+const DOWN: [&str; 5] = [
+    ".lora_down.weight",
+    ".lora_linear_layer.down.weight",
+    ".lora_A.weight",
+    ".lora_A.default.weight",
+    "_lora.down.weight",
+];
 const ALPHA: &str = ".alpha";
 
 /// Parts of other ways to adapt a layer: merged as a LoRA they would give another model.
-const OTHER_METHODS: [(&str, &str); 4] =
-    [("hada_w", "LoHa"), ("lokr_w", "LoKr"), ("dora_scale", "DoRA"), ("oft_", "OFT")];
+const OTHER_METHODS: [(&str, &str); 5] = [
+    ("hada_w", "LoHa"),
+    ("lokr_w", "LoKr"),
+    ("dora_scale", "DoRA"),
+    ("lora_magnitude_vector", "DoRA"),
+    ("oft_", "OFT"),
+];
 
 impl LoraFile {
     /// Reads the LoRA at `path`, which is to count `weight` times.
@@ -219,10 +235,10 @@ fn place(module: &str) -> Option<Place> {
     }
     let (index, part) = rest.strip_prefix("encoder_layers_")?.split_once('_')?;
     let module = match part {
-        "self_attn_q_proj" => Module::Query,
-        "self_attn_k_proj" => Module::Key,
-        "self_attn_v_proj" => Module::Value,
-        "self_attn_out_proj" => Module::Out,
+        "self_attn_q_proj" | "self_attn_to_q" => Module::Query,
+        "self_attn_k_proj" | "self_attn_to_k" => Module::Key,
+        "self_attn_v_proj" | "self_attn_to_v" => Module::Value,
+        "self_attn_out_proj" | "self_attn_to_out" => Module::Out,
         "mlp_fc1" => Module::Fc1,
         "mlp_fc2" => Module::Fc2,
         _ => return None,
@@ -245,21 +261,20 @@ impl Module {
 }
 
 impl Lora {
-    /// Adds every change to `model`. Changes to layers that the plan's outputs don't need are left out with them.
+    /// Adds every change to `model`; returns the names of those that it has no layer for.
     ///
     /// # Errors
     /// When a change has other sizes than its layer.
-    pub fn merge(&self, model: &mut TextModel) -> Result<()> {
+    pub fn merge(&self, model: &mut TextModel) -> Result<Vec<&str>> {
+        let mut left_out = Vec::new();
         for change in &self.changes {
             let weight = match change.place {
-                Place::Layer(index, module) => match model.layers.get_mut(index) {
-                    Some(layer) => module.of(layer),
-                    None => continue,
-                },
-                Place::Projection => match &mut model.projection {
-                    Some(projection) => projection,
-                    None => continue,
-                },
+                Place::Layer(index, module) => model.layers.get_mut(index).map(|layer| module.of(layer)),
+                Place::Projection => model.projection.as_mut(),
+            };
+            let Some(weight) = weight else {
+                left_out.push(change.name.as_str());
+                continue;
             };
             let (up, down) = (&change.up, &change.down);
             ensure!(
@@ -274,7 +289,7 @@ impl Lora {
             );
             add_product(weight, up, down, change.factor);
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 

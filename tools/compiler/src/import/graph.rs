@@ -56,7 +56,7 @@ fn wire(model: TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel>
     let positions = g.constant(&[1, context, width], &model.position_embedding.values)?;
     let mut x = g.wire(add(), &[tokens, positions])?;
     let mask = g.constant(&[1, 1, context, context], &causal(context))?;
-    let needed = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+    let needed = outputs.layers(model.layers.len());
     let mut stream = vec![x];
     for layer in model.layers.into_iter().take(needed) {
         x = g.layer(layer, x, mask, heads)?;

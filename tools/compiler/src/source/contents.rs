@@ -43,6 +43,16 @@ pub fn family(tensors: &Tensors, towers: &[Tower]) -> (Option<Preset>, &'static 
     (None, "a text encoder's weights")
 }
 
+/// What names of UNets and diffusion transformers begin with.
+const DENOISERS: [&str; 6] = [
+    "down_blocks.",
+    "transformer_blocks.",
+    "double_blocks.",
+    "joint_blocks.",
+    "input_blocks.",
+    "model.diffusion_model.",
+];
+
 /// Says what a file without a text tower holds, and what to give instead.
 pub fn explain(tensors: &Tensors) -> String {
     let names: Vec<&str> = tensors.names().collect();
@@ -54,12 +64,14 @@ pub fn explain(tensors: &Tensors) -> String {
         "it may be a textual inversion: give the model, and this with --embedding NAME=FILE"
     } else if starts("encoder.block.") || starts("shared.weight") || any(".SelfAttention.") {
         "it is a T5 encoder, not CLIP's: in the same pipeline, CLIP's is in the folder text_encoder"
-    } else if starts("down_blocks.") || starts("transformer_blocks.") || starts("model.diffusion_model.") {
+    } else if any("controlnet_") || starts("control_model.") {
+        "it is a ControlNet: give the folder text_encoder of the pipeline that it is used in"
+    } else if DENOISERS.iter().any(|part| starts(part)) {
         "it is a UNet or a diffusion transformer without text encoder: give the folder text_encoder of the same pipeline, \
          or a checkpoint that holds everything"
     } else if starts("first_stage_model.") || starts("decoder.") || starts("quant_conv") {
         "it is a VAE: give the folder text_encoder of the same pipeline"
-    } else if any("vision_model.") || any("visual.") {
+    } else if any("vision_model.") || any("visual.") || any("patch_embedding.") {
         "it is a vision tower without the text tower: give the whole CLIP, or its text encoder"
     } else if any("encoder.layers.") || any("resblocks.") {
         "the layers of a text encoder are there, its token embedding is not: a part of the file is missing"
