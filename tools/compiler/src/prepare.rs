@@ -173,6 +173,9 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
     let Recognised { mut model, outputs: own, .. } = recognised;
     let outputs = match chosen {
         Some(chosen) => {
+            // Without a pooled row the graph has no use for the end token.
+            let own =
+                if own.pooled == Pooled::None { Outputs { end_token: chosen.end_token, ..own } } else { own };
             ensure!(own == chosen, "{path}: {chosen:?} became {own:?} on the way through the graph: a bug");
             chosen
         }

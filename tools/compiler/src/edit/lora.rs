@@ -130,7 +130,7 @@ impl LoraFile {
     pub fn read(path: &Path, weight: f32) -> Result<Self> {
         let file = path.display().to_string();
         let tensors = Tensors::open(path)?;
-        let mut found: BTreeMap<(Slot, Place, String), Parts> = BTreeMap::new();
+        let mut found: BTreeMap<(Slot, Place), Parts> = BTreeMap::new();
         let (mut unmatched, mut others) = (Vec::new(), 0);
         for name in tensors.names() {
             let Some((slot, rest)) = text_encoder(name) else {
@@ -156,14 +156,18 @@ impl LoraFile {
             };
             match place(module) {
                 Some(place) => {
-                    let parts = found.entry((slot, place, module.to_owned())).or_default();
-                    *pick(parts) = Some(name.to_owned());
+                    let part = pick(found.entry((slot, place)).or_default());
+                    if let Some(other) = part.replace(name.to_owned()) {
+                        bail!(
+                            "{file}: {other} and {name} are of the same layer: the file is two LoRAs in one"
+                        );
+                    }
                 }
                 None => unmatched.push(name.to_owned()),
             }
         }
         let mut changes: BTreeMap<Slot, Vec<Change>> = BTreeMap::new();
-        for ((slot, place, _), parts) in found {
+        for ((slot, place), parts) in found {
             let change = change(&tensors, place, &parts, weight).with_context(|| file.clone())?;
             changes.entry(slot).or_default().push(change);
         }

@@ -53,6 +53,14 @@ const DENOISERS: [&str; 6] = [
     "model.diffusion_model.",
 ];
 
+/// Whether these can be the tensors of a textual inversion: of A1111, for two encoders, or one that has the word's name.
+fn is_inversion(names: &[&str]) -> bool {
+    match names {
+        [word] => !word.contains('.'),
+        _ => names.iter().any(|name| ["emb_params", "clip_l", "clip_g"].contains(name)),
+    }
+}
+
 /// Says what a file without a text tower holds, and what to give instead.
 pub fn explain(tensors: &Tensors) -> String {
     let names: Vec<&str> = tensors.names().collect();
@@ -60,7 +68,7 @@ pub fn explain(tensors: &Tensors) -> String {
     let starts = |part: &str| names.iter().any(|name| name.starts_with(part));
     let found = if any("lora_") || any("lora.up") || any("lora_A") || any(".hada_w1_a") || any(".lokr_w1") {
         "it is a LoRA: give the model, and this with --lora"
-    } else if names.len() <= 8 && (any("emb_params") || any("clip_l") || any("clip_g") || names.len() == 1) {
+    } else if is_inversion(&names) {
         "it may be a textual inversion: give the model, and this with --embedding NAME=FILE"
     } else if starts("encoder.block.") || starts("shared.weight") || any(".SelfAttention.") {
         "it is a T5 encoder, not CLIP's: in the same pipeline, CLIP's is in the folder text_encoder"

@@ -80,11 +80,15 @@ pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) ->
     let projection = projection(tensors, location)?;
     let heads = match config {
         Some(config) => config.heads,
-        None => width / HEAD,
+        None if width.is_multiple_of(HEAD) => width / HEAD,
+        None => bail!(
+            "{file}: how many heads a width of {width} is shared by can't be told, since it is no multiple of {HEAD}: put the \
+             model's config.json beside the file"
+        ),
     };
     ensure!(
         heads > 0 && width.is_multiple_of(heads),
-        "{file}: a width of {width} can't be shared by {heads} heads; a config.json beside the file would tell how many there are"
+        "{file}: a width of {width} can't be shared by {heads} heads; the config.json beside it is another model's"
     );
     let openai_sizes = location.naming == Naming::HuggingFace && width < 1024;
     let guessed = if openai_sizes { Activation::QuickGelu } else { Activation::Gelu };
