@@ -213,6 +213,11 @@ pub fn one_of(job: Job, tower: Option<String>) -> Job {
     Job { model: Spec { tower, ..job.model }, ..job }
 }
 
+/// The same job with changes to the model.
+pub fn with_edits(job: Job, edits: Edits) -> Job {
+    Job { model: Spec { edits, ..job.model }, ..job }
+}
+
 /// The same job with another choice of outputs.
 pub fn with_choice(job: Job, choice: Choice) -> Job {
     Job { model: Spec { choice, ..job.model }, ..job }

@@ -82,7 +82,7 @@ fn with(model: &Path, loras: &[(&Path, f32)], scratch: &Scratch) -> Job {
     let read =
         |(file, weight): &(&Path, f32)| LoraFile::read(file, *weight).unwrap_or_else(|e| panic!("{e:#}"));
     let edits = Edits { inversions: vec![], loras: loras.iter().map(read).collect() };
-    Job { edits, ..job(model, scratch) }
+    with_edits(job(model, scratch), edits)
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn weights_count_and_add_up() {
             &lora(changes, None, kohya("lora_te_")),
         )
     });
-    let mut plan = |loras: &[(&Path, f32)]| compiled(&with(&model, loras, &scratch));
+    let plan = |loras: &[(&Path, f32)]| compiled(&with(&model, loras, &scratch));
     assert!(plan(&[(&whole, 0.0)]).bytes() == plain, "a weight of 0 changes nothing");
     let once = plan(&[(&whole, 1.0)]).bytes().to_vec();
     assert!(once != plain);
@@ -177,8 +177,8 @@ fn a_lora_of_the_second_encoder() {
     };
     let second = file("second.safetensors", "lora_te2_");
     let choice = preset(Preset::Sdxl);
-    let mut plan = compiled(&Job { choice, ..with(&folder, &[(&second, 1.0)], &scratch) });
-    let mut plain = compiled(&Job { choice, ..job(&folder, &scratch) });
+    let mut plan = compiled(&with_choice(with(&folder, &[(&second, 1.0)], &scratch), choice));
+    let mut plain = compiled(&with_choice(job(&folder, &scratch), choice));
     let (ours, theirs) = (plan.encode(PROMPT).0, plain.encode(PROMPT).0);
     let (rows, plain_rows) = (ours.chunks(64 + 1280), theirs.chunks(64 + 1280));
     assert!(rows.zip(plain_rows).all(|(row, plain)| row[..64] == plain[..64] && row[64..] != plain[64..]));
@@ -188,7 +188,7 @@ fn a_lora_of_the_second_encoder() {
     let error = refused(&with(&first, &[(&second, 1.0)], &scratch));
     assert!(error.contains("second.safetensors") && error.contains("second text encoder"), "{error}");
     let wrong = file("wrong.safetensors", "lora_te1_");
-    let error = refused(&Job { choice, ..with(&folder, &[(&wrong, 1.0)], &scratch) });
+    let error = refused(&with_choice(with(&folder, &[(&wrong, 1.0)], &scratch), choice));
     assert!(
         error.contains("128 × 1280") && error.contains("128 × 64") && error.contains("another model"),
         "{error}"
@@ -215,7 +215,7 @@ fn what_matches_nothing_is_listed() {
 
     // Of layers that the outputs don't need, or that aren't there, as well.
     let model = write_component(&scratch.path().join("model"), &like_l());
-    let mut edits = with(&model, &[(&file, 1.0)], &scratch).edits;
+    let mut edits = with(&model, &[(&file, 1.0)], &scratch).model.edits;
     let mut tensors = lora(&CHANGES[..1], None, kohya("lora_te_"));
     tensors.extend(lora(&CHANGES[..1], None, |_, part| {
         format!("lora_te_text_model_encoder_layers_30_mlp_fc1.lora_{part}.weight")
@@ -246,7 +246,7 @@ fn what_matches_nothing_is_listed() {
         ..Choice::default()
     };
     // Changes to the third layer are left out with it.
-    let mut short = compiled(&Job { choice, ..with(&model, &[(&file, 1.0)], &scratch) });
+    let mut short = compiled(&with_choice(with(&model, &[(&file, 1.0)], &scratch), choice));
     assert_eq!(short.report.towers[0].layers, 2);
     assert!(!short.bytes().is_empty());
 }

@@ -7,4 +7,5 @@ mod loras;
 mod pipelines;
 mod refusals;
 mod same_plan;
+mod verify;
 mod words;

@@ -19,7 +19,7 @@ const END: u32 = FIRST - 1;
 fn with_words(model: &Path, words: &[(&str, &Path)], scratch: &Scratch) -> Job {
     let read = |(name, file): &(&str, &Path)| Inversion::read(name, file).unwrap_or_else(|e| panic!("{e:#}"));
     let edits = Edits { inversions: words.iter().map(read).collect(), loras: vec![] };
-    Job { edits, ..job(model, scratch) }
+    with_edits(job(model, scratch), edits)
 }
 
 /// The same tower with rows appended to its token embedding: what a plan with words must compute.
@@ -116,11 +116,11 @@ fn a_word_for_two_encoders() {
     let (for_l, for_g) = (Named::arbitrary("clip_l", &[2, 64]), Named::arbitrary("clip_g", &[2, 1280]));
     let file = write(&scratch.path().join("style.safetensors"), &[for_l.clone(), for_g.clone()]);
     let choice = preset(Preset::Sdxl);
-    let mut plan = compiled(&Job { choice, ..with_words(&folder, &[("style", &file)], &scratch) });
+    let mut plan = compiled(&with_choice(with_words(&folder, &[("style", &file)], &scratch), choice));
     assert_eq!(plan.ids("style"), [END - 1, FIRST, FIRST + 1, END]);
     with_rows(&l, &[&for_l], &folder.join("text_encoder"));
     with_rows(&g, &[&for_g], &folder.join("text_encoder_2"));
-    let mut reference = compiled(&Job { choice, ..job(&folder, &scratch) });
+    let mut reference = compiled(&with_choice(job(&folder, &scratch), choice));
     let ids = plan.ids("style");
     assert_eq!(plan.encode_ids(&ids), reference.encode_ids(&ids));
 }
