@@ -115,7 +115,7 @@ impl Graph {
 
     fn constant(&mut self, shape: &[usize], values: &[f32]) -> Result<OutletId> {
         self.nodes += 1;
-        Ok(self.model.add_const(format!("node{}", self.nodes), Tensor::from_shape(shape, values)?)?)
+        self.model.add_const(format!("node{}", self.nodes), Tensor::from_shape(shape, values)?)
     }
 
     fn matrix(&mut self, matrix: Matrix) -> Result<OutletId> {

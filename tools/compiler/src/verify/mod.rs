@@ -130,8 +130,7 @@ pub fn verify(
 fn same_towers(plan: &Plan<'_>, references: &[Reference]) -> Result<()> {
     let theirs: Vec<(usize, usize)> =
         references.iter().map(|reference| (reference.layers, reference.width)).collect();
-    let ours: Vec<(usize, usize)> =
-        plan.towers().map(|tower| (usize::from(tower.layers), tower.width as usize)).collect();
+    let ours: Vec<(usize, usize)> = plan.towers().map(|tower| (tower.layers, tower.width)).collect();
     let columns: usize = references.iter().map(|reference| reference.columns).sum();
     let pooled = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
     ensure!(
