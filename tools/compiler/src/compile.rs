@@ -112,7 +112,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             .map(|(tower, closeness)| tower.measured(closeness))
             .collect(),
         bytes: (&emitted).into(),
-        prompts: trial::PROMPTS.len(),
+        prompts: trial::PROMPTS,
         seconds: progress.seconds(),
     })
 }

@@ -290,7 +290,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     let progress = Progress::new(args.quiet);
     let prompts = match &args.prompts {
         Some(path) => prompts::read(path)?,
-        None => verify::prompts(),
+        None => prompts::evaluation(),
     };
     let file =
         PlanFile::open(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;

@@ -25,11 +25,6 @@ use unet::{Unet, UnetFigures};
 /// Channels that are listed.
 const CHANNELS: usize = 16;
 
-/// The built-in prompts: varied in length, style, subject and language. The first is empty.
-pub fn prompts() -> Vec<String> {
-    serde_json::from_str(include_str!("prompts.json")).expect("the list is JSON")
-}
-
 /// What a verification tells.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
@@ -371,19 +366,5 @@ impl fmt::Display for Verification {
             )?;
         }
         write!(f, "  measured with the kernels {}", self.kernels)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_prompts_are_as_many_as_promised_and_differ() {
-        let mut prompts = prompts();
-        assert_eq!((prompts.len(), prompts[0].as_str()), (24, ""));
-        prompts.sort();
-        prompts.dedup();
-        assert_eq!(prompts.len(), 24);
     }
 }
