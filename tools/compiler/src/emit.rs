@@ -60,10 +60,11 @@ pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &O
         Precision::Int8 => options.target.packing(),
         Precision::F32 => Packing::F32,
     };
-    let projection = model
-        .projection
-        .as_ref()
-        .map(|weight| Linear { bias: vec![0.0; weight.rows], weight: weight.clone() });
+    let projection = model.projection.as_ref().map(|weight| Linear {
+        bias: vec![0.0; weight.rows],
+        weight: weight.clone(),
+        steps: None,
+    });
     let program = lower::lower(model, projection.as_ref(), outputs, packing)?;
     let manifest = Manifest {
         producer: text(concat!("cliptext ", env!("CARGO_PKG_VERSION"))),

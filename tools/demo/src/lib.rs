@@ -99,7 +99,7 @@ impl Part<'_> {
 
     fn linear(&self, name: &str) -> Result<Linear> {
         let part = self.part(name);
-        Ok(Linear { weight: part.matrix("weight")?, bias: part.matrix("bias")?.values })
+        Ok(Linear { weight: part.matrix("weight")?, bias: part.matrix("bias")?.values, steps: None })
     }
 
     fn norm(&self, name: &str) -> Result<LayerNorm> {

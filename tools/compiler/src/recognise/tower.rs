@@ -269,5 +269,5 @@ fn reordered(affine: &Affine, order: &[usize], with_factor: bool) -> Linear {
         let row = affine.weight.row(affine.rows.as_ref().map_or(channel, |rows| rows[channel]));
         weight.values.extend(row.iter().map(|w| w * factor));
     }
-    Linear { weight, bias: order.iter().map(|&channel| affine.bias[channel]).collect() }
+    Linear { weight, bias: order.iter().map(|&channel| affine.bias[channel]).collect(), steps: None }
 }

@@ -1,0 +1,63 @@
+//! Prompts on which quantization is calibrated.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use cliptext::tokenizer::{Padding, Tokenizer, Vocabulary};
+
+use crate::vocabulary::VocabularyTable;
+
+/// The built-in prompts, a line each: varied in length, style, subject and language; those that the tests and reports
+/// measure on are not among them.
+pub const PROMPTS: &str = include_str!("prompts.txt");
+
+/// The prompts in a file: a JSON array of strings, or one a line.
+///
+/// # Errors
+/// When the file can't be read, is not UTF-8 or JSON, or holds no prompt.
+pub fn read(path: &Path) -> Result<Vec<String>> {
+    let name = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("{name}: cannot be read"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{name}: save the prompts as UTF-8"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let prompts: Vec<String> = if is_json {
+        serde_json::from_str(text).with_context(|| format!("{name}: not a JSON array of strings"))?
+    } else {
+        text.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect()
+    };
+    ensure!(
+        !prompts.is_empty(),
+        "{name}: holds no prompt: give a JSON array of strings, or one prompt a line"
+    );
+    Ok(prompts)
+}
+
+/// The token ids of `prompts`, `context` each, then `more` further ones made by joining several of them: real prompts
+/// are short, and what stands behind them is padding, which a model soon has nothing more to learn from.
+///
+/// # Errors
+/// When the vocabulary and the context don't go together.
+pub fn tokens(
+    prompts: &[impl AsRef<str>],
+    more: usize,
+    vocabulary: &VocabularyTable,
+    context: usize,
+    padding: Padding,
+) -> Result<Vec<Vec<u32>>> {
+    // The runtime reads the table in place: it must be aligned.
+    let mut aligned = vec![0u32; vocabulary.bytes.len() / 4];
+    bytemuck::cast_slice_mut(&mut aligned).copy_from_slice(&vocabulary.bytes);
+    let table =
+        Vocabulary::load(bytemuck::cast_slice(&aligned)).context("the vocabulary's table does not load")?;
+    let tokenizer =
+        Tokenizer::new(table, context, padding).context("the padding is not in the vocabulary")?;
+    let joined = (0..more).map(|index| {
+        let part = |factor: usize, offset: usize| prompts[(index * factor + offset) % prompts.len()].as_ref();
+        // Each turn through the list joins others.
+        let turn = index / prompts.len();
+        [part(1, turn), part(7, 5 + 3 * turn), part(5, 11 + 7 * turn)].join(", ")
+    });
+    let all = prompts.iter().map(|prompt| prompt.as_ref().to_owned()).chain(joined);
+    Ok(all.map(|prompt| tokenizer.encode(&prompt).ids().to_vec()).collect())
+}
