@@ -46,7 +46,9 @@ pub mod plan;
 pub mod threads;
 pub mod tokenizer;
 
-pub use executor::{ArenaBuf, Embedding, Encoder, EncoderError, IdsError, MAX_SEQUENCES, align_arena};
+pub use executor::{
+    ArenaBuf, Embedding, Encoder, EncoderError, IdsError, MAX_SEQUENCES, Observed, align_arena,
+};
 #[cfg(feature = "std")]
 pub use file::PlanFile;
 pub use kernels::{KernelError, Kernels, PackingError};

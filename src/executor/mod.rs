@@ -141,13 +141,13 @@ impl<'a, T: Team> Encoder<'a, T> {
 
     /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
     pub fn encode(&mut self, text: &str) -> Embedding<'_> {
-        self.encode_observed(text, |_, _| {})
+        self.encode_observed(text, |_| {})
     }
 
-    /// [`encode`](Self::encode), telling `after_step` the number of each step and the step itself as soon as it is
-    /// done: for clocks and progress bars.
-    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(usize, &Step)) -> Embedding<'_> {
-        let tokens = self.plan.tokenizer().encode(text);
+    /// [`encode`](Self::encode), telling `after_step` of each step as soon as it is done: for clocks, progress bars, and
+    /// comparisons with another implementation.
+    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(Observed<'_>)) -> Embedding<'_> {
+        let tokens = self.plan.tokenizer().unpadded(text);
         let rows = self.plan.context();
         let [embedding] = self.run([tokens], [rows], after_step);
         embedding
@@ -156,14 +156,17 @@ impl<'a, T: Team> Encoder<'a, T> {
     /// Encodes `text` without the padding: only the rows of its own tokens, start and end included. They equal the
     /// first rows of [`encode`](Self::encode) bit for bit.
     pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
-        let tokens = self.plan.tokenizer().encode(text);
+        let tokens = self.plan.tokenizer().unpadded(text);
         let rows = tokens.unpadded().len();
-        let [embedding] = self.run([tokens], [rows], |_, _| {});
+        let [embedding] = self.run([tokens], [rows], |_| {});
         embedding
     }
 
     /// Encodes token ids from elsewhere, start and end token included: a row for each, in the order given. The first end
     /// token is the one that is pooled; without one, the last.
+    ///
+    /// Padding among them counts as text, for every text tower; only
+    /// [`Padding::ZeroAfterEnd`](crate::tokenizer::Padding::ZeroAfterEnd) replaces what stands behind the first end token.
     ///
     /// # Errors
     /// [`IdsError`] unless there are 1 to [`Plan::context`] ids, all below [`Plan::token_rows`].
@@ -176,7 +179,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         let end_id = self.plan.tokenizer().vocabulary().end_id();
         match Tokens::from_ids(ids, end_id) {
             Some(tokens) if given <= context => {
-                let [embedding] = self.run([tokens], [given], |_, _| {});
+                let [embedding] = self.run([tokens], [given], |_| {});
                 Ok(embedding)
             }
             _ => Err(IdsError::Count { given, context }),
@@ -191,7 +194,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     pub fn encode_pair(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
         let tokens = self.pair(texts)?;
         let rows = self.plan.context();
-        Ok(self.run(tokens, [rows; 2], |_, _| {}))
+        Ok(self.run(tokens, [rows; 2], |_| {}))
     }
 
     /// [`encode_pair`](Self::encode_pair) without the padding, each text by itself: the embeddings equal those of
@@ -202,7 +205,7 @@ impl<'a, T: Team> Encoder<'a, T> {
     pub fn encode_pair_unpadded(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
         let tokens = self.pair(texts)?;
         let rows = tokens.each_ref().map(|tokens| tokens.unpadded().len());
-        Ok(self.run(tokens, rows, |_, _| {}))
+        Ok(self.run(tokens, rows, |_| {}))
     }
 
     /// The tokens of two texts, if the arena has room for them.
@@ -211,7 +214,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         if given < needed {
             return Err(EncoderError::ArenaTooSmall { needed, given });
         }
-        Ok(texts.map(|text| self.plan.tokenizer().encode(text)))
+        Ok(texts.map(|text| self.plan.tokenizer().unpadded(text)))
     }
 
     /// Runs the plan over the first `rows` of each sequence's tokens; the arena has room for all.
@@ -219,13 +222,11 @@ impl<'a, T: Team> Encoder<'a, T> {
         &mut self,
         tokens: [Tokens; N],
         rows: [usize; N],
-        after_step: impl FnMut(usize, &Step),
+        after_step: impl FnMut(Observed<'_>),
     ) -> [Embedding<'_>; N] {
-        let ids = tokens.iter().zip(rows).flat_map(|(tokens, rows)| tokens.ids().iter().take(rows).copied());
-        let ends = tokens.each_ref().map(Tokens::end_position);
         let sequences = Sequences(&rows);
         let mut arena = Arena::new(self.arena, N);
-        steps::run(self.plan, self.kernels, &self.team, &mut arena, ids, sequences, &ends, after_step);
+        steps::run(self.plan, self.kernels, &self.team, &mut arena, &tokens, sequences, after_step);
         let (width, manifest) = (self.plan.width(), self.plan.manifest());
         let hidden = arena.place(manifest.hidden, sequences.rows());
         let pooled = manifest.pooled.map(|place| (arena.place(place, N), place.columns as usize));
@@ -233,7 +234,8 @@ impl<'a, T: Team> Encoder<'a, T> {
         let hidden: &[f32] = values(&bytes[hidden]);
         let pooled = pooled.map(|(place, columns)| (values::<f32>(&bytes[place]), columns));
         let mut index = 0;
-        tokens.map(|tokens| {
+        tokens.map(|mut tokens| {
+            self.plan.tokenizer().pad(&mut tokens);
             let range = sequences.range(index);
             let embedding = Embedding {
                 tokens,
@@ -248,6 +250,17 @@ impl<'a, T: Team> Encoder<'a, T> {
     }
 }
 
+/// A step that was just done.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'o> {
+    /// Its number in the plan.
+    pub index: usize,
+    /// The step.
+    pub step: &'o Step,
+    /// The f32 rows that it wrote, one after the other; empty where it wrote codes only.
+    pub values: &'o [f32],
+}
+
 /// What a prompt became: a view into the arena.
 #[derive(Clone, Debug)]
 pub struct Embedding<'e> {
@@ -259,7 +272,7 @@ pub struct Embedding<'e> {
 }
 
 impl<'e> Embedding<'e> {
-    /// The hidden states, `[tokens, width]` row by row.
+    /// The hidden states, `[tokens, width]` row by row; those of several text towers side by side.
     pub fn hidden(&self) -> &'e [f32] {
         self.hidden
     }
@@ -279,7 +292,7 @@ impl<'e> Embedding<'e> {
         self.pooled
     }
 
-    /// The token ids, one per row of the hidden states.
+    /// The token ids, one per row of the hidden states, as the first text tower takes them: others may pad otherwise.
     pub fn ids(&self) -> &[u32] {
         self.tokens.ids().get(..self.rows).unwrap_or(&[])
     }

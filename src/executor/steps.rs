@@ -1,48 +1,55 @@
 //! The steps, each as its kernels want it.
 
+use super::Observed;
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::norm::Norm as NormParameters;
 use crate::kernels::{Kernels, Sequences, attention_scratch};
 use crate::plan::{
-    Attention, Codes, Embed, EmbedPrecision, Linear, Norm, NormOutput, Per, Plan, Pool, Rows, Step,
+    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Per, Plan, Pool, Rows, Step,
 };
 use crate::threads::Team;
+use crate::tokenizer::Tokens;
 
 /// One pass through a plan.
 struct Pass<'p, 'a, T> {
     kernels: Kernels,
     team: &'p T,
     arena: &'p mut Arena<'a>,
+    /// Of each sequence, before any padding.
+    tokens: &'p [Tokens],
+    /// How many of each sequence's tokens are computed.
     sequences: Sequences<'p>,
+    end_id: u32,
     context: usize,
 }
 
-/// Runs all steps over `sequences`, whose ids follow one another in `ids`; `ends` has for each sequence the row that is
-/// pooled. `after_step` is told each step once it is done.
-#[allow(clippy::too_many_arguments)]
+/// Runs all steps over `sequences`: the first so many of `tokens`, which no padding has touched yet, since each text tower
+/// has its own. `after_step` is told each step once it is done.
 pub(super) fn run(
     plan: &Plan<'_>,
     kernels: Kernels,
     team: &impl Team,
     arena: &mut Arena<'_>,
-    ids: impl Iterator<Item = u32> + Clone,
+    tokens: &[Tokens],
     sequences: Sequences<'_>,
-    ends: &[usize],
-    mut after_step: impl FnMut(usize, &Step),
+    mut after_step: impl FnMut(Observed<'_>),
 ) {
-    let mut pass = Pass { kernels, team, arena, sequences, context: plan.context() };
+    let end_id = plan.tokenizer().vocabulary().end_id();
+    let mut pass = Pass { kernels, team, arena, tokens, sequences, end_id, context: plan.context() };
     for (index, (step, constants)) in plan.steps().enumerate() {
         match &step {
-            Step::Embed(step) => pass.embed(step, constants, ids.clone()),
+            Step::Embed(step) => pass.embed(step, constants),
             Step::Norm(step) => pass.norm(step, constants),
             Step::Linear(step) => pass.linear(step, constants),
             Step::Attention(step) => pass.attention(step),
-            Step::Pool(step) => pass.pool(step, ends),
+            Step::Pool(step) => pass.pool(step),
             Step::Normalize(step) => pass.normalize(step.rows),
+            Step::Join(step) => pass.join(step),
         }
-        after_step(index, &step);
+        let values = step.out().map_or(&[][..], |out| pass.values(out));
+        after_step(Observed { index, step: &step, values });
     }
 }
 
@@ -55,7 +62,14 @@ impl<T: Team> Pass<'_, '_, T> {
         }
     }
 
-    fn embed(&mut self, step: &Embed, constants: &[u8], ids: impl Iterator<Item = u32>) {
+    /// The rows of this pass in a buffer.
+    fn values(&mut self, rows: Rows) -> &[f32] {
+        let place = self.arena.place(rows, self.rows(rows.per));
+        let [bytes] = self.arena.cut([place]);
+        values(bytes)
+    }
+
+    fn embed(&mut self, step: &Embed, constants: &[u8]) {
         let width = step.out.columns as usize;
         let Some([rows, scales, _]) = step.constants(self.context) else { return };
         let (tokens, rest) = constants.split_at(rows);
@@ -78,6 +92,9 @@ impl<T: Team> Pass<'_, '_, T> {
         };
         let place = self.arena.place(step.out, self.rows(Per::Token));
         let [out] = self.arena.cut([place]);
+        let (padding, end_id) = (step.padding, self.end_id);
+        let ids = self.tokens.iter().zip(self.sequences.0);
+        let ids = ids.flat_map(|(tokens, &rows)| tokens.padded(padding, end_id).take(rows));
         let rows = ids.zip(self.sequences.positions()).map(|(id, at)| (token(id), position(at)));
         self.kernels.embed(rows, width, values_mut(out));
     }
@@ -160,14 +177,14 @@ impl<T: Team> Pass<'_, '_, T> {
         self.requantize(step.out, step.requantized);
     }
 
-    fn pool(&mut self, step: &Pool, ends: &[usize]) {
+    fn pool(&mut self, step: &Pool) {
         let columns = step.out.columns as usize;
         let input = self.arena.place(step.input, self.rows(Per::Token));
         let out = self.arena.place(step.out, self.rows(Per::Sequence));
         let [input, out] = self.arena.cut([input, out]);
         let input: &[f32] = values(input);
         for (sequence, out) in values_mut(out).chunks_exact_mut(columns).enumerate() {
-            let row = self.sequences.range(sequence).start + ends[sequence];
+            let row = self.sequences.range(sequence).start + self.tokens[sequence].end_position();
             out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
         }
         self.requantize(step.out, step.requantized);
@@ -180,6 +197,22 @@ impl<T: Team> Pass<'_, '_, T> {
         for row in values_mut(bytes).chunks_exact_mut(rows.columns as usize) {
             let length = libm::sqrtf(row.iter().fold(0.0, |sum, &x| libm::fmaf(x, x, sum)));
             row.iter_mut().for_each(|x| *x /= length);
+        }
+    }
+
+    fn join(&mut self, step: &Join) {
+        let rows = self.rows(step.out.per);
+        let places = [step.left, step.right, step.out].map(|place| self.arena.place(place, rows));
+        let [left, right, out] = self.arena.cut(places);
+        let (left_columns, right_columns) = (step.left.columns as usize, step.right.columns as usize);
+        let parts = values::<f32>(left)
+            .chunks_exact(left_columns)
+            .zip(values::<f32>(right).chunks_exact(right_columns));
+        for (out, (left, right)) in values_mut(out).chunks_exact_mut(left_columns + right_columns).zip(parts)
+        {
+            let (first, second) = out.split_at_mut(left_columns);
+            first.copy_from_slice(left);
+            second.copy_from_slice(right);
         }
     }
 

@@ -87,7 +87,14 @@ fn the_observer_sees_every_step_in_order() {
     let mut memory = vec![0; plan.arena_bytes(1) + 63];
     let mut encoder = Encoder::new(&plan, align_arena(&mut memory)).unwrap();
     let mut seen = Vec::new();
-    encoder.encode_observed("a cat", |index, step| seen.push((index, *step)));
+    let mut hidden = Vec::new();
+    let embedding = encoder.encode_observed("a cat", |observed| {
+        seen.push((observed.index, *observed.step));
+        if observed.step.out() == Some(plan.manifest().hidden) {
+            hidden = observed.values.to_vec();
+        }
+    });
+    assert_eq!(embedding.hidden(), hidden);
     let steps: Vec<_> = plan.steps().map(|(step, _)| step).enumerate().collect();
     assert_eq!(seen, steps);
 }

@@ -6,8 +6,9 @@
 
 use core::ops::Range;
 
-use super::manifest::{Attention, Codes, Embed, Linear, Norm, NormOutput, Per, Pool, Rows, Step};
+use super::manifest::{Attention, Codes, Embed, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step};
 use super::{LoadError, Plan, StepFault};
+use crate::tokenizer::Padding;
 
 /// Values that may stand in the arena at once.
 const MAX_VALUES: usize = 16;
@@ -75,18 +76,30 @@ fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
-/// Checks all; returns the number of rows of the token table.
-pub(super) fn check(plan: &Plan<'_>) -> Result<u32, LoadError> {
+/// What all embedding steps of a plan have to say.
+pub(super) struct Embeddings {
+    /// Rows of the smallest token table.
+    pub(super) rows: u32,
+    /// The first one's padding.
+    pub(super) padding: Padding,
+}
+
+/// Checks all.
+pub(super) fn check(plan: &Plan<'_>) -> Result<Embeddings, LoadError> {
     let manifest = &plan.manifest;
+    if manifest.logit_scale.is_some_and(|scale| !scale.is_finite() || scale <= 0.0) {
+        return Err(LoadError::LogitScale);
+    }
     let context = plan.context();
     let mut arena = Arena { bytes: manifest.arena_bytes as usize, context, values: heapless::Vec::new() };
     let mut steps = plan.steps();
-    let mut tokens = 0;
+    let mut embeddings: Option<Embeddings> = None;
     let mut index = 0;
     let fail = |index| move |fault| LoadError::Step { index, fault };
     while let Some((step, _)) = steps.read().map_err(fail(index))? {
         if let Step::Embed(embed) = step {
-            tokens = embed.tokens;
+            let first = embeddings.unwrap_or(Embeddings { rows: u32::MAX, padding: embed.padding });
+            embeddings = Some(Embeddings { rows: first.rows.min(embed.tokens), ..first });
         }
         check_step(&mut arena, plan, &step).map_err(fail(index))?;
         index += 1;
@@ -94,9 +107,10 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<u32, LoadError> {
     if !steps.constants.is_empty() {
         return Err(LoadError::Leftover);
     }
-    let ids = plan.tokenizer.vocabulary().size();
-    if ids > tokens {
-        return Err(LoadError::TokenRange { ids, rows: tokens });
+    let embeddings = embeddings.unwrap_or(Embeddings { rows: 0, padding: Padding::End });
+    let (ids, rows) = (plan.tokenizer.vocabulary().size(), embeddings.rows);
+    if ids > rows {
+        return Err(LoadError::TokenRange { ids, rows });
     }
     let outputs = [Some((manifest.hidden, Per::Token)), manifest.pooled.map(|rows| (rows, Per::Sequence))];
     for (rows, per) in outputs.into_iter().flatten() {
@@ -104,21 +118,24 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<u32, LoadError> {
             return Err(LoadError::Output);
         }
     }
-    Ok(tokens)
+    Ok(embeddings)
 }
 
 fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), StepFault> {
     match step {
-        Step::Embed(step) => embed(arena, step),
+        Step::Embed(step) => embed(arena, plan, step),
         Step::Norm(step) => norm(arena, step),
         Step::Linear(step) => linear(arena, plan, step),
         Step::Attention(step) => attention(arena, step),
         Step::Pool(step) => pool(arena, step),
         Step::Normalize(step) => arena.reads(Value::Rows(step.rows)).map(drop),
+        Step::Join(step) => join(arena, step),
     }
 }
 
-fn embed(arena: &mut Arena, step: &Embed) -> Result<(), StepFault> {
+fn embed(arena: &mut Arena, plan: &Plan<'_>, step: &Embed) -> Result<(), StepFault> {
+    let ids = plan.tokenizer.vocabulary().size();
+    step.padding.check(ids).map_err(|_| StepFault::Padding)?;
     ensure(step.out.per == Per::Token && step.out.columns > 0, StepFault::Sizes)?;
     arena.writes(Value::Rows(step.out))
 }
@@ -195,4 +212,12 @@ fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
     ensure(step.input.per == Per::Token && step.out.per == Per::Sequence, StepFault::Sizes)?;
     ensure(step.input.columns == step.out.columns, StepFault::Sizes)?;
     finish(arena, step.out, step.requantized, [Some(input), None])
+}
+
+fn join(arena: &mut Arena, step: &Join) -> Result<(), StepFault> {
+    let Join { left, right, out } = *step;
+    let parts = [arena.reads(Value::Rows(left))?, arena.reads(Value::Rows(right))?];
+    ensure(left.per == out.per && right.per == out.per, StepFault::Sizes)?;
+    ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Sizes)?;
+    finish(arena, out, None, parts.map(Some))
 }

@@ -34,7 +34,7 @@ pub enum LoadError {
     Manifest,
     /// The vocabulary table is not one.
     Vocabulary(VocabularyError),
-    /// The context or the padding does not fit the vocabulary.
+    /// The context is out of range.
     Tokenizer(TokenizerError),
     /// The vocabulary has more ids than the embedding table has rows.
     TokenRange {
@@ -52,6 +52,8 @@ pub enum LoadError {
     },
     /// Constants are left over behind the last step, or steps are missing.
     Leftover,
+    /// The logit scale is not a positive, finite number.
+    LogitScale,
     /// The outputs that the manifest names are not what the steps leave behind.
     Output,
 }
@@ -75,6 +77,8 @@ pub enum StepFault {
     Sizes,
     /// A number of it is not finite, or not positive where it must be.
     Number,
+    /// It pads with what is no id of the vocabulary.
+    Padding,
 }
 
 impl fmt::Display for StepFault {
@@ -88,6 +92,7 @@ impl fmt::Display for StepFault {
             StepFault::UnknownInput => "reads what no step before it has written",
             StepFault::Sizes => "has sizes that contradict one another",
             StepFault::Number => "has a number that is not finite or not positive",
+            StepFault::Padding => "pads with an id that is not in the vocabulary",
         })
     }
 }
@@ -126,6 +131,7 @@ impl fmt::Display for LoadError {
             }
             LoadError::Step { index, fault } => write!(f, "step {index} of the plan {fault}"),
             LoadError::Leftover => f.write_str("the plan's constants are not what its steps use"),
+            LoadError::LogitScale => f.write_str("the plan's logit scale is not a positive, finite number"),
             LoadError::Output => f.write_str("the plan's outputs are not what its steps leave behind"),
         }
     }

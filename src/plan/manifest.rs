@@ -19,20 +19,17 @@ pub struct Manifest {
     pub source: Text,
     /// Tokens of the fixed context.
     pub context: u16,
-    /// Layers of the text tower that the plan computes.
-    pub layers: u16,
-    /// Attention heads in each.
-    pub heads: u16,
     /// How the linear steps' weights are packed.
     pub packing: Packing,
-    /// How prompts are filled up to the context.
-    pub padding: Padding,
     /// Bytes of arena for one sequence of the whole context.
     pub arena_bytes: u32,
     /// The hidden states, one row per token.
     pub hidden: Rows,
     /// The pooled output, one row per sequence.
     pub pooled: Option<Rows>,
+    /// What CLIP multiplies cosines between texts and images with before the softmax: `exp` of the trained parameter,
+    /// 100 in the published models. `None` where the model's files do not say.
+    pub logit_scale: Option<f32>,
 }
 
 /// What a row of a buffer belongs to.
@@ -114,6 +111,8 @@ pub enum Step {
     Pool(Pool),
     /// Rows to unit length.
     Normalize(Normalize),
+    /// Rows side by side.
+    Join(Join),
 }
 
 /// How an embedding step's tables are stored.
@@ -125,7 +124,7 @@ pub enum EmbedPrecision {
     F32,
 }
 
-/// `out[i] = tokens[ids[i]] + positions[i]`.
+/// `out[i] = tokens[ids[i]] + positions[i]`: the beginning of a text tower, which pads in its own way.
 ///
 /// Constants, each at the next multiple of 64: for `Int8` the rows' codes `[tokens, width]`, the rows' scales
 /// `[tokens]` f32, positions `[context, width]` f16; for `F32` rows and positions.
@@ -135,6 +134,8 @@ pub struct Embed {
     pub tokens: u32,
     /// How the tables are stored.
     pub precision: EmbedPrecision,
+    /// What the ids behind the text are.
+    pub padding: Padding,
     /// Written.
     pub out: Rows,
 }
@@ -250,6 +251,17 @@ pub struct Normalize {
     pub rows: Rows,
 }
 
+/// `out[i] = left[i] | right[i]`: what several text towers give out, as one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Read: the first columns.
+    pub left: Rows,
+    /// Read: the columns behind them.
+    pub right: Rows,
+    /// Written.
+    pub out: Rows,
+}
+
 impl Step {
     /// Bytes of the step's constants, a multiple of 64; `None` when they overflow.
     pub fn constant_bytes(&self, context: usize) -> Option<usize> {
@@ -260,7 +272,23 @@ impl Step {
             }
             Step::Norm(norm) => aligned(norm.input.columns as usize * 4)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
-            Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) => Some(0),
+            Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) | Step::Join(_) => Some(0),
+        }
+    }
+
+    /// The f32 rows that the step writes; `None` where it writes codes only.
+    pub fn out(&self) -> Option<Rows> {
+        match self {
+            Step::Embed(step) => Some(step.out),
+            Step::Norm(step) => match step.out {
+                NormOutput::Rows(rows) => Some(rows),
+                NormOutput::Codes(_) => None,
+            },
+            Step::Linear(step) => Some(step.out),
+            Step::Attention(step) => Some(step.out),
+            Step::Pool(step) => Some(step.out),
+            Step::Normalize(step) => Some(step.rows),
+            Step::Join(step) => Some(step.out),
         }
     }
 }

@@ -10,12 +10,12 @@ mod manifest;
 
 pub use error::{LoadError, StepFault};
 pub use manifest::{
-    Attention, Codes, Embed, EmbedPrecision, Linear, Manifest, Norm, NormOutput, Normalize, Per, Pool, Rows,
-    Step, Text,
+    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Manifest, Norm, NormOutput, Normalize, Per, Pool,
+    Rows, Step, Text,
 };
 
 use crate::kernels::{Kernels, PackingError};
-use crate::tokenizer::{Tokenizer, Vocabulary};
+use crate::tokenizer::{Padding, Tokenizer, Vocabulary};
 use format::{Header, Section};
 
 /// A validated plan over borrowed bytes.
@@ -49,8 +49,9 @@ impl<'a> Plan<'a> {
             return Err(LoadError::Manifest);
         }
         let vocabulary = Vocabulary::load(section(Section::Vocabulary)).map_err(LoadError::Vocabulary)?;
-        let tokenizer = Tokenizer::new(vocabulary, manifest.context.into(), manifest.padding)
-            .map_err(LoadError::Tokenizer)?;
+        // The steps say how to pad, and can only be read with a context that is known to be in range.
+        let context = manifest.context.into();
+        let tokenizer = Tokenizer::new(vocabulary, context, Padding::End).map_err(LoadError::Tokenizer)?;
         let mut plan = Plan {
             manifest,
             tokenizer,
@@ -60,7 +61,10 @@ impl<'a> Plan<'a> {
             token_rows: 0,
             bytes: bytes.len(),
         };
-        plan.token_rows = check::check(&plan)?;
+        let embeddings = check::check(&plan)?;
+        plan.token_rows = embeddings.rows;
+        plan.tokenizer =
+            Tokenizer::new(vocabulary, context, embeddings.padding).map_err(LoadError::Tokenizer)?;
         Ok(plan)
     }
 
@@ -74,12 +78,47 @@ impl<'a> Plan<'a> {
         self.manifest.context.into()
     }
 
-    /// Rows of the token embedding: every id is below.
+    /// The text towers in their order.
+    pub fn towers(&self) -> impl Iterator<Item = Tower> {
+        let mut steps = self.steps().map(|(step, _)| step).peekable();
+        core::iter::from_fn(move || {
+            let mut tower = steps.find_map(|step| match step {
+                Step::Embed(embed) => Some(Tower::beginning(&embed)),
+                _ => None,
+            })?;
+            while let Some(step) = steps.next_if(|step| !matches!(step, Step::Embed(_))) {
+                if let Step::Attention(attention) = step {
+                    tower.layers += 1;
+                    tower.heads = attention.heads;
+                }
+            }
+            Some(tower)
+        })
+    }
+
+    /// Whether the pooled output is a projection: in zero-shot models, into the space that texts share with images.
+    pub fn is_projected(&self) -> bool {
+        let pooled = self.manifest.pooled;
+        let wrote = |step: &Step| match step {
+            Step::Linear(linear) => Some(linear.out),
+            Step::Pool(pool) => Some(pool.out),
+            Step::Join(join) => Some(join.out),
+            _ => None,
+        };
+        let last = self
+            .steps()
+            .map(|(step, _)| step)
+            .filter(|step| pooled.is_some() && wrote(step) == pooled)
+            .last();
+        matches!(last, Some(Step::Linear(_)))
+    }
+
+    /// Rows of the token embedding, of the smallest where there are several: every id is below.
     pub fn token_rows(&self) -> u32 {
         self.token_rows
     }
 
-    /// Columns of the hidden states.
+    /// Columns of the hidden states, of all towers together.
     pub fn width(&self) -> usize {
         self.manifest.hidden.columns as usize
     }
@@ -112,7 +151,7 @@ impl<'a> Plan<'a> {
         Kernels::fastest(self.manifest.packing)
     }
 
-    /// The tokenizer of the model.
+    /// The tokenizer of the model. It pads as the first text tower does.
     pub fn tokenizer(&self) -> &Tokenizer<'a> {
         &self.tokenizer
     }
@@ -129,6 +168,25 @@ impl core::fmt::Debug for Plan<'_> {
             .field("manifest", &self.manifest)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
+    }
+}
+
+/// One of a plan's text towers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tower {
+    /// Layers that the plan computes.
+    pub layers: usize,
+    /// Columns of its residual stream.
+    pub width: usize,
+    /// Attention heads in each layer.
+    pub heads: u16,
+    /// How it fills prompts up to the context.
+    pub padding: Padding,
+}
+
+impl Tower {
+    fn beginning(embed: &Embed) -> Self {
+        Self { layers: 0, width: embed.out.columns as usize, heads: 0, padding: embed.padding }
     }
 }
 

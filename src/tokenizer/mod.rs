@@ -33,12 +33,14 @@ mod unicode;
 mod vocabulary;
 
 use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use bpe::Word;
 use pretokenize::{Piece, Words};
 use table::MAX_TOKEN;
+use vocabulary::{AddedIds, Neighbours, is_word};
 pub use vocabulary::{Vocabulary, VocabularyError};
 
 /// The longest context, start and end token included.
@@ -48,13 +50,67 @@ pub const MAX_CONTEXT: usize = 256;
 const USUAL_CONTEXT: usize = 77;
 
 /// What fills the context behind the end token.
+///
+/// As text it is `eot`, `zero`, a token id, or `zero-after-eos`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
     /// The end token, as Stable Diffusion 1 and OpenAI's models have it.
     End,
     /// This id: 0 for Stable Diffusion 2 and the second text encoder of SDXL.
     Id(u32),
+    /// 0 instead of everything behind the *first* end token: differs from `Id(0)` where the text itself holds an end
+    /// token, or where ids from elsewhere are padded already.
+    ZeroAfterEnd,
 }
+
+impl Padding {
+    /// Whether it is made of ids of a vocabulary of `size` ids.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Padding`] if not.
+    pub(crate) fn check(self, size: u32) -> Result<(), TokenizerError> {
+        match self {
+            Padding::Id(id) if id >= size => Err(TokenizerError::Padding { id, size }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Padding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Padding::End => f.write_str("eot"),
+            Padding::Id(0) => f.write_str("zero"),
+            Padding::Id(id) => id.fmt(f),
+            Padding::ZeroAfterEnd => f.write_str("zero-after-eos"),
+        }
+    }
+}
+
+impl FromStr for Padding {
+    type Err = UnknownPadding;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPadding> {
+        match text {
+            "eot" => Ok(Padding::End),
+            "zero" => Ok(Padding::Id(0)),
+            "zero-after-eos" => Ok(Padding::ZeroAfterEnd),
+            id => id.parse().map(Padding::Id).map_err(|_| UnknownPadding),
+        }
+    }
+}
+
+/// A text that names no [`Padding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownPadding;
+
+impl fmt::Display for UnknownPadding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected `eot`, `zero`, `zero-after-eos` or a token id")
+    }
+}
+
+impl core::error::Error for UnknownPadding {}
 
 /// Why a tokenizer cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +182,21 @@ impl Tokens {
         usize::from(self.len)
     }
 
+    /// From which place on `padding` replaces the ids, and by what.
+    fn replaced(&self, padding: Padding, end_id: u32) -> (usize, u32) {
+        match padding {
+            Padding::End => (self.len(), end_id),
+            Padding::Id(id) => (self.len(), id),
+            Padding::ZeroAfterEnd => (self.end_position() + 1, 0),
+        }
+    }
+
+    /// The ids as a text tower with `padding` takes them, of tokens that are [not padded](Tokenizer::unpadded).
+    pub(crate) fn padded(&self, padding: Padding, end_id: u32) -> impl Iterator<Item = u32> {
+        let (from, with) = self.replaced(padding, end_id);
+        self.ids().iter().enumerate().map(move |(place, &id)| if place < from { id } else { with })
+    }
+
     /// Whether the text had more tokens than fit.
     pub fn is_truncated(&self) -> bool {
         self.truncated
@@ -153,7 +224,7 @@ impl fmt::Debug for Tokens {
 pub struct Tokenizer<'a> {
     vocabulary: Vocabulary<'a>,
     context: u16,
-    pad_id: u32,
+    padding: Padding,
 }
 
 impl<'a> Tokenizer<'a> {
@@ -166,12 +237,8 @@ impl<'a> Tokenizer<'a> {
         if !(2..=MAX_CONTEXT).contains(&context) {
             return Err(TokenizerError::Context { context });
         }
-        let pad_id = match padding {
-            Padding::End => vocabulary.end_id(),
-            Padding::Id(id) if id < vocabulary.size() => id,
-            Padding::Id(id) => return Err(TokenizerError::Padding { id, size: vocabulary.size() }),
-        };
-        Ok(Tokenizer { vocabulary, context: context as u16, pad_id })
+        padding.check(vocabulary.size())?;
+        Ok(Tokenizer { vocabulary, context: context as u16, padding })
     }
 
     /// The vocabulary given to [`new`](Self::new).
@@ -184,12 +251,33 @@ impl<'a> Tokenizer<'a> {
         usize::from(self.context)
     }
 
+    /// What fills the context behind the text.
+    pub fn padding(&self) -> Padding {
+        self.padding
+    }
+
     /// The ids of a text, the empty one included.
     ///
     /// Takes up to 10 KB of stack for a context of up to 77 and up to 22 KB for longer ones, whatever the text.
     pub fn encode(&self, text: &str) -> Tokens {
+        let mut tokens = self.unpadded(text);
+        self.pad(&mut tokens);
+        tokens
+    }
+
+    /// Puts the padding into tokens that have none.
+    pub(crate) fn pad(&self, tokens: &mut Tokens) {
+        let (from, with) = tokens.replaced(self.padding, self.vocabulary.end_id());
+        let context = usize::from(tokens.context);
+        if let Some(rest) = tokens.ids.get_mut(from..context) {
+            rest.fill(with);
+        }
+    }
+
+    /// The ids of a text before any padding replaces some: what stands behind [`Tokens::len`] means nothing.
+    pub(crate) fn unpadded(&self, text: &str) -> Tokens {
         let mut tokens = Tokens {
-            ids: [self.pad_id; MAX_CONTEXT],
+            ids: [0; MAX_CONTEXT],
             context: self.context,
             len: 0,
             end_position: 0,
@@ -215,8 +303,8 @@ impl<'a> Tokenizer<'a> {
             if !self.encode_section(before, &mut word, &mut output) {
                 break;
             }
-            let Some((id, behind)) = added else { break };
-            if !output.push(id) {
+            let Some((ids, behind)) = added else { break };
+            if !output.push_all(ids) {
                 break;
             }
             rest = behind;
@@ -228,15 +316,20 @@ impl<'a> Tokenizer<'a> {
         tokens.end_position = first_end.unwrap_or(0) as u16;
     }
 
-    /// The text before the first added token, and the token's id with the text behind it.
-    fn cut<'t>(&self, text: &'t str) -> (&'t str, Option<(u32, &'t str)>) {
+    /// The text before the first added token, and the token's ids with the text behind it.
+    fn cut<'t>(&self, text: &'t str) -> (&'t str, Option<(AddedIds, &'t str)>) {
         let added = &self.vocabulary.added;
         for (position, &byte) in text.as_bytes().iter().enumerate() {
             if added.starts_with(byte, false)
                 && let Some((before, here)) = text.split_at_checked(position)
-                && let Some(token) = added.find(false, |text| here.starts_with(text))
+                && let Some(token) = added.find(false, |text| {
+                    let behind = here.strip_prefix(text)?;
+                    let [word_before, word_behind] =
+                        [before.chars().next_back(), behind.chars().next()].map(|c| c.is_some_and(is_word));
+                    Some(Neighbours { word_before, word_behind })
+                })
             {
-                return (before, Some((token.id, here.get(token.text.len()..).unwrap_or(""))));
+                return (before, Some((token.ids, here.get(token.text.len()..).unwrap_or(""))));
             }
         }
         (text, None)
@@ -265,7 +358,7 @@ impl<'a> Tokenizer<'a> {
                     open = false;
                     output.take(word, &self.vocabulary)
                 }
-                Piece::Added(id) => output.push(id),
+                Piece::Added(ids) => output.push_all(ids),
             };
             if !fits {
                 return false;
@@ -296,6 +389,11 @@ impl Output<'_> {
             self.tokens.len += 1;
             true
         }
+    }
+
+    /// Appends the ids of an added token; false (and the text is truncated) if there is no room for all.
+    fn push_all(&mut self, ids: AddedIds) -> bool {
+        (0..ids.count).all(|place| self.push(ids.first.saturating_add(place)))
     }
 
     /// Appends the tokens of a word; false (and the text is truncated) if there is no room for all.

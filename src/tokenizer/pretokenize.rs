@@ -9,7 +9,7 @@
 use super::normalize::Normalized;
 use super::table::MAX_ADDED_TEXT;
 use super::unicode::{Category, record};
-use super::vocabulary::{AddedTokens, Vocabulary};
+use super::vocabulary::{AddedIds, AddedTokens, Neighbours, Vocabulary, is_word};
 
 /// What a text consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub(super) enum Piece {
     Char(char),
     /// The end of a word.
     End,
-    /// A token found in the normalized text, by its id.
-    Added(u32),
+    /// A token found in the normalized text, by its ids.
+    Added(AddedIds),
 }
 
 /// Texts that the first expression keeps whole and the second one splits: the lengths of the three words.
@@ -27,10 +27,10 @@ const SPLIT: [(&str, [usize; 3]); 2] = [("<|startoftext|>", [2, 11, 2]), ("<|end
 
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
-/// Room for the longest added token within the longest text of `SPLIT`; a power of two, so that the ring's indexes
+/// Room for the longest added token within the longest text of `SPLIT`, and what is behind it; a power of two, so that the ring's indexes
 /// wrap for free.
 const AHEAD: usize = 128;
-const _: () = assert!(AHEAD >= MAX_ADDED_TEXT + SPLIT[0].0.len());
+const _: () = assert!(AHEAD > MAX_ADDED_TEXT + SPLIT[0].0.len());
 
 /// The normalized text with a view of what comes.
 struct Ahead<'t> {
@@ -38,6 +38,8 @@ struct Ahead<'t> {
     ring: [char; AHEAD],
     start: usize,
     length: usize,
+    /// The character before this place.
+    before: Option<char>,
 }
 
 impl Ahead<'_> {
@@ -53,6 +55,9 @@ impl Ahead<'_> {
 
     fn skip(&mut self, count: usize) {
         let count = count.min(self.length);
+        if let Some(last) = count.checked_sub(1) {
+            self.before = self.ring.get((self.start + last) % AHEAD).copied();
+        }
         self.start = (self.start + count) % AHEAD;
         self.length -= count;
     }
@@ -84,20 +89,31 @@ pub(super) struct Words<'t> {
 
 impl<'t> Words<'t> {
     pub(super) fn new(text: &'t str, vocabulary: &Vocabulary<'t>) -> Self {
-        let ahead = Ahead { text: Normalized::new(text), ring: ['\0'; AHEAD], start: 0, length: 0 };
+        let ahead =
+            Ahead { text: Normalized::new(text), ring: ['\0'; AHEAD], start: 0, length: 0, before: None };
         let (added, keeps_special) = (vocabulary.added, vocabulary.keeps_special);
         Words { ahead, added, keeps_special, state: State::Between, then: [0; 2] }
     }
 
     /// The added token that starts `distance` from here, and its length in characters.
-    fn added(&mut self, distance: usize) -> Option<(u32, usize)> {
+    fn added(&mut self, distance: usize) -> Option<(AddedIds, usize)> {
         let mut utf8 = [0; 4];
         let first = *self.ahead.peek(distance)?.encode_utf8(&mut utf8).as_bytes().first()?;
         if !self.added.starts_with(first, true) {
             return None;
         }
         let (added, ahead) = (self.added, &mut self.ahead);
-        added.find(true, |text| ahead.has(text, distance)).map(|token| (token.id, token.text.chars().count()))
+        let before = match distance.checked_sub(1) {
+            Some(before) => ahead.peek(before),
+            None => ahead.before,
+        };
+        let found = added.find(true, |text| {
+            ahead.has(text, distance).then(|| Neighbours {
+                word_before: before.is_some_and(is_word),
+                word_behind: ahead.peek(distance + text.chars().count()).is_some_and(is_word),
+            })
+        });
+        found.map(|token| (token.ids, token.text.chars().count()))
     }
 
     /// Whether this text comes next. Added tokens are cut out before the expressions see anything, so it does not if
@@ -146,9 +162,9 @@ impl Iterator for Words<'_> {
                 }
                 return self.end();
             }
-            if let Some((id, length)) = added {
+            if let Some((ids, length)) = added {
                 self.ahead.skip(length);
-                return Some(Piece::Added(id));
+                return Some(Piece::Added(ids));
             }
             self.state = match category {
                 Category::Letter => State::Letters,
@@ -201,7 +217,7 @@ mod tests {
             match piece {
                 Piece::Char(c) => open.push(c),
                 Piece::End => words.push(core::mem::take(&mut open)),
-                Piece::Added(id) => panic!("the standard vocabulary looks for {id} in raw text only"),
+                Piece::Added(ids) => panic!("the standard vocabulary looks for {ids:?} in raw text only"),
             }
         }
         assert!(open.is_empty(), "the last word has no end");

@@ -42,9 +42,20 @@ pub const NO_TOKEN: u16 = u16::MAX;
 /// The most merges that leave token indexes below [`NO_TOKEN`].
 pub const MAX_MERGES: usize = NO_TOKEN as usize - BASE_TOKENS;
 
-/// Bytes of one added token: id (`u32`), length of its text (`u8`), 1 if it is looked for in normalized text (`u8`),
-/// two zeros, text, zeros.
+/// Bytes of one added token: first id (`u32`), length of its text (`u8`), flags (`u8`), how many more ids follow the first
+/// (`u8`), a zero, text, zeros.
 pub const ADDED_RECORD: usize = 64;
+/// Where an added token's flags stand in its record.
+pub const ADDED_FLAGS: usize = 5;
+/// Where the number of its further ids stands.
+pub const ADDED_MORE: usize = 6;
+/// Flags of an added token.
+pub mod added_flag {
+    /// It is looked for in normalized text.
+    pub const NORMALIZED: u8 = 1;
+    /// It counts only where it is not part of a longer word.
+    pub const WHOLE_WORD: u8 = 2;
+}
 /// Where an added token's text starts in its record.
 pub const ADDED_TEXT: usize = 8;
 /// The longest text of an added token in bytes.

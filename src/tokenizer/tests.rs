@@ -186,8 +186,9 @@ fn lying_added_tokens_are_refused() {
     Changed::new().put(at + ADDED_TEXT, &[0xFF]).refused_as(VocabularyError::Added { index: 0 });
     Changed::new().put(at + ADDED_TEXT, b"=").refused_as(VocabularyError::Added { index: 1 });
     Changed::new().put(at + 4, &[12]).refused_as(VocabularyError::Reserved);
-    Changed::new().put(at + 5, &[2]).refused_as(VocabularyError::Reserved);
-    Changed::new().put(at + 6, &[1]).refused_as(VocabularyError::Reserved);
+    Changed::new().put(at + 5, &[4]).refused_as(VocabularyError::Reserved);
+    Changed::new().put(at + 6, &[2]).refused_as(VocabularyError::Id { id: 49_409 });
+    Changed::new().put(at + 7, &[1]).refused_as(VocabularyError::Reserved);
     Changed::new().put(at + 63, &[1]).refused_as(VocabularyError::Reserved);
 }
 

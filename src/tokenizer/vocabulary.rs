@@ -5,9 +5,10 @@ use core::fmt;
 use core::ops::Range;
 
 use super::table::{
-    ADDED_RECORD, ADDED_TEXT, BASE_TOKENS, HEADER, Layout, MAGIC, MAX_ADDED, MAX_ADDED_TEXT, MAX_MERGES,
-    MAX_TOKEN, NO_TOKEN, VERSION, field,
+    ADDED_FLAGS, ADDED_MORE, ADDED_RECORD, ADDED_TEXT, BASE_TOKENS, HEADER, Layout, MAGIC, MAX_ADDED,
+    MAX_ADDED_TEXT, MAX_MERGES, MAX_TOKEN, NO_TOKEN, VERSION, added_flag, field,
 };
+use super::unicode::{Category, record};
 
 /// A vocabulary, read in place from the bytes of its table.
 ///
@@ -196,7 +197,7 @@ impl<'a> Vocabulary<'a> {
         let tokens = self.lengths.len() as u32;
         let unmapped_top = if self.ids.is_empty() { Some(tokens - 1) } else { None };
         let special = [self.start_id, self.end_id];
-        let added = self.added.iter().map(|token| token.id);
+        let added = self.added.iter().map(|token| token.id.saturating_add(u32::from(token.more)));
         match self
             .ids
             .iter()
@@ -219,7 +220,10 @@ impl<'a> Vocabulary<'a> {
             if text <= previous || core::str::from_utf8(text).is_err() {
                 return Err(wrong);
             }
-            if token.normalized > 1 || token.reserved != [0, 0] || rest.iter().any(|&byte| byte != 0) {
+            if token.flags & !(added_flag::NORMALIZED | added_flag::WHOLE_WORD) != 0
+                || token.reserved != 0
+                || rest.iter().any(|&byte| byte != 0)
+            {
                 return Err(VocabularyError::Reserved);
             }
             previous = text;
@@ -404,9 +408,30 @@ pub(super) struct AddedTokens<'a> {
 struct Added<'a> {
     id: u32,
     length: usize,
-    normalized: u8,
-    reserved: [u8; 2],
+    flags: u8,
+    more: u8,
+    reserved: u8,
     room: &'a [u8],
+}
+
+impl Added<'_> {
+    fn is_normalized(&self) -> bool {
+        self.flags & added_flag::NORMALIZED != 0
+    }
+}
+
+/// Where a text may begin or end, as seen from a token that wants to be a word of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Neighbours {
+    /// Whether the character before is of a word.
+    pub(super) word_before: bool,
+    /// Whether the character behind is of a word.
+    pub(super) word_behind: bool,
+}
+
+/// Whether a character belongs to words: `\w` of regular expressions, but for marks.
+pub(super) fn is_word(c: char) -> bool {
+    c == '_' || matches!(record(c).category, Category::Letter | Category::Number)
 }
 
 impl<'a> AddedTokens<'a> {
@@ -414,7 +439,7 @@ impl<'a> AddedTokens<'a> {
         let mut tokens = AddedTokens { records, first_bytes: [[0; 8]; 2] };
         for token in tokens.iter() {
             if let Some(&first) = token.room.first() {
-                let set = &mut tokens.first_bytes[usize::from(token.normalized == 1)];
+                let set = &mut tokens.first_bytes[usize::from(token.is_normalized())];
                 set[usize::from(first) / 32] |= 1 << (first % 32);
             }
         }
@@ -426,8 +451,8 @@ impl<'a> AddedTokens<'a> {
             let (fields, room) = record.split_at(ADDED_TEXT);
             debug_assert_eq!(room.len(), MAX_ADDED_TEXT);
             let id = u32::from_le_bytes([fields[0], fields[1], fields[2], fields[3]]);
-            let reserved = [fields[6], fields[7]];
-            Added { id, length: usize::from(fields[4]), normalized: fields[5], reserved, room }
+            let (flags, more, reserved) = (fields[ADDED_FLAGS], fields[ADDED_MORE], fields[7]);
+            Added { id, length: usize::from(fields[4]), flags, more, reserved, room }
         })
     }
 
@@ -436,16 +461,20 @@ impl<'a> AddedTokens<'a> {
         self.first_bytes[usize::from(normalized)][usize::from(byte) / 32] >> (byte % 32) & 1 == 1
     }
 
-    /// The longest token for whose text `begins` holds.
+    /// The longest token for whose text `begins` tells neighbours, which it does where the text comes next.
     pub(super) fn find(
         &self,
         normalized: bool,
-        mut begins: impl FnMut(&str) -> bool,
+        mut begins: impl FnMut(&str) -> Option<Neighbours>,
     ) -> Option<AddedToken<'a>> {
-        let looked_for = self.iter().filter(|added| (added.normalized == 1) == normalized);
+        let looked_for = self.iter().filter(|added| added.is_normalized() == normalized);
         let texts = looked_for.filter_map(|added| {
             let text = core::str::from_utf8(added.room.get(..added.length)?).ok()?;
-            begins(text).then_some(AddedToken { id: added.id, text })
+            let Neighbours { word_before, word_behind } = begins(text)?;
+            let joined = text.starts_with(is_word) && word_before || text.ends_with(is_word) && word_behind;
+            let alone = added.flags & added_flag::WHOLE_WORD == 0 || !joined;
+            let ids = AddedIds { first: added.id, count: u32::from(added.more) + 1 };
+            alone.then_some(AddedToken { ids, text })
         });
         texts.max_by_key(|token| token.text.len())
     }
@@ -453,6 +482,13 @@ impl<'a> AddedTokens<'a> {
 
 /// An added token that was found.
 pub(super) struct AddedToken<'a> {
-    pub(super) id: u32,
+    pub(super) ids: AddedIds,
     pub(super) text: &'a str,
+}
+
+/// The ids that an added token stands for, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddedIds {
+    pub(super) first: u32,
+    pub(super) count: u32,
 }

@@ -1,6 +1,8 @@
 //! What the runtime's tests share.
 #![allow(dead_code)] // each test takes what it needs
 
+pub mod parts;
+
 use std::path::PathBuf;
 
 use cliptext::plan::format::crc32c;
@@ -8,7 +10,16 @@ use cliptext::{Kernels, Plan, PlanFile, align_arena};
 
 /// The built-in demonstration plan, from its file.
 pub fn demo() -> PlanFile {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/demo.plan");
+    open("models/demo.plan")
+}
+
+/// A plan of two text towers, 16 and 24 columns, as Stable Diffusion XL has two; 600 ids, the end token is 599.
+pub fn two_towers() -> PlanFile {
+    open("tests/fixtures/two-towers.plan")
+}
+
+fn open(name: &str) -> PlanFile {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     PlanFile::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

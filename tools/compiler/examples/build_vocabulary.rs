@@ -4,7 +4,7 @@
 use cliptext_compiler::vocabulary::{VocabularySource, build};
 
 fn main() -> anyhow::Result<()> {
-    let table = build(VocabularySource::Standard)?;
+    let table = build(VocabularySource::Standard, &[])?;
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/clip.vocab"), table.bytes)?;
     Ok(())
 }

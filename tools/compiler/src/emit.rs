@@ -1,15 +1,15 @@
 //! Steps and constants to the bytes of a plan.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
 use cliptext::plan::{EmbedPrecision, Manifest, Step, Text};
-use cliptext::tokenizer::Padding;
 
-use crate::ir::{Linear, Outputs, TextModel};
-use crate::lower::{self, Constants};
+use crate::ir::Linear;
+use crate::lower::{self, Constants, Tower};
 use crate::pack;
 use crate::quantize::quantize_rows;
 use crate::target::Target;
@@ -23,15 +23,16 @@ pub enum Precision {
     F32,
 }
 
-/// What a plan is made with besides the model.
+/// What a plan is made with besides the towers.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How weights are stored.
     pub precision: Precision,
     /// The kind of CPU that int8 weights are packed for; f32 ones are the same for all.
     pub target: Target,
-    /// How prompts are filled up.
-    pub padding: Padding,
+    /// What cosines between texts and images are multiplied with before the softmax, where the model's files say it:
+    /// already `exp` of the trained parameter.
+    pub logit_scale: Option<f32>,
     /// What the plan says it was made from.
     pub source: String,
 }
@@ -54,29 +55,26 @@ pub struct Emitted {
     pub steps: usize,
 }
 
-/// Makes the plan that computes `outputs` of `model`.
-pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &Options) -> Result<Emitted> {
+/// Makes the plan of `towers`, which read the same text, tokenized with `vocabulary`: one tower, or several whose outputs
+/// then come side by side.
+///
+/// # Errors
+/// When the towers do not fit one plan, or lack what is wanted of them.
+pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Result<Emitted> {
     let packing = match options.precision {
         Precision::Int8 => options.target.packing(),
         Precision::F32 => Packing::F32,
     };
-    let projection = model.projection.as_ref().map(|weight| Linear {
-        bias: vec![0.0; weight.rows],
-        weight: weight.clone(),
-        steps: None,
-    });
-    let program = lower::lower(model, projection.as_ref(), outputs, packing)?;
+    let program = lower::lower(towers, packing)?;
     let manifest = Manifest {
         producer: text(concat!("cliptext ", env!("CARGO_PKG_VERSION"))),
         source: text(&options.source),
-        context: u16::try_from(model.context()).context("the context has more than 65535 tokens")?,
-        layers: model.layers.len() as u16,
-        heads: model.heads as u16,
+        context: u16::try_from(program.context).context("the context has more than 65535 tokens")?,
         packing,
-        padding: options.padding,
         arena_bytes: program.arena_bytes as u32,
         hidden: program.hidden,
         pooled: program.pooled,
+        logit_scale: options.logit_scale,
     };
     let manifest = postcard::to_stdvec(&manifest)?;
     let mut steps = Vec::new();
@@ -93,7 +91,7 @@ pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &O
     for (step, _) in &program.steps {
         steps.extend(postcard::to_stdvec(step)?);
         let bytes =
-            step.constant_bytes(model.context()).context("a step's constants are too large to address")?;
+            step.constant_bytes(program.context).context("a step's constants are too large to address")?;
         constants_bytes += bytes;
         match step {
             Step::Embed(_) => sizes.embeddings += bytes,
@@ -115,7 +113,7 @@ pub fn emit(model: &TextModel, outputs: &Outputs, vocabulary: &[u8], options: &O
     }
     bytes.resize(header.place(Section::Constants).0 as usize, 0);
     for (step, constants) in &program.steps {
-        append(&mut bytes, model, step, constants)?;
+        append(&mut bytes, step, constants)?;
     }
     debug_assert_eq!(bytes.len() as u64, header.file_bytes());
     let checksums: Vec<u8> =
@@ -138,9 +136,9 @@ fn text(string: &str) -> Text {
 }
 
 /// Appends the constants of `step`.
-fn append(out: &mut Vec<u8>, model: &TextModel, step: &Step, constants: &Constants<'_>) -> Result<()> {
+fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<()> {
     match (constants, step) {
-        (Constants::Embeddings, Step::Embed(embed)) => {
+        (Constants::Embeddings(model), Step::Embed(embed)) => {
             let (tokens, positions) = (&model.token_embedding, &model.position_embedding);
             match embed.precision {
                 EmbedPrecision::Int8 => {
@@ -162,7 +160,10 @@ fn append(out: &mut Vec<u8>, model: &TextModel, step: &Step, constants: &Constan
             floats(out, &norm.gain);
             floats(out, &norm.bias);
         }
-        (Constants::Linears(linears), Step::Linear(step)) => out.extend(pack::pack(linears, step.panels)?),
+        (Constants::Linears(linears), Step::Linear(step)) => {
+            let linears: Vec<&Linear> = linears.iter().map(Cow::as_ref).collect();
+            out.extend(pack::pack(&linears, step.panels)?);
+        }
         _ => {}
     }
     Ok(())
@@ -180,14 +181,10 @@ fn block<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]
     out.resize(out.len().next_multiple_of(ALIGN), 0);
 }
 
-/// Writes `bytes` to `path`: to a temporary name beside it, then renamed, so that nothing half-written is left.
+/// Writes `bytes` to `path`, whole or not at all.
+///
+/// # Errors
+/// When that can't be done; the error names the file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".tmp{}", std::process::id()));
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Already failing: whether the rest can be removed changes nothing.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.with_context(|| format!("{}: cannot be written", path.display()))
+    cliptext_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
 }

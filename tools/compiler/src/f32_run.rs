@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
-use tract_core::prelude::{DatumType, TypedRunnableModel, tensor1};
+use tract_core::prelude::{DatumType, OutletId, TypedRunnableModel, tensor1};
 
 use crate::guard::guard;
 use crate::import::Imported;
@@ -21,6 +21,8 @@ pub struct F32Run {
     /// Which of the plan's outputs are the hidden states and the pooled row.
     hidden: Option<usize>,
     pooled: Option<usize>,
+    /// Where the residual stream's states begin, behind those.
+    states: usize,
 }
 
 /// What the graph computes from one prompt.
@@ -30,6 +32,8 @@ pub struct Computed {
     pub hidden: Option<Matrix>,
     /// The pooled output, if the graph has one.
     pub pooled: Option<Vec<f32>>,
+    /// `[context, width]` each: the residual stream before the first layer and after each, if it was asked for.
+    pub states: Vec<Matrix>,
 }
 
 impl F32Run {
@@ -38,18 +42,38 @@ impl F32Run {
     /// # Errors
     /// When tract has no code for one of the graph's operators.
     pub fn new(imported: Imported, recognised: &Recognised) -> Result<Self> {
+        Self::of(imported, recognised.hidden, recognised.pooled, &[])
+    }
+
+    /// The same for a graph that [`graph`](crate::import::graph) built: hidden states, pooled row if `pools`, states.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn built(imported: Imported, pools: bool) -> Result<Self> {
+        let outlets = imported.model.output_outlets()?.to_vec();
+        let (known, states) = outlets.split_at(if pools { 2 } else { 1 });
+        Self::of(imported, known.first().copied(), known.get(1).copied(), states)
+    }
+
+    fn of(
+        imported: Imported,
+        hidden: Option<OutletId>,
+        pooled: Option<OutletId>,
+        states: &[OutletId],
+    ) -> Result<Self> {
         let mut model = imported.model;
-        let outlets: Vec<_> = recognised.hidden.into_iter().chain(recognised.pooled).collect();
+        let outlets: Vec<_> = hidden.into_iter().chain(pooled).chain(states.iter().copied()).collect();
         ensure!(!outlets.is_empty(), "the graph has no output to run it for");
         model.select_output_outlets(&outlets).context("tract cannot select the outputs")?;
         let ids_shape =
             model.input_fact(0)?.shape.as_concrete().context("the ids' shape is not fixed")?.to_vec();
         let plan = guard(|| model.into_optimized().and_then(|model| model.into_runnable()))
             .context("tract cannot run this graph, which the f32 reference needs")?;
-        let hidden = recognised.hidden.map(|_| 0);
-        let pooled = recognised.pooled.map(|_| outlets.len() - 1);
+        let hidden = hidden.map(|_| 0);
+        let states = outlets.len() - states.len();
+        let pooled = pooled.map(|_| states - 1);
         let (context, ids_type) = (imported.context, imported.ids_type);
-        Ok(F32Run { plan, ids_shape, context, ids_type, hidden, pooled })
+        Ok(F32Run { plan, ids_shape, context, ids_type, hidden, pooled, states })
     }
 
     /// Runs one prompt of exactly the context's length. A graph for several prompts gets it for each, and its first
@@ -67,7 +91,8 @@ impl F32Run {
             .context("tract cannot run this graph on a prompt")?;
         let hidden = self.hidden.map(|at| matrix(&results[at], batch, context)).transpose()?;
         let pooled = self.pooled.map(|at| first(&results[at], batch)).transpose()?;
-        Ok(Computed { hidden, pooled })
+        let states = results[self.states..].iter().map(|state| matrix(state, batch, context));
+        Ok(Computed { hidden, pooled, states: states.collect::<Result<_>>()? })
     }
 }
 

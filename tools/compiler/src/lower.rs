@@ -3,34 +3,50 @@
 //! Steps are first written over numbered buffers; when all are there, the buffers' lifetimes are known and each gets
 //! its place in the arena.
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result, ensure};
 use cliptext::kernels::Activation as PlanActivation;
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::{
-    Attention, Codes, Embed, EmbedPrecision, Linear as LinearStep, Norm, NormOutput, Normalize, Per, Pool,
-    Rows, Step,
+    Attention, Codes, Embed, EmbedPrecision, Join, Linear as LinearStep, Norm, NormOutput, Normalize, Per,
+    Pool, Rows, Step,
 };
+use cliptext::tokenizer::Padding;
 
 use crate::arena::{self, Demand};
 use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
 use crate::pack;
 
+/// A text tower and what a plan takes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tower<'m> {
+    /// The tower.
+    pub model: &'m TextModel,
+    /// What it gives out.
+    pub outputs: Outputs,
+    /// How it fills prompts up to the context.
+    pub padding: Padding,
+}
+
 /// The constants of a step, by where they stand in the model.
 pub enum Constants<'m> {
     /// Token and position tables.
-    Embeddings,
+    Embeddings(&'m TextModel),
     /// Gain and bias.
     Norm(&'m LayerNorm),
     /// Weights and biases of linears with the same inputs, as one.
-    Linears(Vec<&'m Linear>),
+    Linears(Vec<Cow<'m, Linear>>),
     /// None.
     None,
 }
 
-/// A model as steps with their places.
+/// Text towers as steps with their places.
 pub struct Program<'m> {
     /// The steps and what their constants are made of.
     pub steps: Vec<(Step, Constants<'m>)>,
+    /// Tokens of the context.
+    pub context: usize,
     /// Bytes of arena for one sequence.
     pub arena_bytes: usize,
     /// The hidden states.
@@ -65,6 +81,7 @@ struct Builder<'m> {
 enum Draft {
     Embed {
         tokens: u32,
+        padding: Padding,
         out: Buffer,
     },
     Norm {
@@ -95,84 +112,33 @@ enum Draft {
     Normalize {
         rows: Buffer,
     },
+    Join {
+        left: Buffer,
+        right: Buffer,
+        out: Buffer,
+    },
 }
 
-/// Lowers `model` to the steps that compute `outputs`, with weights in `packing`.
-pub fn lower<'m>(
-    model: &'m TextModel,
-    projection: Option<&'m Linear>,
-    outputs: &Outputs,
-    packing: Packing,
-) -> Result<Program<'m>> {
-    ensure!(
-        outputs.hidden_layer <= model.layers.len(),
-        "hidden states after layer {} are wanted, the model has {} layers",
-        outputs.hidden_layer,
-        model.layers.len()
-    );
-    let width = model.width();
-    let mut b = Builder { context: model.context(), packing, shapes: vec![], lives: vec![], steps: vec![] };
-    let mut x = b.rows(width, Per::Token);
-    b.push(Draft::Embed { tokens: model.token_embedding.rows as u32, out: x }, Constants::Embeddings);
-    let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
-    let mut hidden = None;
-    for (index, layer) in model.layers[..layers].iter().enumerate() {
-        if index == outputs.hidden_layer {
-            hidden = Some(b.hidden(x, outputs, &model.final_norm));
-        }
-        // The states that are an output stay: the sum goes to a new place.
-        let next = if hidden == Some(x) { b.rows(width, Per::Token) } else { x };
-        let normed = b.norm(x, &layer.norm1);
-        let qkv = b.rows(3 * width, Per::Token);
-        let linears = vec![&layer.query, &layer.key, &layer.value];
-        b.linear(normed, linears, PlanActivation::Identity, None, qkv, None);
-        let mixed = b.rows(width, Per::Token);
-        let codes = b.codes_of(mixed);
-        let scratch = b.scratch(width);
-        let heads = u16::try_from(model.heads).context("more heads than 65535")?;
-        let attention = Draft::Attention { qkv, heads, scale: layer.scale, scratch, out: mixed, codes };
-        b.push(attention, Constants::None);
-        let mixed = codes.unwrap_or(mixed);
-        b.linear(mixed, vec![&layer.out], PlanActivation::Identity, Some(x), next, None);
-        x = next;
-        let normed = b.norm(x, &layer.norm2);
-        let inner = b.rows(layer.fc1.weight.rows, Per::Token);
-        let codes = b.codes_of(inner);
-        b.linear(normed, vec![&layer.fc1], activation(layer.activation), None, inner, codes);
-        let inner = codes.unwrap_or(inner);
-        b.linear(inner, vec![&layer.fc2], PlanActivation::Identity, Some(x), x, None);
+/// Lowers `towers`, which read the same text, to the steps that compute their outputs, with weights in `packing`. Hidden
+/// states and pooled outputs of several towers come side by side, in the towers' order.
+///
+/// # Errors
+/// When there is no tower, the towers' contexts differ, a tower lacks what is wanted of it, or a size is too large.
+pub fn lower<'m>(towers: &[Tower<'m>], packing: Packing) -> Result<Program<'m>> {
+    let context = towers.first().context("a plan needs a text tower")?.model.context();
+    let mut b = Builder { context, packing, shapes: vec![], lives: vec![], steps: vec![] };
+    let (mut hidden, mut pooled) = (None, None);
+    for tower in towers {
+        let other = tower.model.context();
+        ensure!(
+            other == context,
+            "the text towers take {context} and {other} tokens: one plan has one context"
+        );
+        let (its_hidden, its_pooled) = b.tower(tower)?;
+        hidden = b.joined(hidden, Some(its_hidden));
+        pooled = b.joined(pooled, its_pooled);
     }
-    let hidden = match hidden {
-        Some(hidden) => hidden,
-        None => b.hidden(x, outputs, &model.final_norm),
-    };
-    let pooled = match outputs.pooled {
-        Pooled::None => None,
-        pooled => {
-            let at_end = outputs.hidden_layer == model.layers.len();
-            let normed =
-                if at_end && outputs.hidden_norm { hidden } else { b.norm_rows(x, &model.final_norm) };
-            let row = b.rows(width, Per::Sequence);
-            let pooled = if pooled == Pooled::EndToken {
-                b.push(Draft::Pool { input: normed, out: row, codes: None }, Constants::None);
-                row
-            } else {
-                let projection =
-                    projection.context("a projected output is wanted, the model has no projection")?;
-                let codes = b.codes_of(row);
-                b.push(Draft::Pool { input: normed, out: row, codes }, Constants::None);
-                let out = b.rows(projection.weight.rows, Per::Sequence);
-                let input = codes.unwrap_or(row);
-                b.linear(input, vec![projection], PlanActivation::Identity, None, out, None);
-                out
-            };
-            if outputs.normalized {
-                b.push(Draft::Normalize { rows: pooled }, Constants::None);
-            }
-            Some(pooled)
-        }
-    };
-    b.finish(hidden, pooled)
+    b.finish(hidden.context("a plan needs hidden states")?, pooled)
 }
 
 fn activation(activation: Activation) -> PlanActivation {
@@ -217,6 +183,105 @@ impl<'m> Builder<'m> {
         self.steps.push((draft, constants));
     }
 
+    /// The steps of one tower; says where its hidden states and its pooled output are.
+    fn tower(&mut self, tower: &Tower<'m>) -> Result<(Buffer, Option<Buffer>)> {
+        let Tower { model, outputs, padding } = *tower;
+        ensure!(
+            outputs.hidden_layer <= model.layers.len(),
+            "hidden states after layer {} are wanted, the model has {} layers",
+            outputs.hidden_layer,
+            model.layers.len()
+        );
+        let width = model.width();
+        let mut x = self.rows(width, Per::Token);
+        let tokens = u32::try_from(model.token_embedding.rows).context("more tokens than 32 bits count")?;
+        self.push(Draft::Embed { tokens, padding, out: x }, Constants::Embeddings(model));
+        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        let mut hidden = None;
+        for (index, layer) in model.layers[..layers].iter().enumerate() {
+            if index == outputs.hidden_layer {
+                hidden = Some(self.hidden(x, &outputs, &model.final_norm));
+            }
+            // The states that are an output stay: the sum goes to a new place.
+            let next = if hidden == Some(x) { self.rows(width, Per::Token) } else { x };
+            let normed = self.norm(x, &layer.norm1);
+            let qkv = self.rows(3 * width, Per::Token);
+            let linears = [&layer.query, &layer.key, &layer.value];
+            self.linear(normed, linears, PlanActivation::Identity, None, qkv, None);
+            let mixed = self.rows(width, Per::Token);
+            let codes = self.codes_of(mixed);
+            let scratch = self.scratch(width);
+            let heads = u16::try_from(model.heads).context("more heads than 65535")?;
+            let attention = Draft::Attention { qkv, heads, scale: layer.scale, scratch, out: mixed, codes };
+            self.push(attention, Constants::None);
+            let mixed = codes.unwrap_or(mixed);
+            self.linear(mixed, [&layer.out], PlanActivation::Identity, Some(x), next, None);
+            x = next;
+            let normed = self.norm(x, &layer.norm2);
+            let inner = self.rows(layer.fc1.weight.rows, Per::Token);
+            let codes = self.codes_of(inner);
+            self.linear(normed, [&layer.fc1], activation(layer.activation), None, inner, codes);
+            let inner = codes.unwrap_or(inner);
+            self.linear(inner, [&layer.fc2], PlanActivation::Identity, Some(x), x, None);
+        }
+        let hidden = match hidden {
+            Some(hidden) => hidden,
+            None => self.hidden(x, &outputs, &model.final_norm),
+        };
+        if outputs.pooled == Pooled::None {
+            return Ok((hidden, None));
+        }
+        let at_end = outputs.hidden_layer == model.layers.len();
+        let normed =
+            if at_end && outputs.hidden_norm { hidden } else { self.norm_rows(x, &model.final_norm) };
+        let pooled = self.pooled(normed, model, &outputs)?;
+        Ok((hidden, Some(pooled)))
+    }
+
+    /// The pooled output, made of the rows behind the final norm.
+    fn pooled(&mut self, normed: Buffer, model: &'m TextModel, outputs: &Outputs) -> Result<Buffer> {
+        let row = self.rows(model.width(), Per::Sequence);
+        let pooled = if outputs.pooled == Pooled::EndToken {
+            self.push(Draft::Pool { input: normed, out: row, codes: None }, Constants::None);
+            row
+        } else {
+            let weight = model
+                .projection
+                .clone()
+                .context("a projected output is wanted, the model has no projection")?;
+            let codes = self.codes_of(row);
+            self.push(Draft::Pool { input: normed, out: row, codes }, Constants::None);
+            let out = self.rows(weight.rows, Per::Sequence);
+            let projection = Cow::Owned(Linear { bias: vec![0.0; weight.rows], weight, steps: None });
+            let draft = Draft::Linear {
+                input: codes.unwrap_or(row),
+                activation: PlanActivation::Identity,
+                residual: None,
+                out,
+                codes: None,
+            };
+            self.push(draft, Constants::Linears(vec![projection]));
+            out
+        };
+        if outputs.normalized {
+            self.push(Draft::Normalize { rows: pooled }, Constants::None);
+        }
+        Ok(pooled)
+    }
+
+    /// Two towers' rows side by side, or those of the only one that has some.
+    fn joined(&mut self, left: Option<Buffer>, right: Option<Buffer>) -> Option<Buffer> {
+        let (Some(left), Some(right)) = (left, right) else { return left.or(right) };
+        let (Shape::Rows { columns, per }, Shape::Rows { columns: more, .. }) =
+            (self.shapes[left.0], self.shapes[right.0])
+        else {
+            return None;
+        };
+        let out = self.rows(columns + more, per);
+        self.push(Draft::Join { left, right, out }, Constants::None);
+        Some(out)
+    }
+
     /// Normalised input for a linear: codes where linears read codes.
     fn norm(&mut self, input: Buffer, norm: &'m LayerNorm) -> Buffer {
         match self.codes_of(input) {
@@ -240,15 +305,16 @@ impl<'m> Builder<'m> {
         if outputs.hidden_norm { self.norm_rows(x, norm) } else { x }
     }
 
-    fn linear(
+    fn linear<const N: usize>(
         &mut self,
         input: Buffer,
-        linears: Vec<&'m Linear>,
+        linears: [&'m Linear; N],
         activation: PlanActivation,
         residual: Option<Buffer>,
         out: Buffer,
         codes: Option<Buffer>,
     ) {
+        let linears = linears.into_iter().map(Cow::Borrowed).collect();
         self.push(Draft::Linear { input, activation, residual, out, codes }, Constants::Linears(linears));
     }
 
@@ -285,6 +351,7 @@ impl<'m> Builder<'m> {
         }
         Ok(Program {
             steps,
+            context: self.context,
             arena_bytes,
             hidden: places.rows(hidden),
             pooled: pooled.map(|b| places.rows(b)),
@@ -330,15 +397,16 @@ impl Draft {
             Draft::Attention { qkv, scratch, out, codes, .. } => [Some(qkv), Some(scratch), Some(out), codes],
             Draft::Pool { input, out, codes } => [Some(input), Some(out), codes, None],
             Draft::Normalize { rows } => [Some(rows), None, None, None],
+            Draft::Join { left, right, out } => [Some(left), Some(right), Some(out), None],
         };
         all.into_iter().flatten()
     }
 
     fn resolve(&self, places: &Places<'_>, constants: &Constants<'_>, packing: Packing) -> Step {
         match *self {
-            Draft::Embed { tokens, out } => {
+            Draft::Embed { tokens, padding, out } => {
                 let precision = if packing.is_int8() { EmbedPrecision::Int8 } else { EmbedPrecision::F32 };
-                Step::Embed(Embed { tokens, precision, out: places.rows(out) })
+                Step::Embed(Embed { tokens, precision, padding, out: places.rows(out) })
             }
             Draft::Norm { input, epsilon, out } => {
                 let out = match places.shapes[out.0] {
@@ -348,10 +416,10 @@ impl Draft {
                 Step::Norm(Norm { input: places.rows(input), epsilon, out })
             }
             Draft::Linear { input, activation, residual, out, codes } => {
-                let linears: &[&Linear] =
-                    if let Constants::Linears(linears) = constants { linears } else { &[] };
+                let linears = if let Constants::Linears(linears) = constants { &linears[..] } else { &[] };
+                let linears: Vec<&Linear> = linears.iter().map(Cow::as_ref).collect();
                 Step::Linear(LinearStep {
-                    panels: pack::panels(linears, packing),
+                    panels: pack::panels(&linears, packing),
                     input: places.offset(input),
                     activation,
                     residual: residual.map(|b| places.rows(b)),
@@ -368,6 +436,9 @@ impl Draft {
                 requantized: codes.map(|b| places.codes(b)),
             }),
             Draft::Normalize { rows } => Step::Normalize(Normalize { rows: places.rows(rows) }),
+            Draft::Join { left, right, out } => {
+                Step::Join(Join { left: places.rows(left), right: places.rows(right), out: places.rows(out) })
+            }
             Draft::Pool { input, out, codes } => Step::Pool(Pool {
                 input: places.rows(input),
                 out: places.rows(out),

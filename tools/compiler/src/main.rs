@@ -1,16 +1,26 @@
 //! `cliptext`: the compiler's command line.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cliptext::tokenizer::Padding;
+use cliptext::{Plan, PlanFile};
 use cliptext_compiler::compile::{Job, compile};
-use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::edit::Edits;
+use cliptext_compiler::edit::lora::LoraFile;
+use cliptext_compiler::edit::words::Inversion;
+use cliptext_compiler::emit::Precision;
+use cliptext_compiler::inspect;
+use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::prepare::Spec;
+use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
+use cliptext_compiler::prompts;
 use cliptext_compiler::target::Target;
-use cliptext_compiler::vocabulary::VocabularySource;
+use cliptext_compiler::verify::{self, Reference};
 
 #[derive(Parser)]
 #[command(name = "cliptext", version, about = "Compiles CLIP text encoders into plans for cliptext-run")]
@@ -22,17 +32,46 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Compile a model into a plan
-    Compile(CompileArgs),
+    Compile(Box<CompileArgs>),
+    /// Tell what a model's file or folder holds, and what would be compiled, without compiling it
+    InspectModel(InspectArgs),
+    /// Compare a plan with the f32 model that it was made from
+    Verify(Box<VerifyArgs>),
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// A .safetensors or .onnx file, or a model's or pipeline's folder
+    model: PathBuf,
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A model and what is made of it.
+#[derive(Args)]
+struct ModelArgs {
+    /// The model: a .safetensors or .onnx file, or a model's or pipeline's folder
+    model: PathBuf,
+    #[command(flatten)]
+    outputs: OutputArgs,
+    /// Add a word of textual inversion: NAME=FILE.safetensors (may be repeated)
+    #[arg(long, value_name = "NAME=FILE", value_parser = inversion)]
+    embedding: Vec<(String, PathBuf)>,
+    /// Merge a LoRA into the weights: FILE.safetensors or FILE.safetensors:WEIGHT (may be repeated)
+    #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = lora)]
+    lora: Vec<(PathBuf, f32)>,
 }
 
 #[derive(Args)]
 struct CompileArgs {
-    /// The text encoder, an ONNX file
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The plan to write
     #[arg(short, long, value_name = "PLAN")]
     output: PathBuf,
-    /// The vocabulary: merges.txt, tokenizer.json, or a folder with vocab.json and merges.txt [default: CLIP's own]
+    /// The vocabulary: merges.txt, tokenizer.json, or a folder with vocab.json and merges.txt [default: the tokenizer beside
+    /// the model, else CLIP's own]
     #[arg(long, value_name = "PATH")]
     vocab: Option<PathBuf>,
     /// How weights are stored: f32 is for checking
@@ -41,9 +80,6 @@ struct CompileArgs {
     /// The kind of CPU that weights are packed for
     #[arg(long, default_value_t, long_help = target_help())]
     target: Target,
-    /// What fills the context behind the prompt: `eot`, `zero`, or a token id [default: as the vocabulary says, else eot]
-    #[arg(long, value_name = "PADDING", value_parser = padding)]
-    pad: Option<Padding>,
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -52,10 +88,77 @@ struct CompileArgs {
     report: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct VerifyArgs {
+    /// The plan, compiled from MODEL with the same options
+    plan: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Prompts to compare on: a JSON array of strings, or one a line [default: 24 built-in ones]
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Fail when the hidden states' SQNR is below this many dB
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    min_sqnr: Option<f64>,
+    /// Also run this UNet (ONNX; sample, timestep, encoder_hidden_states) with both embeddings
+    #[arg(long, value_name = "FILE")]
+    unet: Option<PathBuf>,
+    /// Tell nothing but errors
+    #[arg(long)]
+    quiet: bool,
+    /// Write the figures to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// What comes out, where it is not as the model's family has it.
+#[derive(Args)]
+#[command(next_help_heading = "What comes out")]
+struct OutputArgs {
+    /// The family of models whose conventions to follow [default: found out from the files]
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Take this one of several text encoders, by the name that inspect-model tells
+    #[arg(long, value_name = "NAME")]
+    tower: Option<String>,
+    /// Which hidden states: `last`, `penultimate`, or after N layers
+    #[arg(long, value_name = "STATES", value_parser = hidden)]
+    hidden: Option<Hidden>,
+    /// Whether the final norm is on the hidden states
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    final_norm: Option<Switch>,
+    /// The pooled output: none, the end token's row, or its projection
+    #[arg(long, value_enum)]
+    pooled: Option<PooledArg>,
+    /// Whether the pooled output is divided by its length
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    normalize: Option<Switch>,
+    /// What fills the context behind the prompt: `eot`, `zero`, `zero-after-eos`, or a token id [default: as the model's
+    /// tokenizer says, else as its family has it, else eot]
+    #[arg(long, value_name = "PADDING")]
+    pad: Option<Padding>,
+    /// Tokens of the context, where less than the model has positions
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum PrecisionArg {
     Int8,
     F32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PooledArg {
+    None,
+    Eos,
+    Projected,
 }
 
 fn target_help() -> String {
@@ -66,17 +169,63 @@ fn target_help() -> String {
     help
 }
 
-fn padding(text: &str) -> Result<Padding, String> {
+fn hidden(text: &str) -> Result<Hidden, String> {
     match text {
-        "eot" => Ok(Padding::End),
-        "zero" => Ok(Padding::Id(0)),
-        id => id.parse().map(Padding::Id).map_err(|_| "expected `eot`, `zero` or a token id".into()),
+        "last" => Ok(Hidden::Last),
+        "penultimate" => Ok(Hidden::Penultimate),
+        number => number
+            .parse()
+            .map(Hidden::After)
+            .map_err(|_| "expected `last`, `penultimate` or a number of layers".into()),
+    }
+}
+
+fn inversion(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.trim().is_empty() && !file.is_empty() => {
+            Ok((name.trim().to_owned(), file.into()))
+        }
+        _ => Err("expected NAME=FILE, as in cat-toy=learned_embeds.safetensors".into()),
+    }
+}
+
+/// A file's name may hold colons itself: only a number behind the last one is a weight.
+fn lora(text: &str) -> Result<(PathBuf, f32), String> {
+    let with_weight =
+        text.rsplit_once(':').and_then(|(file, weight)| Some((file, weight.parse::<f32>().ok()?)));
+    match with_weight {
+        Some((_, weight)) if !weight.is_finite() => Err(format!("{weight} is no weight")),
+        Some((file, weight)) if !file.is_empty() => Ok((file.into(), weight)),
+        _ => Ok((text.into(), 1.0)),
+    }
+}
+
+impl OutputArgs {
+    fn choice(&self) -> Choice {
+        let on = |switch: Option<Switch>| switch.map(|switch| matches!(switch, Switch::On));
+        Choice {
+            preset: self.preset,
+            hidden: self.hidden,
+            final_norm: on(self.final_norm),
+            pooled: self.pooled.map(|pooled| match pooled {
+                PooledArg::None => Pooled::None,
+                PooledArg::Eos => Pooled::EndToken,
+                PooledArg::Projected => Pooled::Projected,
+            }),
+            normalize: on(self.normalize),
+            padding: self.pad,
+            context: self.context,
+        }
     }
 }
 
 fn main() -> ExitCode {
-    let Command::Compile(args) = Cli::parse().command;
-    match run(args) {
+    let done = match Cli::parse().command {
+        Command::Compile(args) => run_compile(*args),
+        Command::InspectModel(args) => run_inspect(&args),
+        Command::Verify(args) => run_verify(*args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cliptext: {error:#}");
@@ -85,25 +234,95 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: CompileArgs) -> anyhow::Result<()> {
+/// The file's or folder's own name, for the plan to carry.
+fn name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl ModelArgs {
+    fn spec(self) -> anyhow::Result<Spec> {
+        let mut edits = Edits::default();
+        for (name, file) in &self.embedding {
+            edits.inversions.push(Inversion::read(name, file)?);
+        }
+        for (file, weight) in &self.lora {
+            edits.loras.push(LoraFile::read(file, *weight)?);
+        }
+        Ok(Spec {
+            name: name(&self.model),
+            path: self.model,
+            tower: self.outputs.tower.clone(),
+            choice: self.outputs.choice(),
+            edits,
+        })
+    }
+}
+
+fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
     let job = Job {
-        model: args.model,
+        model: args.model.spec()?,
         plan: args.output,
-        vocabulary: args.vocab.map_or(VocabularySource::Standard, VocabularySource::Path),
+        vocabulary: args.vocab,
         precision: match args.precision {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::F32 => Precision::F32,
         },
         target: args.target,
-        padding: args.pad,
     };
     let report = compile(&job, &Progress::new(args.quiet))?;
     if let Some(path) = args.report {
-        emit::write(&path, &serde_json::to_vec_pretty(&report)?)?;
+        cliptext_files::write(&path, &serde_json::to_vec_pretty(&report)?)?;
     }
     if !args.quiet {
-        // The plan is written: a reader that has gone, as in `| head`, takes nothing from it.
-        let _ = writeln!(std::io::stdout(), "{report}");
+        tell(&report.to_string());
     }
     Ok(())
+}
+
+fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
+    let progress = Progress::new(args.quiet);
+    let prompts = match &args.prompts {
+        Some(path) => prompts::read(path)?,
+        None => verify::prompts(),
+    };
+    let file =
+        PlanFile::open(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
+    // Before the model, which takes seconds.
+    Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
+    let spec = args.model.spec()?;
+    let mut references = Vec::new();
+    for tower in spec.prepare(&progress)?.towers {
+        drop(tower.run);
+        references
+            .push(progress.stage("build the f32 reference", || Reference::new(tower.model, &tower.outputs))?);
+    }
+    let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
+        .with_context(|| args.plan.display().to_string())?;
+    if let Some(path) = &args.report {
+        cliptext_files::write(path, &serde_json::to_vec_pretty(&found)?)?;
+    }
+    if !args.quiet {
+        tell(&format!("{} against {}\n{found}", args.plan.display(), spec.name));
+    }
+    let sqnr = found.figures.hidden.sqnr_db;
+    if let Some(least) = args.min_sqnr {
+        anyhow::ensure!(
+            sqnr >= least,
+            "{}: the hidden states' SQNR is {sqnr:.2} dB, below the {least} dB asked for (--min-sqnr)",
+            args.plan.display()
+        );
+    }
+    Ok(())
+}
+
+fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
+    let found = inspect::inspect(&args.model)?;
+    tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() });
+    Ok(())
+}
+
+/// Prints a result. A reader that has gone, as in `| head`, takes nothing from what was done.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -2,34 +2,44 @@
 
 use std::fmt;
 
+use cliptext::tokenizer::Padding;
 use serde::Serialize;
 
 use crate::emit::Emitted;
+use crate::ir::Pooled;
 use crate::measure::Quality;
+use crate::prepare::Prepared;
+use crate::trial::Closeness;
 
 /// Everything that a compile has to tell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The model's file.
+    /// The model, as the user named it.
     pub model: String,
+    /// What was found there.
+    pub kind: String,
+    /// The family of models whose conventions the outputs follow.
+    pub preset: Option<String>,
     /// The plan's file.
     pub plan: String,
     /// How weights are stored.
     pub precision: &'static str,
-    /// The text tower.
-    pub tower: Tower,
+    /// The text towers, in the order of their columns in the outputs.
+    pub towers: Vec<Tower>,
     /// Bytes of the plan and its parts.
     pub bytes: Bytes,
-    /// The plan against tract's f32 run.
-    pub quality: Measured,
+    /// Prompts on which the plan was compared with tract's f32 run, all tokens of each.
+    pub prompts: usize,
     /// Seconds from start to end.
     pub seconds: f64,
 }
 
-/// A text tower's sizes.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// A text tower: its sizes, what the plan gives out of it, and how close that is to f32.
+#[derive(Clone, Debug, Serialize)]
 pub struct Tower {
-    /// Layers.
+    /// What to call it.
+    pub name: String,
+    /// Layers that the outputs need.
     pub layers: usize,
     /// Width of the hidden states.
     pub width: usize,
@@ -45,6 +55,52 @@ pub struct Tower {
     pub hidden_norm: bool,
     /// Columns of the pooled output, where there is one.
     pub pooled: Option<usize>,
+    /// What the pooled output is: `eos`, `projected`, `projected, length 1`.
+    pub pooled_kind: Option<&'static str>,
+    /// What fills the context.
+    pub padding: String,
+    /// Hidden states against f32.
+    pub hidden_quality: Option<Quality>,
+    /// Pooled output against f32.
+    pub pooled_quality: Option<Quality>,
+}
+
+impl Tower {
+    /// What is known before the plan has run.
+    pub fn new(tower: &Prepared, padding: Padding) -> Self {
+        let (model, outputs) = (&tower.model, &tower.outputs);
+        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        Tower {
+            name: tower.name.clone(),
+            layers,
+            width: model.width(),
+            heads: model.heads,
+            context: model.context(),
+            vocabulary: model.token_embedding.rows,
+            hidden_layer: outputs.hidden_layer,
+            hidden_norm: outputs.hidden_norm,
+            pooled: match (outputs.pooled, &model.projection) {
+                (Pooled::None, _) => None,
+                (Pooled::Projected, Some(projection)) => Some(projection.rows),
+                _ => Some(model.width()),
+            },
+            pooled_kind: match (outputs.pooled, outputs.normalized) {
+                (Pooled::None, _) => None,
+                (Pooled::EndToken, false) => Some("eos"),
+                (Pooled::EndToken, true) => Some("eos, length 1"),
+                (Pooled::Projected, false) => Some("projected"),
+                (Pooled::Projected, true) => Some("projected, length 1"),
+            },
+            padding: padding.to_string(),
+            hidden_quality: None,
+            pooled_quality: None,
+        }
+    }
+
+    /// The same with the figures of a run.
+    pub fn measured(self, closeness: Closeness) -> Self {
+        Tower { hidden_quality: closeness.hidden, pooled_quality: closeness.pooled, ..self }
+    }
 }
 
 /// Where the bytes are.
@@ -77,30 +133,14 @@ impl From<&Emitted> for Bytes {
     }
 }
 
-/// The plan against the f32 model.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Measured {
-    /// Prompts compared, all tokens of each.
-    pub prompts: usize,
-    /// Hidden states.
-    pub hidden: Option<Quality>,
-    /// Pooled output.
-    pub pooled: Option<Quality>,
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tower { layers, width, heads, context, vocabulary, hidden_layer, hidden_norm, pooled } =
-            self.tower;
-        writeln!(f, "{} from {}", self.plan, self.model)?;
-        writeln!(
-            f,
-            "  tower       {layers} layers, width {width}, {heads} heads, {context} tokens of {vocabulary}"
-        )?;
-        let norm = if hidden_norm { "with" } else { "without" };
-        writeln!(f, "  hidden      [{context}, {width}], after layer {hidden_layer}, {norm} the final norm")?;
-        if let Some(columns) = pooled {
-            writeln!(f, "  pooled      [{columns}]")?;
+        writeln!(f, "{} from {}, {}", self.plan, self.model, self.kind)?;
+        if let Some(preset) = &self.preset {
+            writeln!(f, "  preset      {preset}")?;
+        }
+        for tower in &self.towers {
+            tower.fmt(f, self.prompts)?;
         }
         let mb = |bytes: usize| bytes as f64 / 1e6;
         let bytes = &self.bytes;
@@ -110,15 +150,30 @@ impl fmt::Display for Report {
         writeln!(f, "    norms     {:>9.2} MB", mb(bytes.norms))?;
         writeln!(f, "    vocabulary{:>9.2} MB", mb(bytes.vocabulary))?;
         writeln!(f, "  arena       {:>9.2} MB of RAM for a prompt", mb(bytes.arena))?;
-        let measured = &self.quality;
-        for (what, quality) in [("hidden", measured.hidden), ("pooled", measured.pooled)] {
+        write!(f, "  {:.1} s", self.seconds)
+    }
+}
+
+impl Tower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>, prompts: usize) -> fmt::Result {
+        let Tower { name, layers, width, heads, context, vocabulary, hidden_layer, hidden_norm, .. } = self;
+        writeln!(
+            f,
+            "  tower       {name}: {layers} layers, width {width}, {heads} heads, {context} tokens of {vocabulary}, padded with {}",
+            self.padding
+        )?;
+        let norm = if *hidden_norm { "with" } else { "without" };
+        writeln!(f, "    hidden    [{context}, {width}], after layer {hidden_layer}, {norm} the final norm")?;
+        if let (Some(columns), Some(kind)) = (self.pooled, self.pooled_kind) {
+            writeln!(f, "    pooled    [{columns}], {kind}")?;
+        }
+        for (what, quality) in [("hidden", self.hidden_quality), ("pooled", self.pooled_quality)] {
             let Some(Quality { cosine_mean, cosine_min, sqnr_db }) = quality else { continue };
             writeln!(
                 f,
-                "  {what}, against f32 on {} prompts: cosine mean {cosine_mean:.5}, min {cosine_min:.5}; SQNR {sqnr_db:.1} dB",
-                measured.prompts
+                "    {what}, against f32 on {prompts} prompts: cosine mean {cosine_mean:.5}, min {cosine_min:.5}; SQNR {sqnr_db:.1} dB"
             )?;
         }
-        write!(f, "  {:.1} s", self.seconds)
+        Ok(())
     }
 }

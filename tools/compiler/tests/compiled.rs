@@ -4,10 +4,11 @@ use std::path::Path;
 
 use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, Plan, align_arena};
-use cliptext_compiler::emit::{Options, Precision, emit};
+use cliptext_compiler::emit::{Emitted, Options, Precision, emit};
 use cliptext_compiler::import::onnx;
+use cliptext_compiler::lower::Tower;
 use cliptext_compiler::measure::Comparison;
-use cliptext_compiler::recognise::recognise;
+use cliptext_compiler::recognise::{Recognised, recognise};
 use cliptext_compiler::reference::relative_error;
 use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{VocabularySource, build};
@@ -31,15 +32,18 @@ impl Loaded {
     }
 }
 
+fn emitted(recognised: &Recognised, precision: Precision, vocabulary: &[u8]) -> Emitted {
+    let options = Options { precision, target: Target::default(), logit_scale: None, source: "test".into() };
+    let tower = Tower { model: &recognised.model, outputs: recognised.outputs, padding: Padding::End };
+    emit(&[tower], vocabulary, &options).unwrap()
+}
+
 fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) -> Loaded {
     let imported = onnx::load(model).unwrap_or_else(|error| panic!("{error:#}"));
     let recognised =
         recognise(&imported.model).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
-    let vocabulary = build(vocabulary).unwrap();
-    let options =
-        Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
-    let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
-    Loaded::new(&emitted.bytes)
+    let vocabulary = build(vocabulary, &[]).unwrap();
+    Loaded::new(&emitted(&recognised, precision, &vocabulary.bytes).bytes)
 }
 
 /// Runs every golden prompt; returns the largest errors, of the largest value.
@@ -150,11 +154,9 @@ fn the_full_size_model_keeps_its_quality() {
     let imported = onnx::load(&model).unwrap();
     let recognised = recognise(&imported.model).unwrap();
     drop(imported);
-    let vocabulary = build(VocabularySource::Standard).unwrap();
+    let vocabulary = build(VocabularySource::Standard, &[]).unwrap();
     for precision in [Precision::Int8, Precision::F32] {
-        let options =
-            Options { precision, target: Target::default(), padding: Padding::End, source: "test".into() };
-        let emitted = emit(&recognised.model, &recognised.outputs, &vocabulary.bytes, &options).unwrap();
+        let emitted = emitted(&recognised, precision, &vocabulary.bytes);
         let mut loaded = Loaded::new(&emitted.bytes);
         let plan = loaded.plan();
         let mut arena = vec![0; plan.arena_bytes(1) + 63];

@@ -1,16 +1,23 @@
-//! The built-in demonstration plan: a small synthetic tower with the full vocabulary, made from a seed.
+//! The built-in demonstration plan: a small synthetic tower with the full vocabulary, made from a seed; and two plans for the
+//! tests, one of two text towers, one of a long context.
 //!
-//! Its embeddings mean nothing to a UNet; it shows, and tests, every step of the way from a prompt to hidden states.
+//! Their embeddings mean nothing to a UNet; they show, and test, every step of the way from a prompt to hidden states.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::emit::{self, Emitted, Precision};
-use cliptext_compiler::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
+use cliptext_compiler::ir::{Outputs, Pooled, TextModel};
+use cliptext_compiler::lower::Tower;
 use cliptext_compiler::target::Target;
-use cliptext_compiler::vocabulary::{self, VocabularySource};
-use cliptext_synthetic::{Options, Tower};
+use cliptext_compiler::vocabulary::{self, VocabularySource, VocabularyTable};
+use cliptext_synthetic::{Activation, Options};
 
-/// The plan's bytes.
+mod convert;
+pub mod sizes;
+
+pub use convert::model;
+
+/// The demonstration plan's bytes.
 ///
 /// # Errors
 /// As [`compile`].
@@ -25,8 +32,8 @@ pub fn plan() -> Result<Vec<u8>> {
 /// # Errors
 /// When a part of the tower or the vocabulary is missing: a mistake in the tools.
 pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
-    let model = model(&cliptext_synthetic::generate(tower))?;
-    let vocabulary = vocabulary::build(VocabularySource::Standard)?;
+    let model = model(cliptext_synthetic::generate(tower))?;
+    let vocabulary = vocabulary::build(VocabularySource::Standard, &[])?;
     let outputs = Outputs {
         hidden_layer: model.layers.len(),
         hidden_norm: true,
@@ -34,92 +41,116 @@ pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
         normalized: false,
         end_token: vocabulary.end_id,
     };
-    let options = emit::Options {
-        precision: Precision::Int8,
-        target: Target::default(),
-        padding: Padding::End,
-        source,
-    };
-    emit::emit(&model, &outputs, &vocabulary.bytes, &options)
+    let tower = Tower { model: &model, outputs, padding: Padding::End };
+    emit::emit(&[tower], &vocabulary.bytes, &options(source))
 }
 
-/// A synthetic tower as the compiler sees models.
+/// How plans are made here: int8, for CPUs with dot products.
+fn options(source: String) -> emit::Options {
+    emit::Options { precision: Precision::Int8, target: Target::default(), logit_scale: None, source }
+}
+
+/// The bytes of `tests/fixtures/two-towers.plan`: two small towers as Stable Diffusion XL has two large ones, with the
+/// vocabulary of [`small_vocabulary`].
 ///
 /// # Errors
-/// When the tower lacks a tensor.
-pub fn model(tower: &Tower) -> Result<TextModel> {
-    let part = Part { tower, prefix: "text_model.".into() };
-    let embedding = part.part("embeddings");
-    let layers =
-        (0..tower.options.layers).map(|index| layer(&part.part(&format!("encoder.layers.{index}")), tower));
-    Ok(TextModel {
-        token_embedding: embedding.matrix("token_embedding.weight")?,
-        position_embedding: embedding.matrix("position_embedding.weight")?,
-        heads: tower.options.heads,
-        layers: layers.collect::<Result<_>>()?,
-        final_norm: part.norm("final_layer_norm")?,
-        projection: None,
-    })
+/// As [`compile`].
+pub fn two_towers() -> Result<Vec<u8>> {
+    let vocabulary = small_vocabulary()?;
+    let small = Options { vocab: vocabulary.size, layers: 3, heads: 2, ..Options::default() };
+    let first = Options { width: 16, mlp: 64, seed: 78, ..small.clone() };
+    let second = Options {
+        width: 24,
+        heads: 3,
+        mlp: 96,
+        activation: Activation::Gelu,
+        projection: Some(20),
+        seed: 79,
+        ..small
+    };
+    let models =
+        [model(cliptext_synthetic::generate(&first))?, model(cliptext_synthetic::generate(&second))?];
+    let options = emit::Options {
+        logit_scale: Some(100.0),
+        ..options(format!("two synthetic towers, seeds {} and {}", first.seed, second.seed))
+    };
+    Ok(emit::emit(&xl(&models, &vocabulary), &vocabulary.bytes, &options)?.bytes)
 }
 
-fn layer(part: &Part<'_>, tower: &Tower) -> Result<Layer> {
-    let attention = part.part("self_attn");
-    let head_dim = tower.options.width / tower.options.heads;
-    Ok(Layer {
-        norm1: part.norm("layer_norm1")?,
-        query: attention.linear("q_proj")?,
-        key: attention.linear("k_proj")?,
-        value: attention.linear("v_proj")?,
-        scale: (head_dim as f32).sqrt().recip(),
-        out: attention.linear("out_proj")?,
-        norm2: part.norm("layer_norm2")?,
-        fc1: part.linear("mlp.fc1")?,
-        activation: Activation::QuickGelu,
-        fc2: part.linear("mlp.fc2")?,
-    })
+/// The bytes of `tests/fixtures/long.plan`: a small tower of 248 tokens, as Long-CLIP has, with the vocabulary of
+/// [`small_vocabulary`].
+///
+/// # Errors
+/// As [`compile`].
+pub fn long() -> Result<Vec<u8>> {
+    let vocabulary = small_vocabulary()?;
+    let long = Options {
+        width: 16,
+        layers: 2,
+        heads: 2,
+        mlp: 64,
+        vocab: vocabulary.size,
+        projection: Some(16),
+        seed: 80,
+        ..sizes::long_clip()
+    };
+    let model = model(cliptext_synthetic::generate(&long))?;
+    let tower = zero_shot(&model, &vocabulary);
+    let source = format!("synthetic tower of 248 tokens, seed {}", long.seed);
+    Ok(emit::emit(&[tower], &vocabulary.bytes, &options(source))?.bytes)
 }
 
-/// Tensors whose names begin alike.
-struct Part<'t> {
-    tower: &'t Tower,
-    prefix: String,
+/// A model as zero-shot classification takes it: the last hidden states with the final norm, and the projection of the end
+/// token, normalised.
+pub fn zero_shot<'m>(model: &'m TextModel, vocabulary: &VocabularyTable) -> Tower<'m> {
+    let outputs = Outputs {
+        hidden_layer: model.layers.len(),
+        hidden_norm: true,
+        pooled: Pooled::Projected,
+        normalized: true,
+        end_token: vocabulary.end_id,
+    };
+    Tower { model, outputs, padding: Padding::End }
 }
 
-impl Part<'_> {
-    fn part(&self, name: &str) -> Part<'_> {
-        Part { tower: self.tower, prefix: format!("{}{name}.", self.prefix) }
-    }
+/// Two models as Stable Diffusion XL takes them: the penultimate hidden states of both without the final norm, the second
+/// one's projection of the end token; the first padded with the end token, the second with zeros.
+pub fn xl<'m>([first, second]: &'m [TextModel; 2], vocabulary: &VocabularyTable) -> [Tower<'m>; 2] {
+    let tower = |model: &'m TextModel, pooled, padding| {
+        let outputs = Outputs {
+            hidden_layer: model.layers.len() - 1,
+            hidden_norm: false,
+            pooled,
+            normalized: false,
+            end_token: vocabulary.end_id,
+        };
+        Tower { model, outputs, padding }
+    };
+    [tower(first, Pooled::None, Padding::End), tower(second, Pooled::Projected, Padding::Id(0))]
+}
 
-    fn matrix(&self, name: &str) -> Result<Matrix> {
-        let name = format!("{}{name}", self.prefix);
-        let tensor = self.tower.tensor(&name).with_context(|| format!("the tower lacks {name}"))?;
-        let rows = if tensor.shape.len() == 2 { tensor.shape[0] } else { 1 };
-        Ok(Matrix { rows, cols: tensor.values.len() / rows, values: tensor.values.clone() })
-    }
-
-    fn linear(&self, name: &str) -> Result<Linear> {
-        let part = self.part(name);
-        Ok(Linear { weight: part.matrix("weight")?, bias: part.matrix("bias")?.values, steps: None })
-    }
-
-    fn norm(&self, name: &str) -> Result<LayerNorm> {
-        let part = self.part(name);
-        Ok(LayerNorm {
-            gain: part.matrix("weight")?.values,
-            bias: part.matrix("bias")?.values,
-            epsilon: 1e-5,
-        })
-    }
+/// A vocabulary of 600 ids: the standard one's bytes and its first 86 merges.
+///
+/// # Errors
+/// When its file is missing.
+pub fn small_vocabulary() -> Result<VocabularyTable> {
+    let merges = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tokenizer/merges-86.txt");
+    vocabulary::build(VocabularySource::Path(merges.into()), &[])
 }
 
 #[cfg(test)]
 mod tests {
+    fn is_kept(path: &str, made: &[u8]) {
+        let kept = std::fs::read(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(made == kept, "{path} is out of date: run `cargo run --release -p cliptext-demo`");
+    }
+
     #[test]
-    fn the_plan_in_the_repository_is_the_one_that_is_made() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
+    fn the_plans_in_the_repository_are_those_that_are_made() {
         let made = super::plan().unwrap();
         assert!(made.len() <= 4 << 20, "{} bytes", made.len());
-        let kept = std::fs::read(path).unwrap();
-        assert!(made == kept, "models/demo.plan is out of date: run `cargo run --release -p cliptext-demo`");
+        is_kept("models/demo.plan", &made);
+        is_kept("tests/fixtures/two-towers.plan", &super::two_towers().unwrap());
+        is_kept("tests/fixtures/long.plan", &super::long().unwrap());
     }
 }

@@ -1,11 +1,17 @@
-//! Writes the built-in demonstration plan: `cargo run --release -p cliptext-demo`.
+//! Writes the plans that the repository holds: `cargo run --release -p cliptext-demo`.
 
 use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan"));
-    let plan = cliptext_demo::plan()?;
-    cliptext_compiler::emit::write(path, &plan)?;
-    println!("models/demo.plan: {} bytes", plan.len());
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let plans = [
+        ("models/demo.plan", cliptext_demo::plan()?),
+        ("tests/fixtures/two-towers.plan", cliptext_demo::two_towers()?),
+        ("tests/fixtures/long.plan", cliptext_demo::long()?),
+    ];
+    for (name, plan) in plans {
+        cliptext_compiler::emit::write(&root.join(name), &plan)?;
+        println!("{name}: {} bytes", plan.len());
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cliptext::plan::Step;
+use cliptext::plan::{Step, Tower};
 use cliptext::threads::{Threads, default_threads};
 use cliptext::{Embedding, Encoder, EncoderError, Kernels, Plan, align_arena};
 
@@ -17,11 +17,11 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     prompts.extend(args.negative.clone());
     let source = Source::open(path.as_deref())?;
     let plan = source.load()?;
-    let kernels = kernels(&plan, args.kernel.as_deref())?;
+    let kernels = kernels(&plan, args.run.kernel.as_deref())?;
     if args.pooled.is_some() && plan.manifest().pooled.is_none() {
         return Err(Failure::Usage("--pooled: the plan has no pooled output".into()));
     }
-    let no_pad = args.prompts.no_pad;
+    let no_pad = args.pad.no_pad;
     let tokens = tokens_of_all(&plan, &prompts, no_pad, args.output.is_some())?;
     let mut outputs = Outputs {
         hidden: output(args.output.as_deref(), &[prompts.len(), tokens, plan.width()])?,
@@ -30,7 +30,7 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     };
     let sequences = 1 + usize::from(args.negative.is_some());
     let mut memory = vec![0; plan.arena_bytes(sequences) + 63];
-    let team = team(args.threads.map(usize::from))?;
+    let team = team(args.run.threads.map(usize::from))?;
     let mut encoder =
         Encoder::with(&plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
     // With a negative prompt the last two go in one pass.
@@ -79,9 +79,7 @@ struct Outputs {
 impl Outputs {
     /// Writes what there is a file for; without a file for the hidden states, prints a summary.
     fn write(&mut self, prompt: &str, embedding: &Embedding<'_>) -> Outcome {
-        if embedding.is_truncated() {
-            eprintln!("cliptext-run: cut to {} tokens: {}", self.context, shown(prompt));
-        }
+        warn_of_truncation(prompt, embedding, self.context);
         match &mut self.hidden {
             Some(file) => file.write(embedding.hidden())?,
             None => sayln!("{}", summary(prompt, embedding)),
@@ -114,8 +112,15 @@ fn tokens_of_all(plan: &Plan<'_>, prompts: &[String], no_pad: bool, to_array: bo
     }
 }
 
+/// Tells of a prompt that is longer than the context.
+pub(crate) fn warn_of_truncation(prompt: &str, embedding: &Embedding<'_>, context: usize) {
+    if embedding.is_truncated() {
+        eprintln!("cliptext-run: cut to {context} tokens: {}", shown(prompt));
+    }
+}
+
 /// A prompt in quotes, a long one by its beginning.
-fn shown(prompt: &str) -> String {
+pub(crate) fn shown(prompt: &str) -> String {
     const LONG: usize = 60;
     match prompt.char_indices().nth(LONG) {
         Some((end, _)) => format!("{:?}…", &prompt[..end]),
@@ -165,7 +170,7 @@ pub(crate) fn tokenize(args: &TokenizeArgs) -> Outcome {
     let mut out = String::new();
     for prompt in &prompts {
         let tokens = tokenizer.encode(prompt);
-        let ids = if args.prompts.no_pad { tokens.unpadded() } else { tokens.ids() };
+        let ids = if args.pad.no_pad { tokens.unpadded() } else { tokens.ids() };
         for (index, id) in ids.iter().enumerate() {
             let _ = write!(out, "{}{id}", if index == 0 { "" } else { " " });
         }
@@ -182,13 +187,22 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     let manifest = plan.manifest();
     let (vocabulary, constants) = plan.section_bytes();
     sayln!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
-    sayln!("model       {} layers, {} heads, width {}", manifest.layers, manifest.heads, plan.width());
-    sayln!("context     {} tokens, padding {:?}", plan.context(), manifest.padding);
+    for tower in plan.towers() {
+        let Tower { layers, width, heads, padding } = tower;
+        sayln!("tower       {layers} layers, width {width}, {heads} heads, padding {padding}");
+    }
+    sayln!("context     {} tokens", plan.context());
     sayln!("weights     {} ({})", manifest.packing, manifest.packing.compiled_with());
     sayln!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
     match manifest.pooled {
-        Some(rows) => sayln!("pooled      [{}] f32 per prompt", rows.columns),
+        Some(rows) => {
+            let projected = if plan.is_projected() { ", projected" } else { "" };
+            sayln!("pooled      [{}] f32 per prompt{projected}", rows.columns);
+        }
         None => sayln!("pooled      none"),
+    }
+    if let Some(scale) = manifest.logit_scale {
+        sayln!("logit scale {scale}");
     }
     sayln!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
     sayln!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
@@ -220,5 +234,6 @@ pub(crate) fn describe(step: &Step) -> String {
         }
         Step::Pool(step) => format!("pool       {}", step.out.columns),
         Step::Normalize(step) => format!("normalize  {}", step.rows.columns),
+        Step::Join(step) => format!("join       {} + {}", step.left.columns, step.right.columns),
     }
 }

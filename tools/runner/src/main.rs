@@ -14,9 +14,11 @@ macro_rules! sayln {
 
 mod bench;
 mod commands;
+mod images;
 mod output;
 mod plan;
 mod prompts;
+mod similarity;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ struct Cli {
 enum Command {
     /// Encode prompts to the hidden states that a diffusion UNet reads
     Encode(EncodeArgs),
+    /// Compare prompts with images, whose embeddings were computed elsewhere: zero-shot classification
+    Similarity(similarity::SimilarityArgs),
     /// Print the token ids of prompts, a line each
     Tokenize(TokenizeArgs),
     /// Measure this machine: encoding time, cold start, steps, memory
@@ -57,24 +61,17 @@ struct PromptArgs {
     /// Read prompts from FILE: one a line, or a JSON array of strings
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct PadArgs {
     /// Only the prompt's own tokens, start and end included, instead of the whole context
     #[arg(long)]
     no_pad: bool,
 }
 
 #[derive(Args)]
-struct EncodeArgs {
-    #[command(flatten)]
-    prompts: PromptArgs,
-    /// A negative prompt: encoded in one pass with the last prompt, and last in the outputs
-    #[arg(long, value_name = "TEXT")]
-    negative: Option<String>,
-    /// Write the hidden states to FILE: `.npy` [prompts, tokens, width], or `.f32`, the same values raw
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Write the pooled outputs to FILE: `.npy` [prompts, columns], or `.f32`
-    #[arg(long, value_name = "FILE")]
-    pooled: Option<PathBuf>,
+struct RunArgs {
     /// Force a kernel instead of the fastest that this CPU runs
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
@@ -84,9 +81,30 @@ struct EncodeArgs {
 }
 
 #[derive(Args)]
+struct EncodeArgs {
+    #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
+    pad: PadArgs,
+    /// A negative prompt: encoded in one pass with the last prompt, and last in the outputs
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
+    /// Write the hidden states to FILE: `.npy` [prompts, tokens, width], or `.f32`, the same values raw
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the pooled outputs to FILE: `.npy` [prompts, columns], or `.f32`
+    #[arg(long, value_name = "FILE")]
+    pooled: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Args)]
 struct TokenizeArgs {
     #[command(flatten)]
     prompts: PromptArgs,
+    #[command(flatten)]
+    pad: PadArgs,
 }
 
 /// Why a command ends early.
@@ -118,6 +136,7 @@ fn print(text: std::fmt::Arguments<'_>) {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Encode(args) => commands::encode(&args),
+        Command::Similarity(args) => similarity::similarity(&args),
         Command::Tokenize(args) => commands::tokenize(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Cold(args) => bench::cold(&args),

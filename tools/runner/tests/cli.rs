@@ -1,76 +1,10 @@
 //! The board program from outside: what it prints, what it writes, how it fails.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+mod common;
 
-/// A folder that goes away with its owner.
-struct Folder(PathBuf);
+use std::process::Command;
 
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("cliptext-run-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, content: &[u8]) -> String {
-        std::fs::write(self.0.join(name), content).unwrap();
-        self.path(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cliptext-run")).args(args).output().unwrap()
-}
-
-/// Standard output of a run that succeeds.
-fn ok(args: &[&str]) -> String {
-    let output = run(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Standard error of a run that ends with `code`.
-fn fails(args: &[&str], code: i32) -> String {
-    let output = run(args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
-    assert!(output.stdout.is_empty(), "{args:?}");
-    error
-}
-
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
-
-/// Shape and values of an `.npy` file of f32.
-fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {
-    let bytes = std::fs::read(path).unwrap();
-    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    assert_eq!(start % 64, 0);
-    let header = std::str::from_utf8(&bytes[10..start]).unwrap();
-    assert!(
-        header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (") && header.ends_with('\n')
-    );
-    let shape = header.split(['(', ')']).nth(1).unwrap();
-    let shape = shape.split(',').filter_map(|size| size.trim().parse().ok()).collect();
-    let values = bytes[start..].chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap()));
-    (shape, values.collect())
-}
+use common::{DEMO, Folder, fails, fixture, npy, ok, run};
 
 #[test]
 fn tokenize_prints_a_line_of_ids_per_prompt() {
@@ -150,6 +84,46 @@ fn inspect_tells_what_is_in_a_plan() {
     for part in ["2 layers", "width 32", "77 tokens", "arena", "vocabulary", "QuickGelu"] {
         assert!(text.contains(part), "{part} in {text}");
     }
+}
+
+#[test]
+fn inspect_names_each_tower() {
+    let text = ok(&["inspect", &fixture("two-towers.plan")]);
+    for part in [
+        "2 layers, width 16, 2 heads, padding eot",
+        "3 layers, width 24, 3 heads, padding zero",
+        "hidden      [77, 40]",
+        "pooled      [20] f32 per prompt, projected",
+        "logit scale 100",
+        "join       16 + 24",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn long_contexts_and_two_towers_are_written() {
+    let folder = Folder::new("towers");
+    let (hidden, pooled) = (folder.path("h.npy"), folder.path("p.npy"));
+    let prompt = "word ".repeat(30);
+    ok(&["encode", &fixture("long.plan"), &prompt, "x", "-o", &hidden, "--pooled", &pooled]);
+    assert_eq!((npy(&hidden).0, npy(&pooled).0), (vec![2, 248, 16], vec![2, 16]));
+    let ids = ok(&["tokenize", &fixture("long.plan"), &prompt]);
+    assert_eq!(ids.split_whitespace().count(), 248);
+    assert!(ids.split_whitespace().position(|id| id == "599").unwrap() > 77);
+    ok(&[
+        "encode",
+        &fixture("two-towers.plan"),
+        "a cat",
+        "-o",
+        &hidden,
+        "--negative",
+        "x",
+        "--pooled",
+        &pooled,
+    ]);
+    assert_eq!((npy(&hidden).0, npy(&pooled).0), (vec![2, 77, 40], vec![2, 20]));
+    ok(&["bench", &fixture("two-towers.plan"), "--runs", "1", "--threads", "1"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub fn write(tower: &Tower, folder: &Path) -> Result<(), Error> {
     let failed = |path: &Path, cause: io::Error| Error::Write { path: path.to_owned(), cause };
     std::fs::create_dir_all(folder).map_err(|cause| failed(folder, cause))?;
     let path = folder.join("model.safetensors");
-    // Writes beside the path and renames, as `files::write` does.
+    // Value by value, since a model may be large; it writes beside the path and renames, as `files::write` does.
     safetensors::serialize_to_file(views(tower), metadata(), &path)
         .map_err(|error| failed(&path, plain(error)))?;
     files::share(&path).map_err(|cause| failed(&path, cause))?;

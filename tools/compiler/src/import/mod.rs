@@ -6,7 +6,9 @@
 
 use tract_core::prelude::{DatumType, TypedModel};
 
+pub mod graph;
 pub mod onnx;
+pub mod safetensors;
 
 /// A graph that is ready to be recognised, and to be run by tract as the f32 reference.
 #[derive(Clone, Debug)]

@@ -9,6 +9,9 @@ use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel};
 /// The end token of CLIP's vocabulary.
 const CLIP_END: u32 = 49407;
 
+/// Stands for an output's name where a state is none: the pooled row is made of it.
+const POOLED_FROM: &str = "";
+
 /// An output that is understood.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
@@ -97,7 +100,7 @@ struct Wanted {
 pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assembled> {
     let states = outputs.iter().filter_map(|(name, output)| match *output {
         Output::Hidden { state, norm } => Some((state, norm, name.as_str())),
-        Output::Pooled { state, norm, .. } => Some((state, Some(norm), "")),
+        Output::Pooled { state, norm, .. } => Some((state, Some(norm), POOLED_FROM)),
         Output::Ignored => None,
     });
     let states: Vec<(Id, Option<Id>, &str)> = states.collect();
@@ -121,9 +124,10 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
     };
     let layer_of = |state: Id| tower.states.iter().position(|&known| known == state).unwrap_or(0);
 
-    // The last state with the final norm if there is one, else a normed one, else the deepest that is given out.
+    // A state that is an output rather than one behind the pooled row; the last with the final norm if there is one, else a
+    // normed one, else the deepest.
     let order = |&&(state, norm, name): &&(Id, Option<Id>, &str)| {
-        (norm.is_some(), layer_of(state), name == "last_hidden_state")
+        (name != POOLED_FROM, norm.is_some(), layer_of(state), name == "last_hidden_state")
     };
     let Some(&(state, norm, _)) = states.iter().max_by_key(order) else {
         let nothing = Mismatch::new("a hidden state", "none");

@@ -221,13 +221,20 @@ fn layer(values: &Values, block: &Block) -> Found<Layer> {
         query: split_linear(q, query, false),
         key: split_linear(k, key, false),
         value: split_linear(v, value, true),
-        scale: factor * q.factor * k.factor,
+        scale: usual_scale(factor * q.factor * k.factor, values.channels(query.of) / axes::size(&query.head)),
         out: whole_linear(values, block.out)?,
         norm2: layer_norm(values, block.norm2)?,
         fc1: whole_linear(values, block.fc1)?,
         activation,
         fc2: whole_linear(values, block.fc2)?,
     })
+}
+
+/// `1/√d` for heads of `d` channels where a graph's scale is that but for the rounding of the factors it is made of, so
+/// that the same model gives the same plan whichever exporter wrote it.
+fn usual_scale(scale: f32, channels: usize) -> f32 {
+    let usual = (1.0 / (channels as f64).sqrt()) as f32;
+    if (scale / usual - 1.0).abs() < 4.0 * f32::EPSILON { usual } else { scale }
 }
 
 /// A norm's parameters; a gain that the graph leaves out is 1, a bias 0.

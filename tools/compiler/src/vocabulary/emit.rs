@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use cliptext::tokenizer::table::{
-    ADDED_RECORD, ADDED_TEXT, BASE_TOKENS, Layout, MAGIC, NO_TOKEN, VERSION, field,
+    ADDED_FLAGS, ADDED_MORE, ADDED_RECORD, ADDED_TEXT, BASE_TOKENS, Layout, MAGIC, NO_TOKEN, VERSION,
+    added_flag, field,
 };
 
 use super::Definition;
@@ -31,13 +32,14 @@ pub(super) fn table(definition: &Definition, tokens: &Tokens) -> Result<Vec<u8>>
         out[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    for (record, (text, id, normalized)) in
-        out[layout.added].chunks_exact_mut(ADDED_RECORD).zip(&tokens.added)
-    {
-        record[..4].copy_from_slice(&id.to_le_bytes());
-        record[4] = text.len() as u8;
-        record[5] = (*normalized).into();
-        record[ADDED_TEXT..][..text.len()].copy_from_slice(text.as_bytes());
+    for (record, added) in out[layout.added].chunks_exact_mut(ADDED_RECORD).zip(&tokens.added) {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        record[..4].copy_from_slice(&added.id.to_le_bytes());
+        record[4] = added.text.len() as u8;
+        record[ADDED_FLAGS] =
+            flag(added.normalized, added_flag::NORMALIZED) | flag(added.whole_word, added_flag::WHOLE_WORD);
+        record[ADDED_MORE] = added.more;
+        record[ADDED_TEXT..][..added.text.len()].copy_from_slice(added.text.as_bytes());
     }
     words(&mut out[layout.first_children], trie.first_children.iter().copied());
     words(&mut out[layout.ids], tokens.ids.iter().flatten().copied());

@@ -75,6 +75,7 @@ fn with_merges(name: String, text: &str) -> Result<Definition> {
         end: END.into(),
         pad: None,
         keeps_special: true,
+        words: vec![],
     })
 }
 

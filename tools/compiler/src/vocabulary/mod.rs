@@ -15,6 +15,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cliptext::tokenizer::Vocabulary;
+use cliptext::tokenizer::table::{ADDED_RECORD, HEADER, field};
+
+use crate::edit::words::Word;
 
 /// Where a vocabulary comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ struct Definition {
     end: String,
     pad: Option<String>,
     keeps_special: bool,
+    /// Words that were added to the model, with ids of their own.
+    words: Vec<Word>,
 }
 
 /// A token that is cut out of the text.
@@ -70,16 +75,30 @@ struct AddedToken {
     normalized: bool,
 }
 
-/// Reads a vocabulary and builds its table. The same source always gives the same bytes.
+impl VocabularyTable {
+    /// Whether both cut text without special tokens into the same ids: all but the added tokens is the same.
+    pub fn same_words(&self, other: &VocabularyTable) -> bool {
+        let words = |table: &VocabularyTable| {
+            let added =
+                table.bytes[field::ADDED..].first_chunk().map_or(0, |count| u32::from_le_bytes(*count));
+            table.bytes[HEADER + added as usize * ADDED_RECORD..].to_vec()
+        };
+        let ids = |table: &VocabularyTable| (table.start_id, table.end_id, table.size);
+        ids(self) == ids(other) && words(self) == words(other)
+    }
+}
+
+/// Reads a vocabulary and builds its table, with `words` beside its own. The same source always gives the same bytes.
 ///
 /// # Errors
 /// If a file cannot be read or understood, if files contradict each other, or if the vocabulary needs what the runtime does
 /// not do. The message names the file, the place and the way out.
-pub fn build(source: VocabularySource) -> Result<VocabularyTable> {
-    let definition = match source {
+pub fn build(source: VocabularySource, words: &[Word]) -> Result<VocabularyTable> {
+    let mut definition = match source {
         VocabularySource::Standard => files::standard()?,
         VocabularySource::Path(path) => files::read(&path)?,
     };
+    definition.words = words.to_vec();
     let tokens = tokens::number(&definition)?;
     let bytes = emit::table(&definition, &tokens)?;
     // A table may start at any address here, while the runtime reads its numbers in place.

@@ -25,7 +25,7 @@ impl Folder {
     }
 
     fn build(&self, name: &str) -> Result<VocabularyTable> {
-        build(VocabularySource::Path(self.0.join(name)))
+        build(VocabularySource::Path(self.0.join(name)), &[])
     }
 
     /// What is wrong, in one line.
@@ -49,7 +49,7 @@ fn encode(table: &VocabularyTable, text: &str) -> Vec<u32> {
 }
 
 fn standard() -> VocabularyTable {
-    build(VocabularySource::Standard).expect("the standard vocabulary is right")
+    build(VocabularySource::Standard, &[]).expect("the standard vocabulary is right")
 }
 
 const MERGES: &str = "#version: 0.2\na b\nb c</w>\nab c</w>\nl o\nlo l</w>\n";

@@ -69,6 +69,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Definition> {
         end,
         pad,
         keeps_special,
+        words: vec![],
     })
 }
 

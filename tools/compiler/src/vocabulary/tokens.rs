@@ -18,12 +18,26 @@ pub(super) struct Tokens {
     pub(super) reachable: Vec<bool>,
     /// Ids of all tokens if they differ from the indexes.
     pub(super) ids: Option<Vec<u32>>,
-    /// Text, id and `normalized` of the tokens cut out of the text, ascending by text.
-    pub(super) added: Vec<(String, u32, bool)>,
+    /// The tokens cut out of the text, ascending by text.
+    pub(super) added: Vec<Added>,
     pub(super) start_id: u32,
     pub(super) end_id: u32,
     pub(super) pad_id: Option<u32>,
     pub(super) size: u32,
+}
+
+/// A token that is cut out of the text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Added {
+    pub(super) text: String,
+    /// Its first id.
+    pub(super) id: u32,
+    /// How many more ids follow.
+    pub(super) more: u8,
+    /// Whether it is looked for in normalized text.
+    pub(super) normalized: bool,
+    /// Whether it counts only where it is not part of a longer word.
+    pub(super) whole_word: bool,
 }
 
 /// The bytes in CLIP's order, each with the character that stands for it in vocabulary files.
@@ -162,18 +176,28 @@ fn assign_ids(definition: &Definition, texts: &[String], tokens: &mut Tokens) ->
     for (text, token) in &definition.added {
         let id = added_id(text, token.id)?;
         let text = if token.normalized { normalized(source, text)? } else { text.clone() };
+        top = top.max(id);
+        tokens.added.push(Added { text, id, more: 0, normalized: token.normalized, whole_word: false });
+    }
+    for word in &definition.words {
+        // What can't be looked for in normalized text is looked for as it is written.
+        let text = normalized(source, &word.name);
+        let (text, normalized) = text.map_or((word.name.clone(), false), |text| (text, true));
+        let more = u8::try_from(word.count - 1).context("a word with more than 256 vectors")?;
+        top = top.max(word.first_id + u32::from(more));
+        tokens.added.push(Added { text, id: word.first_id, more, normalized, whole_word: true });
+    }
+    for Added { text, .. } in &tokens.added {
         if text.is_empty() || text.len() > MAX_ADDED_TEXT {
             bail!(
                 "{source}: the added token {text:?} has {} bytes; a table takes 1 to {MAX_ADDED_TEXT}",
                 text.len()
             );
         }
-        top = top.max(id);
-        tokens.added.push((text, id, token.normalized));
     }
     tokens.added.sort();
-    if let Some(pair) = tokens.added.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        bail!("{source}: two added tokens are {:?} once normalized; remove one", pair[0].0);
+    if let Some(pair) = tokens.added.windows(2).find(|pair| pair[0].text == pair[1].text) {
+        bail!("{source}: two added tokens are {:?} once normalized; remove one", pair[0].text);
     }
     if tokens.added.len() > MAX_ADDED {
         bail!("{source}: {} added tokens; a table holds {MAX_ADDED} at most", tokens.added.len());

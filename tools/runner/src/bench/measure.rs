@@ -81,9 +81,9 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> V
     let mut times = vec![Vec::with_capacity(runs); steps.len()];
     for _ in 0..runs {
         let mut last = Instant::now();
-        encoder.encode_observed(PROMPT, |index, _| {
+        encoder.encode_observed(PROMPT, |observed| {
             let now = Instant::now();
-            times[index].push((now - last).as_secs_f64() * 1e3);
+            times[observed.index].push((now - last).as_secs_f64() * 1e3);
             last = now;
         });
     }

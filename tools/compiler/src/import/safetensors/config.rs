@@ -1,0 +1,144 @@
+//! `config.json` as Hugging Face writes it for a CLIP text tower.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::ir::Activation;
+
+/// What a configuration says of a text tower. Sizes that it leaves out have the values that transformers gives them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file.
+    pub path: PathBuf,
+    /// `architectures[0]`: `CLIPTextModel`, `CLIPTextModelWithProjection`, `CLIPModel`.
+    pub architecture: Option<String>,
+    /// Rows of the token embedding.
+    pub vocabulary: usize,
+    /// Width of the hidden states.
+    pub width: usize,
+    /// Width between a layer's MLP matrices.
+    pub mlp: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads in each.
+    pub heads: usize,
+    /// Rows of the position embedding.
+    pub context: usize,
+    /// Rows of the projection, of a model that has one.
+    pub projected: usize,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// Added to the variance in each layer norm.
+    pub epsilon: f32,
+    /// The token to pool at; `None` asks for the highest id, as old configurations do, which say 2.
+    pub end_token: Option<u32>,
+}
+
+/// The fields that count, with the defaults of `CLIPTextConfig`.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Fields {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    projection_dim: usize,
+    hidden_act: String,
+    layer_norm_eps: f32,
+    eos_token_id: Value,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Fields {
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            projection_dim: 512,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+            eos_token_id: Value::Null,
+        }
+    }
+}
+
+/// Configurations from before transformers 4.31 say this where the end token is meant; pooling is at the highest id then.
+const OLD_END: u64 = 2;
+
+impl Config {
+    /// Reads the configuration at `path`: a text tower's own, or that of a whole CLIP.
+    ///
+    /// # Errors
+    /// When it can't be read, is another model's, or asks for an activation that CLIP has not.
+    pub fn read(path: &Path) -> Result<Self> {
+        let named = || path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", named()))?;
+        let whole: Value =
+            serde_json::from_str(&text).with_context(|| format!("{}: expected a JSON object", named()))?;
+        let kind = whole.get("model_type").and_then(Value::as_str);
+        let own = match kind {
+            Some("clip") => whole
+                .get("text_config")
+                .with_context(|| format!("{}: a CLIP's configuration without \"text_config\"", named()))?,
+            Some("clip_text_model") => &whole,
+            Some(other) => bail!(
+                "{}: the model is a {other:?}, not a CLIP text encoder; in a Stable Diffusion pipeline take the folder \
+                 text_encoder",
+                named()
+            ),
+            None => match whole.get("_class_name").and_then(Value::as_str) {
+                Some(class) => bail!(
+                    "{}: this is the configuration of a {class}, not of a CLIP text encoder; take the folder text_encoder \
+                     of the same pipeline",
+                    named()
+                ),
+                None => bail!("{}: no \"model_type\" in it: not a text encoder's configuration", named()),
+            },
+        };
+        let mut fields: Fields = serde_json::from_value(own.clone()).with_context(named)?;
+        if let Some(projected) = whole.get("projection_dim").and_then(Value::as_u64) {
+            fields.projection_dim = projected as usize;
+        }
+        let activation = match fields.hidden_act.as_str() {
+            "quick_gelu" => Activation::QuickGelu,
+            "gelu" => Activation::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            other => {
+                bail!("{}: hidden_act is {other:?}; CLIP text encoders have quick_gelu or gelu", named())
+            }
+        };
+        ensure!(
+            fields.layer_norm_eps > 0.0 && fields.layer_norm_eps.is_finite(),
+            "{}: layer_norm_eps is {}, which is no small positive number",
+            named(),
+            fields.layer_norm_eps
+        );
+        let end_token = match fields.eos_token_id.as_u64() {
+            None | Some(OLD_END) => None,
+            Some(id) => Some(u32::try_from(id).with_context(|| format!("{}: eos_token_id", named()))?),
+        };
+        let architecture = whole.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+        Ok(Config {
+            path: path.to_owned(),
+            architecture: architecture.map(str::to_owned),
+            vocabulary: fields.vocab_size,
+            width: fields.hidden_size,
+            mlp: fields.intermediate_size,
+            layers: fields.num_hidden_layers,
+            heads: fields.num_attention_heads,
+            context: fields.max_position_embeddings,
+            projected: fields.projection_dim,
+            activation,
+            epsilon: fields.layer_norm_eps,
+            end_token,
+        })
+    }
+}

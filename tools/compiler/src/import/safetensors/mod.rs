@@ -1,0 +1,327 @@
+//! Weights without a graph: a text tower's tensors, by their names, built into a graph.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail, ensure};
+
+pub mod config;
+pub mod naming;
+
+use super::Imported;
+use super::graph;
+use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
+use crate::tensors::Tensors;
+use config::Config;
+use naming::{Location, Naming};
+
+/// Sizes and kind of a text tower, read from headers alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// Rows of the token embedding.
+    pub vocabulary: usize,
+    /// Rows of the position embedding.
+    pub context: usize,
+    /// Width of the hidden states.
+    pub width: usize,
+    /// Width between a layer's MLP matrices.
+    pub mlp: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads in each.
+    pub heads: usize,
+    /// Rows of the projection.
+    pub projected: Option<usize>,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// The token to pool at; `None`: the highest id.
+    pub end_token: Option<u32>,
+    /// Added to the variance in each layer norm.
+    pub epsilon: f32,
+    /// Whether the pooled output is the projection, as the model's own class gives it out.
+    pub projects: bool,
+    /// Whether the model's own class divides the pooled output by its length.
+    pub normalizes: bool,
+    /// How the weights are stored: `F32`, `F16`, `BF16`.
+    pub stored_as: String,
+}
+
+/// Channels of a head in every published CLIP text tower.
+const HEAD: usize = 64;
+
+/// The end token of CLIP's vocabulary.
+const CLIP_END: usize = 49407;
+
+/// Works out sizes and kind of the tower at `location`: by the configuration where there is one, else by the shapes and
+/// by what the published models have in common (heads of 64 channels; quick GELU in OpenAI's sizes under Hugging Face's
+/// names, GELU elsewhere).
+///
+/// # Errors
+/// When tensors are missing or contradict each other or the configuration: all that are missing are counted, the first
+/// few named.
+pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) -> Result<Shape> {
+    let file = tensors.path().display();
+    let table = location.tokens();
+    let Some(&[vocabulary, width]) = tensors.shape(&table) else {
+        bail!("{file}: {table}: expected a matrix, found the shape {:?}", tensors.shape(&table));
+    };
+    let context = match tensors.shape(&location.positions()) {
+        Some(&[context, _]) => context,
+        Some(other) => bail!("{file}: {}: expected a matrix, found {other:?}", location.positions()),
+        None => bail!("{file}: {} is missing: not the whole text encoder is here", location.positions()),
+    };
+    let layers = count_layers(tensors, location)?;
+    let mlp = match tensors.shape(&format!("{}.weight", location.layer(0).mlp[0])) {
+        Some(&[mlp, _]) => mlp,
+        _ => bail!(
+            "{file}: {}.weight is missing: not the whole text encoder is here",
+            location.layer(0).mlp[0]
+        ),
+    };
+    let projection = projection(tensors, location)?;
+    let heads = match config {
+        Some(config) => config.heads,
+        None => width / HEAD,
+    };
+    ensure!(
+        heads > 0 && width.is_multiple_of(heads),
+        "{file}: a width of {width} can't be shared by {heads} heads; a config.json beside the file would tell how many there are"
+    );
+    let openai_sizes = location.naming == Naming::HuggingFace && width < 1024;
+    let guessed = if openai_sizes { Activation::QuickGelu } else { Activation::Gelu };
+    let architecture = config.and_then(|config| config.architecture.as_deref());
+    let shape = Shape {
+        vocabulary,
+        context,
+        width,
+        mlp,
+        layers,
+        heads,
+        projected: projection.as_ref().map(|(_, rows, _)| *rows),
+        activation: config.map_or(guessed, |config| config.activation),
+        end_token: config.and_then(|config| config.end_token),
+        epsilon: config.map_or(1e-5, |config| config.epsilon),
+        projects: match architecture {
+            Some("CLIPTextModel") => false,
+            Some("CLIPTextModelWithProjection" | "CLIPModel") => true,
+            _ => projection.is_some(),
+        },
+        normalizes: architecture == Some("CLIPModel"),
+        stored_as: tensors.stored_as(&table).unwrap_or_default(),
+    };
+    if let Some(config) = config {
+        contradiction(&shape, config, tensors, projection.is_some())?;
+    }
+    check_names(tensors, location, &shape)?;
+    Ok(shape)
+}
+
+/// How many layers there are; a gap between them is an error.
+fn count_layers(tensors: &Tensors, location: &Location) -> Result<usize> {
+    let stem = location.layer_prefix(0);
+    let stem = &stem[..stem.len() - "0.".len()];
+    let indices: BTreeSet<usize> =
+        tensors.names().filter_map(|name| name.strip_prefix(stem)?.split('.').next()?.parse().ok()).collect();
+    let file = tensors.path().display();
+    let Some(&last) = indices.last() else {
+        bail!("{file}: no layers ({stem}0…) beside {}: not a whole text encoder", location.tokens());
+    };
+    ensure!(
+        last + 1 == indices.len(),
+        "{file}: of the layers {stem}0 to {last} only {} are there: a part of the file is missing",
+        indices.len()
+    );
+    Ok(indices.len())
+}
+
+/// Name, rows and orientation of the projection.
+fn projection(tensors: &Tensors, location: &Location) -> Result<Option<(String, usize, bool)>> {
+    for (name, by_input) in location.projections() {
+        match tensors.shape(&name) {
+            Some(&[rows, cols]) => return Ok(Some((name, if by_input { cols } else { rows }, by_input))),
+            Some(other) => bail!("{}: {name}: expected a matrix, found {other:?}", tensors.path().display()),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+fn contradiction(shape: &Shape, config: &Config, tensors: &Tensors, projection: bool) -> Result<()> {
+    let mut pairs = vec![
+        ("vocab_size", config.vocabulary, shape.vocabulary),
+        ("hidden_size", config.width, shape.width),
+        ("intermediate_size", config.mlp, shape.mlp),
+        ("num_hidden_layers", config.layers, shape.layers),
+        ("max_position_embeddings", config.context, shape.context),
+    ];
+    if let (true, Some(projected)) = (shape.projects, shape.projected) {
+        pairs.push(("projection_dim", config.projected, projected));
+    }
+    for (field, said, found) in pairs {
+        ensure!(
+            said == found,
+            "{}: {field} is {said}, but {} has {found}: they are not of the same model",
+            config.path.display(),
+            tensors.path().display()
+        );
+    }
+    ensure!(
+        projection || !shape.projects,
+        "{}: a {} has a text_projection.weight, but there is none in {}",
+        config.path.display(),
+        config.architecture.as_deref().unwrap_or_default(),
+        tensors.path().display()
+    );
+    Ok(())
+}
+
+/// Every tensor that the tower needs, with its shape.
+fn needed(location: &Location, shape: &Shape) -> Vec<(String, Vec<usize>)> {
+    let Shape { vocabulary, context, width, mlp, layers, .. } = *shape;
+    let mut all =
+        vec![(location.tokens(), vec![vocabulary, width]), (location.positions(), vec![context, width])];
+    let affine = |all: &mut Vec<_>, name: &str, joint: char, weight: Vec<usize>| {
+        all.push((format!("{name}{joint}bias"), vec![weight[0]]));
+        all.push((format!("{name}{joint}weight"), weight));
+    };
+    for index in 0..layers {
+        let names = location.layer(index);
+        let rows = 3 * width / names.attention_in.len();
+        for name in &names.attention_in {
+            affine(&mut all, name, names.attention_joint, vec![rows, width]);
+        }
+        affine(&mut all, &names.attention_out, '.', vec![width, width]);
+        affine(&mut all, &names.mlp[0], '.', vec![mlp, width]);
+        affine(&mut all, &names.mlp[1], '.', vec![width, mlp]);
+        names.norms.iter().for_each(|norm| affine(&mut all, norm, '.', vec![width]));
+    }
+    affine(&mut all, &location.final_norm(), '.', vec![width]);
+    all
+}
+
+fn check_names(tensors: &Tensors, location: &Location, shape: &Shape) -> Result<()> {
+    /// How many missing names an error lists.
+    const LISTED: usize = 4;
+    let file = tensors.path().display();
+    let mut missing = Vec::new();
+    for (name, expected) in needed(location, shape) {
+        match tensors.shape(&name) {
+            None => missing.push(name),
+            Some(found) if found != expected => {
+                bail!("{file}: {name}: expected the shape {expected:?}, found {found:?}")
+            }
+            Some(_) => {}
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let more = missing.len().saturating_sub(LISTED);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    missing.truncate(LISTED);
+    bail!("{file}: not a whole text encoder: missing are {}{tail}", missing.join(", "))
+}
+
+impl Shape {
+    /// The outputs that the model's own class has: the normed last hidden states, and the pooled row or its projection.
+    pub fn outputs(&self) -> Outputs {
+        let highest = CLIP_END.min(self.vocabulary - 1) as u32;
+        Outputs {
+            hidden_layer: self.layers,
+            hidden_norm: true,
+            pooled: if self.projects { Pooled::Projected } else { Pooled::EndToken },
+            normalized: self.normalizes,
+            end_token: self.end_token.unwrap_or(highest),
+        }
+    }
+}
+
+/// Builds the graph that computes `outputs` of the tower at `location`, which has that [`shape`].
+///
+/// # Errors
+/// When a tensor can't be read as f32, or an output can't be had.
+pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<Imported> {
+    let half = needed(location, shape).iter().any(|(name, _)| tensors.is_half(name));
+    graph::build(read(tensors, location, shape)?, outputs, half)
+}
+
+/// Reads the tower's tensors.
+fn read(tensors: &Tensors, location: &Location, shape: &Shape) -> Result<TextModel> {
+    let linear = |name: &str| -> Result<Linear> {
+        Ok(Linear {
+            weight: tensors.matrix(&format!("{name}.weight"))?,
+            bias: tensors.floats(&format!("{name}.bias"))?,
+            steps: None,
+        })
+    };
+    let norm = |name: &str| -> Result<LayerNorm> {
+        Ok(LayerNorm {
+            gain: tensors.floats(&format!("{name}.weight"))?,
+            bias: tensors.floats(&format!("{name}.bias"))?,
+            epsilon: shape.epsilon,
+        })
+    };
+    let mut layers = Vec::new();
+    for index in 0..shape.layers {
+        let names = location.layer(index);
+        let [query, key, value] = match names.attention_in.as_slice() {
+            [query, key, value] => [linear(query)?, linear(key)?, linear(value)?],
+            fused => {
+                let joint = names.attention_joint;
+                let weight = tensors.matrix(&format!("{}{joint}weight", fused[0]))?;
+                let bias = tensors.floats(&format!("{}{joint}bias", fused[0]))?;
+                thirds(&weight, &bias)
+            }
+        };
+        layers.push(Layer {
+            norm1: norm(&names.norms[0])?,
+            query,
+            key,
+            value,
+            scale: scale(shape),
+            out: linear(&names.attention_out)?,
+            norm2: norm(&names.norms[1])?,
+            fc1: linear(&names.mlp[0])?,
+            activation: shape.activation,
+            fc2: linear(&names.mlp[1])?,
+        });
+    }
+    let projection = match projection(tensors, location)? {
+        Some((name, _, by_input)) => {
+            let matrix = tensors.matrix(&name)?;
+            Some(if by_input { transposed(&matrix) } else { matrix })
+        }
+        None => None,
+    };
+    Ok(TextModel {
+        token_embedding: tensors.matrix(&location.tokens())?,
+        position_embedding: tensors.matrix(&location.positions())?,
+        heads: shape.heads,
+        layers,
+        final_norm: norm(&location.final_norm())?,
+        projection,
+    })
+}
+
+/// `1/√d` for heads of `d` channels.
+fn scale(shape: &Shape) -> f32 {
+    (1.0 / ((shape.width / shape.heads) as f64).sqrt()) as f32
+}
+
+/// A fused query, key and value, one after the other.
+fn thirds(weight: &Matrix, bias: &[f32]) -> [Linear; 3] {
+    [0, 1, 2].map(|third| {
+        let rows = weight.rows / 3;
+        let values = weight.values[third * rows * weight.cols..][..rows * weight.cols].to_vec();
+        Linear {
+            weight: Matrix { rows, cols: weight.cols, values },
+            bias: bias[third * rows..][..rows].to_vec(),
+            steps: None,
+        }
+    })
+}
+
+fn transposed(matrix: &Matrix) -> Matrix {
+    let (rows, cols) = (matrix.cols, matrix.rows);
+    let value = |at: usize| matrix.values[at % cols * matrix.cols + at / cols];
+    Matrix { rows, cols, values: (0..rows * cols).map(value).collect() }
+}

@@ -1,0 +1,215 @@
+//! A tower made ready to be quantized: imported, understood, checked against tract, and given the outputs that are wanted.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use cliptext::tokenizer::Padding;
+
+use crate::edit::Edits;
+use crate::edit::words::Word;
+use crate::f32_run::F32Run;
+use crate::import::graph;
+use crate::ir::{Outputs, Pooled, TextModel};
+use crate::preset::{Choice, Facts, Preset};
+use crate::progress::Progress;
+use crate::recognise::{Recognised, recognise};
+use crate::reference::check;
+use crate::source::{Source, Tower, Weights};
+
+/// A model and what a user wants of it.
+#[derive(Debug)]
+pub struct Spec {
+    /// A file or a folder.
+    pub path: PathBuf,
+    /// What the user called it.
+    pub name: String,
+    /// The one text tower to take, by its name, where there are several.
+    pub tower: Option<String>,
+    /// What comes out.
+    pub choice: Choice,
+    /// What to change in the model first.
+    pub edits: Edits,
+}
+
+/// A model's towers, ready.
+pub struct Model {
+    /// What stands at the path.
+    pub source: Source,
+    /// What was chosen, the family included.
+    pub choice: Choice,
+    /// In the order of their outputs.
+    pub towers: Vec<Prepared>,
+}
+
+impl Spec {
+    /// Looks at the path; tells the choice with the family that was found.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open(&self, progress: &Progress) -> Result<(Source, Choice)> {
+        let source = Source::open(&self.path)?;
+        source.notes.iter().for_each(|note| progress.note(note));
+        let choice = Choice { preset: self.choice.preset.or(source.preset), ..self.choice };
+        Ok((source, choice))
+    }
+
+    /// The towers that a plan is made of.
+    ///
+    /// # Errors
+    /// When it isn't clear which.
+    pub fn select<'s>(&self, source: &'s Source, choice: &Choice) -> Result<Vec<&'s Tower>> {
+        select(source, self.tower.as_deref(), choice.preset)
+    }
+
+    /// Makes the towers ready.
+    ///
+    /// # Errors
+    /// As [`prepare`], and when the edits don't fit them all.
+    pub fn prepare_all(
+        &self,
+        towers: &[&Tower],
+        choice: &Choice,
+        progress: &Progress,
+    ) -> Result<Vec<Prepared>> {
+        let mut prepared = Vec::new();
+        for tower in towers {
+            prepared.push(prepare(tower, choice, &self.edits, progress)?);
+        }
+        self.edits.leftovers(prepared.iter().map(|tower| &tower.model), |note| progress.note(note))?;
+        let same = prepared.windows(2).all(|pair| pair[0].words == pair[1].words);
+        ensure!(
+            same,
+            "the text towers have token embeddings of different lengths, so new words can't have the same ids in both"
+        );
+        Ok(prepared)
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), [`select`](Self::select) and [`prepare_all`](Self::prepare_all).
+    pub fn prepare(&self, progress: &Progress) -> Result<Model> {
+        let (source, choice) = self.open(progress)?;
+        let towers = self.prepare_all(&self.select(&source, &choice)?, &choice, progress)?;
+        Ok(Model { source, choice, towers })
+    }
+}
+
+/// The towers that the plan is made of.
+fn select<'s>(source: &'s Source, name: Option<&str>, preset: Option<Preset>) -> Result<Vec<&'s Tower>> {
+    let names = || source.towers.iter().map(|tower| tower.name.as_str()).collect::<Vec<_>>().join(", ");
+    let path = source.path.display();
+    if let Some(name) = name {
+        let found = source.towers.iter().find(|tower| tower.name == name);
+        let found = found
+            .with_context(|| format!("{path}: no text encoder is called {name:?}; there are {}", names()))?;
+        return Ok(vec![found]);
+    }
+    match (source.towers.len(), preset) {
+        (1, _) | (2, Some(Preset::Sdxl | Preset::Sd3)) => Ok(source.towers.iter().collect()),
+        // These take the first encoder's outputs, whatever is beside it.
+        (_, Some(Preset::Flux | Preset::Sd1)) => Ok(source.towers.iter().take(1).collect()),
+        _ => bail!(
+            "{path}: several text encoders are in it ({}): say what they are for with --preset sdxl or sd3, or take one with \
+             --tower NAME",
+            names()
+        ),
+    }
+}
+
+/// A tower with all that a plan needs of it, and its f32 reference.
+pub struct Prepared {
+    /// What to call it.
+    pub name: String,
+    /// The weights, f32.
+    pub model: TextModel,
+    /// What the plan gives out.
+    pub outputs: Outputs,
+    /// The words that were added to it.
+    pub words: Vec<Word>,
+    /// What fills its context, if the preset says so.
+    pub padding: Option<Padding>,
+    /// Factor of cosines, if the files have it.
+    pub logit_scale: Option<f32>,
+    /// tract's run of the same outputs.
+    pub run: F32Run,
+}
+
+/// Imports `tower` and makes of it what `choice` and `edits` ask for.
+///
+/// # Errors
+/// When the weights can't be imported, are no CLIP text encoder, or haven't what is wanted. The message names the file.
+pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<Prepared> {
+    let path = tower.path().display().to_string();
+    let imported = progress.stage("import: load, type, fold, declutter", || {
+        tower
+            .import(|shape, own| {
+                let projection = shape.projected.is_some();
+                let facts = Facts { layers: shape.layers, width: shape.width, final_norm: true, projection };
+                choice.outputs(&facts, own)
+            })
+            .with_context(|| format!("{path}: cannot be imported"))
+    })?;
+    let half = imported.half;
+    let recognised = progress
+        .stage("recognise", || recognise(&imported.model))
+        .with_context(|| format!("{path}: not a CLIP text encoder that can be compiled"))?;
+    let run = progress.stage("check against tract's f32 run", || {
+        let run = F32Run::new(imported, &recognised)?;
+        check(&recognised.model, &recognised.outputs, &run)?;
+        anyhow::Ok(run)
+    })?;
+    let Recognised { mut model, outputs: own, .. } = recognised;
+    let outputs = match &tower.weights {
+        // A graph has the outputs that its exporter gave it.
+        Weights::Onnx(_) => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
+        Weights::Tensors(_) => own,
+    };
+    let words = edits.apply(&mut model).with_context(|| path.clone())?;
+    let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
+    let run = if !edits.is_empty() || shortened || outputs != own {
+        drop(run);
+        progress.stage("rebuild with what was chosen", || {
+            let run =
+                F32Run::built(graph::build(model.clone(), &outputs, half)?, outputs.pooled != Pooled::None)?;
+            check(&model, &outputs, &run)?;
+            anyhow::Ok(run)
+        })?
+    } else {
+        run
+    };
+    let logit_scale = match &tower.weights {
+        Weights::Tensors(named) => named.logit_scale,
+        Weights::Onnx(_) => None,
+    };
+    let padding = choice.family_padding(model.width());
+    Ok(Prepared { name: tower.name.clone(), model, outputs, words, padding, logit_scale, run })
+}
+
+/// What a graph that was understood can give out. Its final norm is known if one of its outputs has it.
+fn facts(model: &TextModel, own: &Outputs) -> Facts {
+    Facts {
+        layers: model.layers.len(),
+        width: model.width(),
+        final_norm: own.hidden_norm || own.pooled != Pooled::None,
+        projection: model.projection.is_some(),
+    }
+}
+
+/// Cuts the context; whether there was something to cut.
+fn shorten(model: &mut TextModel, context: Option<usize>) -> Result<bool> {
+    let positions = model.context();
+    let Some(context) = context.filter(|context| *context != positions) else { return Ok(false) };
+    ensure!(
+        context >= 2,
+        "a context of {context} tokens (--context) has no room for a start and an end token"
+    );
+    ensure!(
+        context < positions,
+        "a context of {context} tokens is wanted (--context), the model has {positions} positions"
+    );
+    let width = model.width();
+    model.position_embedding.rows = context;
+    model.position_embedding.values.truncate(context * width);
+    Ok(true)
+}

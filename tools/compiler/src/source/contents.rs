@@ -1,0 +1,71 @@
+//! What a checkpoint is, by the names of its tensors.
+
+use crate::import::safetensors::naming::Location;
+use crate::preset::Preset;
+use crate::tensors::Tensors;
+
+use super::Tower;
+
+/// Whether a tower stands in a file of its own, or in that of a whole CLIP, as the folders of models have it: a
+/// checkpoint's configuration is of something larger.
+pub fn is_component(location: &Location) -> bool {
+    ["", "text_model.", "text."].contains(&location.prefix.as_str())
+}
+
+/// The family of models that a file with text towers belongs to, and what to call such a file.
+pub fn family(tensors: &Tensors, towers: &[Tower]) -> (Option<Preset>, &'static str) {
+    let any = |start: &str| tensors.names().any(|name| name.starts_with(start));
+    if any("conditioner.embedders.") {
+        return (Some(Preset::Sdxl), "a Stable Diffusion XL checkpoint");
+    }
+    if any("cond_stage_model.model.") {
+        return (Some(Preset::Sd2), "a Stable Diffusion 2 checkpoint");
+    }
+    if any("cond_stage_model.transformer.") {
+        return (Some(Preset::Sd1), "a Stable Diffusion 1 checkpoint");
+    }
+    if any("text_encoders.") || any("te.") || any("te1.") {
+        if any("model.diffusion_model.joint_blocks.") {
+            return (Some(Preset::Sd3), "a Stable Diffusion 3 checkpoint");
+        }
+        if any("model.diffusion_model.double_blocks.") {
+            return (Some(Preset::Flux), "a Flux checkpoint");
+        }
+        let preset = match towers.len() {
+            2 => Some(Preset::Sdxl),
+            _ => None,
+        };
+        return (preset, "a checkpoint with text encoders");
+    }
+    if any("vision_model.") || any("visual.") {
+        return (Some(Preset::Clip), "a whole CLIP");
+    }
+    (None, "a text encoder's weights")
+}
+
+/// Says what a file without a text tower holds, and what to give instead.
+pub fn explain(tensors: &Tensors) -> String {
+    let names: Vec<&str> = tensors.names().collect();
+    let any = |part: &str| names.iter().any(|name| name.contains(part));
+    let starts = |part: &str| names.iter().any(|name| name.starts_with(part));
+    let found = if any("lora_") || any("lora.up") || any("lora_A") || any(".hada_w1_a") || any(".lokr_w1") {
+        "it is a LoRA: give the model, and this with --lora"
+    } else if names.len() <= 8 && (any("emb_params") || any("clip_l") || any("clip_g") || names.len() == 1) {
+        "it may be a textual inversion: give the model, and this with --embedding NAME=FILE"
+    } else if starts("encoder.block.") || starts("shared.weight") || any(".SelfAttention.") {
+        "it is a T5 encoder, not CLIP's: in the same pipeline, CLIP's is in the folder text_encoder"
+    } else if starts("down_blocks.") || starts("transformer_blocks.") || starts("model.diffusion_model.") {
+        "it is a UNet or a diffusion transformer without text encoder: give the folder text_encoder of the same pipeline, \
+         or a checkpoint that holds everything"
+    } else if starts("first_stage_model.") || starts("decoder.") || starts("quant_conv") {
+        "it is a VAE: give the folder text_encoder of the same pipeline"
+    } else if any("vision_model.") || any("visual.") {
+        "it is a vision tower without the text tower: give the whole CLIP, or its text encoder"
+    } else if any("encoder.layers.") || any("resblocks.") {
+        "the layers of a text encoder are there, its token embedding is not: a part of the file is missing"
+    } else {
+        "no tensor of a CLIP text encoder is in it (none ends in token_embedding.weight)"
+    };
+    let sample: Vec<&str> = names.iter().copied().take(3).collect();
+    format!("no text encoder: {found}. Its {} tensors begin with {}", names.len(), sample.join(", "))
+}

@@ -1,0 +1,153 @@
+//! `similarity`: which prompt says what an image shows, as in CLIP's paper (Radford et al. 2021, section 3.1.2).
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use cliptext::{Encoder, Plan, align_arena};
+use serde_json::{Value, json};
+
+use crate::commands::{cannot_encode, kernels, shown, team, warn_of_truncation};
+use crate::images::{Images, direction};
+use crate::plan::Source;
+use crate::{Failure, Outcome, PromptArgs, RunArgs, work};
+
+/// What CLIP's published models end up with: the bound of their training.
+const USUAL_LOGIT_SCALE: f64 = 100.0;
+
+#[derive(Args)]
+pub(crate) struct SimilarityArgs {
+    #[command(flatten)]
+    prompts: PromptArgs,
+    /// Image embeddings of the same model: `.npy` or `.safetensors`, [images, columns] or [columns], f32 or f16
+    #[arg(long, value_name = "FILE")]
+    images: PathBuf,
+    /// What cosines are multiplied with before the softmax [default: the plan's, else 100, as in CLIP's published models]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    logit_scale: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("expected a positive number".into()),
+    }
+}
+
+/// An image beside the prompts; a value for each prompt.
+struct Scores {
+    cosines: Vec<f64>,
+    logits: Vec<f64>,
+    probabilities: Vec<f64>,
+}
+
+impl Scores {
+    /// `texts` and `image` have unit length.
+    fn new(image: &[f64], texts: &[Vec<f64>], scale: f64) -> Self {
+        let cosine = |text: &Vec<f64>| image.iter().zip(text).map(|(a, b)| a * b).sum::<f64>();
+        let cosines: Vec<f64> = texts.iter().map(cosine).collect();
+        let logits: Vec<f64> = cosines.iter().map(|cosine| scale * cosine).collect();
+        let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let powers: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let total: f64 = powers.iter().sum();
+        Self { cosines, logits, probabilities: powers.iter().map(|power| power / total).collect() }
+    }
+}
+
+/// Compares and prints.
+pub(crate) fn similarity(args: &SimilarityArgs) -> Outcome {
+    let (path, prompts) = args.prompts.read()?;
+    let source = Source::open(path.as_deref())?;
+    let plan = source.load()?;
+    let width = match plan.manifest().pooled {
+        Some(rows) if plan.is_projected() => rows.columns as usize,
+        pooled => {
+            let what = if pooled.is_some() {
+                "has a pooled output, but no projection"
+            } else {
+                "has no pooled output"
+            };
+            return Err(Failure::Usage(format!(
+                "similarity: the plan {what}: compile a model with its text projection (CLIPTextModelWithProjection)"
+            )));
+        }
+    };
+    let images = Images::read(&args.images, width)?;
+    let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
+        eprintln!(
+            "cliptext-run: the plan does not say the logit scale: taking {USUAL_LOGIT_SCALE}, as in CLIP's published models"
+        );
+        USUAL_LOGIT_SCALE
+    });
+    let texts = directions(&plan, &prompts, &args.run)?;
+    let scores: Vec<Scores> = images.rows.iter().map(|image| Scores::new(image, &texts, scale)).collect();
+    if args.json {
+        sayln!("{}", to_json(&prompts, scale, &scores));
+    } else {
+        say!("{}", table(&prompts, scale, &scores));
+    }
+    Ok(())
+}
+
+/// The prompts' pooled outputs, of unit length.
+fn directions(plan: &Plan<'_>, prompts: &[String], run: &RunArgs) -> Outcome<Vec<Vec<f64>>> {
+    let kernels = kernels(plan, run.kernel.as_deref())?;
+    let team = team(run.threads.map(usize::from))?;
+    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
+    let mut directions = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        // Attention is causal: the padding behind the end token does not change its row.
+        let embedding = encoder.encode_unpadded(prompt);
+        warn_of_truncation(prompt, &embedding, plan.context());
+        let text = direction(embedding.pooled().unwrap_or_default());
+        directions.push(text.map_err(|why| work(shown(prompt), format_args!("its embedding {why}")))?);
+    }
+    Ok(directions)
+}
+
+fn to_json(prompts: &[String], scale: f64, scores: &[Scores]) -> Value {
+    let images = scores.iter().map(|scores| {
+        json!({ "cosine": scores.cosines, "logits": scores.logits, "probabilities": scores.probabilities })
+    });
+    json!({ "logit_scale": scale, "prompts": prompts, "images": images.collect::<Vec<_>>() })
+}
+
+fn table(prompts: &[String], scale: f64, scores: &[Scores]) -> String {
+    let mut out = String::new();
+    for (index, scores) in scores.iter().enumerate() {
+        let _ = writeln!(out, "image {index}\n  probability    logit   cosine");
+        for (prompt, text) in prompts.iter().enumerate() {
+            let (probability, logit, cosine) =
+                (scores.probabilities[prompt], scores.logits[prompt], scores.cosines[prompt]);
+            let text = shown(text);
+            let _ = writeln!(out, "  {:>9.2} % {logit:>8.3} {cosine:>8.4}  {text}", 100.0 * probability);
+        }
+    }
+    let _ = writeln!(out, "logit scale {scale}; probabilities are over the prompts, for each image");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_cosine_logit_and_softmax() {
+        let texts = [vec![1.0, 0.0], vec![0.6, 0.8], vec![-1.0, 0.0]];
+        let scores = Scores::new(&[0.0, 1.0], &texts, 10.0);
+        assert_eq!(scores.cosines, [0.0, 0.8, 0.0]);
+        assert_eq!(scores.logits, [0.0, 8.0, 0.0]);
+        let total = 2.0 + 8f64.exp();
+        let want = [1.0 / total, 8f64.exp() / total, 1.0 / total];
+        assert!(scores.probabilities.iter().zip(want).all(|(p, want)| (p - want).abs() < 1e-12));
+        // Logits that overflow an exponential still give probabilities.
+        let scores = Scores::new(&[1.0, 0.0], &texts, 1e6);
+        assert_eq!(scores.probabilities, [1.0, 0.0, 0.0]);
+    }
+}
