@@ -223,7 +223,7 @@ unsafe fn eight_channels<const R: usize>(
         let mut sums = [[_mm256_setzero_si256(); 2]; R];
         let codes = wide.as_ptr().cast::<i16>();
         for group in 0..groups {
-            ahead.lines(group, |line| _mm_prefetch::<_MM_HINT_T1>(line));
+            ahead.lines(group, 1, |line| _mm_prefetch::<_MM_HINT_T1>(line));
             let weights = weights.add(group * 4 * PANEL).cast::<__m128i>();
             let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights));
             let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(1)));

@@ -54,6 +54,11 @@ pub(crate) trait Simd: Copy {
     /// The smaller; of two zeros, `b`.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     fn abs(self, v: Self::V) -> Self::V;
+    /// `v`, or where its magnitude is above `limit` that with the sign of `v`.
+    #[inline(always)]
+    fn clamp(self, v: Self::V, limit: f32) -> Self::V {
+        self.min(self.max(v, self.constant(-limit)), self.constant(limit))
+    }
     /// To the nearest integer, ties to even; `|v| < 2^22`.
     fn round(self, v: Self::V) -> Self::V;
     /// `2^v` for integral `v` in -126..=127.

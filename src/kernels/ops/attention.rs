@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::math::exp;
+use super::math::{EXP2_LIMIT, exp2};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
 
@@ -62,6 +62,8 @@ impl Head<'_> {
 
 /// `out[i] = Σ_{j ≤ i} softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`.
 ///
+/// Scores are scaled by `scale · log2 e`, so that the exponentials are powers of two.
+///
 /// The order: a score is one chain of fused multiply-adds over the head's channels; the sum of a row's exponentials
 /// goes in blocks of [`LANES`] keys from the first, then down the tree; an output is one chain over the keys. Masked
 /// keys count as exact zeros, so a row's result does not depend on what follows it.
@@ -80,18 +82,18 @@ pub(crate) unsafe fn attend<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match S::CHAINS {
-            16 => attend_by::<S, 8, 2>(s, step, rows, head, keys),
-            _ => attend_by::<S, 4, 1>(s, step, rows, head, keys),
+            16 => attend_by::<S, 6, 2, 4>(s, step, rows, head, keys),
+            _ => attend_by::<S, 4, 1, 1>(s, step, rows, head, keys),
         }
     }
 }
 
-/// [`attend`], `Q` queries going through `B` blocks of keys, or of the values' channels, together.
+/// [`attend`], `Q` queries going through `K` blocks of keys, then through `V` of the values' channels, together.
 ///
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-unsafe fn attend_by<S: Simd, const Q: usize, const B: usize>(
+unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
     s: S,
     step: &Attention<'_>,
     rows: Range<usize>,
@@ -106,9 +108,9 @@ unsafe fn attend_by<S: Simd, const Q: usize, const B: usize>(
     for first in (0..tokens).step_by(Q) {
         let queries = (tokens - first).min(Q);
         let blocks = (first + queries).div_ceil(LANES);
-        let whole = blocks - blocks % B;
-        for block in (0..whole).step_by(B) {
-            score::<S, Q, B>(s, &head, first, queries, block, &mut scores);
+        let whole = blocks - blocks % K;
+        for block in (0..whole).step_by(K) {
+            score::<S, Q, K>(s, &head, first, queries, block, &mut scores);
         }
         for block in whole..blocks {
             score::<S, Q, 1>(s, &head, first, queries, block, &mut scores);
@@ -117,10 +119,10 @@ unsafe fn attend_by<S: Simd, const Q: usize, const B: usize>(
         for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
             *inverse = softmax(s, &mut scores[query], first + query + 1, first + queries);
         }
-        let whole = step.head_dim / (B * LANES) * (B * LANES);
-        for channel in (0..whole).step_by(B * LANES) {
+        let whole = step.head_dim / (V * LANES) * (V * LANES);
+        for channel in (0..whole).step_by(V * LANES) {
             // SAFETY: the caller's promise.
-            unsafe { mix::<S, Q, B>(s, &head, first, queries, channel, &scores, &inverse) };
+            unsafe { mix::<S, Q, V>(s, &head, first, queries, channel, &scores, &inverse) };
         }
         for channel in (whole..step.head_dim).step_by(LANES) {
             // SAFETY: the caller's promise.
@@ -160,38 +162,63 @@ fn transpose_keys<S: Simd>(
     }
 }
 
-/// `B` blocks of `values` from `at`.
-///
-/// # Safety
-/// They are there.
-#[inline(always)]
-unsafe fn blocks_at<S: Simd, const B: usize>(s: S, values: &[f32], at: usize) -> [S::V; B] {
-    debug_assert!(at + B * LANES <= values.len());
-    let mut blocks = [s.splat(0.0); B];
-    for (index, block) in blocks.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *block = s.load(unsafe { &*values.as_ptr().add(at + index * LANES).cast::<Block>() });
-    }
-    blocks
+/// The vectors of a chain: vector `i` of block `b` has the sixteen values from `start + i * step + b * LANES` on.
+#[derive(Clone, Copy)]
+struct Vectors {
+    start: *const f32,
+    step: usize,
+    /// How many there are.
+    count: usize,
+    /// Values in each: [`LANES`], or fewer where a single block is wanted.
+    lanes: usize,
 }
 
-/// For each list of factors the chains `Σ factors[i] · vectors(i)`; all lists are equally long.
+impl Vectors {
+    /// `B` blocks of vector `index`, which has all lanes if `FULL`.
+    ///
+    /// # Safety
+    /// They are there.
+    #[inline(always)]
+    unsafe fn load<S: Simd, const B: usize, const FULL: bool>(self, s: S, index: usize) -> [S::V; B] {
+        let mut blocks = [s.splat(0.0); B];
+        for (at, block) in blocks.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let from = self.start.add(index * self.step + at * LANES);
+                *block = if FULL {
+                    s.load(&*from.cast::<Block>())
+                } else {
+                    s.load_part(core::slice::from_raw_parts(from, self.lanes))
+                };
+            }
+        }
+        blocks
+    }
+}
+
+/// For each list of factors, as long as there are vectors, the chains `Σ factors[i] · vectors[i]`.
+///
+/// # Safety
+/// Factors and `B` blocks of the vectors are there; the vectors have all lanes if `FULL`.
+// No closures and no slices in the loop: a closure would be compiled without the instruction set.
 #[inline(always)]
-fn chains<S: Simd, const Q: usize, const B: usize>(
+unsafe fn chains<S: Simd, const Q: usize, const B: usize, const FULL: bool>(
     s: S,
-    factors: [&[f32]; Q],
-    vectors: impl Fn(usize) -> [S::V; B],
+    factors: [*const f32; Q],
+    vectors: Vectors,
 ) -> [[S::V; B]; Q] {
     let mut sums = [[s.splat(0.0); B]; Q];
-    let count = factors[0].len();
-    let fours = factors.map(|factors| &factors.as_chunks::<4>().0[..count / 4]);
-    for index in 0..count / 4 {
+    let fours = vectors.count / 4;
+    for index in 0..fours {
         macro_rules! link {
             ($lane:literal) => {
-                let vectors = vectors(4 * index + $lane);
-                for (sums, fours) in sums.iter_mut().zip(&fours) {
-                    for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        *sum = s.mul_add_lane::<$lane>(&fours[index], vector, *sum);
+                // SAFETY: the caller's promise.
+                let blocks = unsafe { vectors.load::<S, B, FULL>(s, 4 * index + $lane) };
+                for (sums, factors) in sums.iter_mut().zip(&factors) {
+                    // SAFETY: as above: four factors.
+                    let four = unsafe { &*factors.add(4 * index).cast::<[f32; 4]>() };
+                    for (sum, block) in sums.iter_mut().zip(blocks) {
+                        *sum = s.mul_add_lane::<$lane>(four, block, *sum);
                     }
                 }
             };
@@ -201,18 +228,21 @@ fn chains<S: Simd, const Q: usize, const B: usize>(
         link!(2);
         link!(3);
     }
-    for index in count - count % 4..count {
-        let vectors = vectors(index);
-        for (sums, factors) in sums.iter_mut().zip(factors) {
-            for (sum, vector) in sums.iter_mut().zip(vectors) {
-                *sum = s.mul_add(s.splat(factors[index]), vector, *sum);
+    for index in 4 * fours..vectors.count {
+        // SAFETY: the caller's promise.
+        let blocks = unsafe { vectors.load::<S, B, FULL>(s, index) };
+        for (sums, factors) in sums.iter_mut().zip(&factors) {
+            // SAFETY: as above.
+            let factor = s.splat(unsafe { *factors.add(index) });
+            for (sum, block) in sums.iter_mut().zip(blocks) {
+                *sum = s.mul_add(factor, block, *sum);
             }
         }
     }
     sums
 }
 
-/// Scaled scores of queries `first..first + queries` against `B` blocks of keys from `block` on.
+/// Scores of queries `first..first + queries`, scaled to powers of two, against `B` blocks of keys from `block` on.
 #[inline(always)]
 fn score<S: Simd, const Q: usize, const B: usize>(
     s: S,
@@ -223,22 +253,34 @@ fn score<S: Simd, const Q: usize, const B: usize>(
     scores: &mut Scores<Q>,
 ) {
     // Missing queries repeat the last: the same number of chains at once whatever their number.
-    let mut q = [head.vector(first, 0); Q];
+    let mut q = [core::ptr::null(); Q];
     for (query, q) in q.iter_mut().enumerate() {
-        *q = head.vector(first + query.min(queries - 1), 0);
+        *q = head.vector(first + query.min(queries - 1), 0).as_ptr();
     }
-    let sums = chains::<S, Q, B>(s, q, |channel| {
-        // SAFETY: `attend` was promised `head_dim` rows of `stride` keys, and the blocks lie in a row.
-        unsafe { blocks_at(s, head.keys, channel * head.stride + block * LANES) }
-    });
+    let keys = Vectors {
+        start: head.keys[block * LANES..].as_ptr(),
+        step: head.stride,
+        count: head.step.head_dim,
+        lanes: LANES,
+    };
+    // SAFETY: a query has `head_dim` values; `attend` was promised `head_dim` rows of `stride` keys, and the blocks lie
+    // in a row.
+    let sums = unsafe { chains::<S, Q, B, true>(s, q, keys) };
+    let scale = head.step.scale * core::f32::consts::LOG2_E;
     for (sums, scores) in sums.into_iter().zip(scores) {
         for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
-            s.store(s.mul(sum, s.splat(head.step.scale)), place);
+            s.store(s.mul(sum, s.splat(scale)), place);
         }
     }
 }
 
-/// Turns the first `seen` scores into `e^(score - largest)`, those behind them up to `end` into zeros; returns one over
+/// `2^(score - largest)`, at least `2^-126`.
+#[inline(always)]
+fn power<S: Simd>(s: S, score: S::V, largest: S::V) -> S::V {
+    exp2(s, s.max(s.sub(score, largest), s.constant(-EXP2_LIMIT)))
+}
+
+/// Turns the first `seen` scores into `2^(score - largest)`, those behind them up to `end` into zeros; returns one over
 /// the sum.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usize) -> f32 {
@@ -255,13 +297,13 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usiz
     let largest = s.splat(s.maximum(largest));
     let mut sum = s.splat(0.0);
     for block in whole {
-        let power = exp(s, s.sub(s.load(block), largest));
+        let power = power(s, s.load(block), largest);
         s.store(power, block);
         sum = s.add(sum, power);
     }
-    let power = s.first_lanes(left, exp(s, s.sub(last_scores, largest)), s.splat(0.0));
-    s.store(power, last);
-    1.0 / s.sum(s.add(sum, power))
+    let last_power = s.first_lanes(left, power(s, last_scores, largest), s.splat(0.0));
+    s.store(last_power, last);
+    1.0 / s.sum(s.add(sum, last_power))
 }
 
 /// The weighted sums of the values, in `B` blocks of channels from `channel` on; a single block may be short.
@@ -280,15 +322,23 @@ unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
 ) {
     let Attention { head_dim, heads, .. } = *head.step;
     let channels = channel..(channel + B * LANES).min(head_dim);
-    let seen = scores.each_ref().map(|scores| &scores[..(first + queries).min(MAX_TOKENS)]);
-    let sums = if channels.len() == B * LANES {
-        chains::<S, Q, B>(s, seen, |token| {
-            let at = (3 * (head.start + token) + 2) * heads * head_dim + head.head * head_dim + channel;
-            // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them.
-            unsafe { blocks_at(s, head.step.qkv, at) }
-        })
-    } else {
-        chains::<S, Q, B>(s, seen, |token| [s.load_part(&head.vector(token, 2)[channels.clone()]); B])
+    let mut factors = [core::ptr::null(); Q];
+    for (scores, factors) in scores.iter().zip(&mut factors) {
+        *factors = scores.as_ptr();
+    }
+    let values = Vectors {
+        start: head.vector(0, 2)[channel..].as_ptr(),
+        step: 3 * heads * head_dim,
+        count: (first + queries).min(MAX_TOKENS),
+        lanes: channels.len().min(LANES),
+    };
+    // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them; there are scores for each.
+    let sums = unsafe {
+        if channels.len() == B * LANES {
+            chains::<S, Q, B, true>(s, factors, values)
+        } else {
+            chains::<S, Q, B, false>(s, factors, values)
+        }
     };
     for (query, (sums, &inverse)) in sums.iter().zip(inverse).enumerate().take(queries) {
         let at = ((head.start + first + query) * heads + head.head) * head_dim;

@@ -11,7 +11,7 @@ use crate::kernels::simd::{Block, LANES, Simd};
 const _: () = assert!(PANEL == LANES);
 
 /// The most rows that a kernel's tile has.
-pub(crate) const MAX_TILE_ROWS: usize = 12;
+pub(crate) const MAX_TILE_ROWS: usize = 13;
 /// The most panels that a kernel's tile has: vectors as wide as a panel leave registers for several.
 pub(crate) const MAX_TILE_PANELS: usize = if cfg!(target_arch = "x86_64") { 4 } else { 1 };
 
@@ -69,16 +69,16 @@ impl Ahead {
         Self { start: start.wrapping_add(part * share), step: share.div_ceil(groups) }
     }
 
-    /// Calls `fetch` with an address in each line that group `group` is to ask for.
+    /// Calls `fetch` with an address in each line that `groups` groups from `first` on are to ask for.
     #[inline(always)]
     #[cfg_attr(
         not(target_arch = "x86_64"),
         allow(dead_code, reason = "no instruction for it on stable Rust")
     )]
-    pub(crate) fn lines(self, group: usize, fetch: impl Fn(*const i8)) {
+    pub(crate) fn lines(self, first: usize, groups: usize, fetch: impl Fn(*const i8)) {
         let mut at = 0;
-        while at < self.step {
-            fetch(self.start.wrapping_add(group * self.step + at));
+        while at < groups * self.step {
+            fetch(self.start.wrapping_add(first * self.step + at));
             at += Self::LINE;
         }
     }
@@ -277,7 +277,7 @@ unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInp
         };
     }
     const { assert!(T::ROWS <= MAX_TILE_ROWS && matches!(T::PANELS, 1 | 2 | 4)) };
-    for_rows!(1 2 3 4 5 6 7 8 9 10 11 12)
+    for_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13)
 }
 
 /// Turns a tile's sums into outputs.
