@@ -130,6 +130,10 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         Step::Pool(step) => pool(arena, step),
         Step::Normalize(step) => arena.reads(Value::Rows(step.rows)).map(drop),
         Step::Join(step) => join(arena, step),
+        Step::First(step) => {
+            ensure(step.rows.per == Per::Token, StepFault::Sizes)?;
+            arena.reads(Value::Rows(step.rows)).map(drop)
+        }
     }
 }
 

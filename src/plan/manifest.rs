@@ -71,8 +71,11 @@ impl Rows {
     }
 }
 
-/// A place in the arena for rows of activation codes: the codes, each row at a multiple of 64 bytes, then a scale (f32)
-/// for each row.
+/// Bytes that go with each row of activation codes.
+pub(crate) const SPREAD: usize = 8;
+
+/// A place in the arena for rows of activation codes: the codes, each row at a multiple of 64 bytes, then for each row
+/// its scale and its middle (f32): a value is `code · scale + middle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codes {
     /// In bytes, a multiple of 64.
@@ -86,7 +89,7 @@ pub struct Codes {
 impl Codes {
     /// Bytes for one sequence of `context` tokens, a multiple of 64; `None` when they overflow.
     pub fn bytes(&self, context: usize) -> Option<usize> {
-        let row = code_stride(self.columns as usize).checked_add(4)?;
+        let row = code_stride(self.columns as usize).checked_add(SPREAD)?;
         aligned(self.per.rows(context).checked_mul(row)?)
     }
 }
@@ -113,6 +116,8 @@ pub enum Step {
     Normalize(Normalize),
     /// Rows side by side.
     Join(Join),
+    /// What the first row of a sequence is known to be.
+    First(First),
 }
 
 /// How an embedding step's tables are stored.
@@ -262,6 +267,20 @@ pub struct Join {
     pub out: Rows,
 }
 
+/// In each sequence that begins with token `id`, the first row of `rows` becomes the constants.
+///
+/// Attention being causal, all that a text tower computes at the first position depends on the token there alone; and that
+/// is nearly always the start token, whose values are known when the plan is made.
+///
+/// Constants: `[columns]` f32, up to the next multiple of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct First {
+    /// The token.
+    pub id: u32,
+    /// A row per token; what stands there but the first row stays.
+    pub rows: Rows,
+}
+
 impl Step {
     /// Bytes of the step's constants, a multiple of 64; `None` when they overflow.
     pub fn constant_bytes(&self, context: usize) -> Option<usize> {
@@ -272,6 +291,7 @@ impl Step {
             }
             Step::Norm(norm) => aligned(norm.input.columns as usize * 4)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
+            Step::First(first) => aligned((first.rows.columns as usize).checked_mul(4)?),
             Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) | Step::Join(_) => Some(0),
         }
     }
@@ -289,6 +309,7 @@ impl Step {
             Step::Pool(step) => Some(step.out),
             Step::Normalize(step) => Some(step.rows),
             Step::Join(step) => Some(step.out),
+            Step::First(step) => Some(step.rows),
         }
     }
 }

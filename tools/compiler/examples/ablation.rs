@@ -45,7 +45,7 @@ fn main() {
     let imported = onnx::load(std::path::Path::new(&args[1])).unwrap();
     let recognised = recognise(&imported.model).unwrap();
     drop(imported);
-    let model = recognised.model;
+    let original = recognised.model;
     let vocabulary = vocabulary::build(VocabularySource::Standard).unwrap();
     let prompts: Vec<&str> = calibrate::PROMPTS.lines().collect();
     let eval: Vec<Vec<u32>> = std::fs::read_to_string(&args[2])
@@ -73,10 +73,11 @@ fn main() {
         }
         let t = Instant::now();
         let calibration = calibrate::tokens(&prompts[..first], more, &vocabulary, 77, Padding::End).unwrap();
-        let q = quantize(&model, &calibration, &recipe, |_| {}).unwrap();
+        let mut model = original.clone();
+        let start = quantize(&mut model, original.layers.len(), &calibration, &recipe, |_| {}).unwrap();
         let seconds = t.elapsed().as_secs_f64();
-        let exact = simulate(&model, &cliptext_compiler::quantize::start(&model, 49406), &eval, false);
-        let ours = simulate(&q.model, &q.start, &eval, true);
+        let exact = simulate(&original, &cliptext_compiler::quantize::start(&original, 49406), &eval, false);
+        let ours = simulate(&model, &start, &eval, true);
         println!("{spec:40} {} {seconds:.1} s", metrics(&ours.values, &exact.values, 768, 76));
     }
 }

@@ -160,6 +160,7 @@ fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<(
             floats(out, &norm.gain);
             floats(out, &norm.bias);
         }
+        (Constants::Row(row), _) => floats(out, row),
         (Constants::Linears(linears), Step::Linear(step)) => {
             let linears: Vec<&Linear> = linears.iter().map(Cow::as_ref).collect();
             out.extend(pack::pack(&linears, step.panels)?);

@@ -9,14 +9,15 @@ use anyhow::{Context, Result, ensure};
 use cliptext::kernels::Activation as PlanActivation;
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::{
-    Attention, Codes, Embed, EmbedPrecision, Join, Linear as LinearStep, Norm, NormOutput, Normalize, Per,
-    Pool, Rows, Step,
+    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear as LinearStep, Norm, NormOutput, Normalize,
+    Per, Pool, Rows, Step,
 };
 use cliptext::tokenizer::Padding;
 
 use crate::arena::{self, Demand};
 use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
 use crate::pack;
+use crate::quantize::Start;
 
 /// A text tower and what a plan takes of it.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub struct Tower<'m> {
     pub outputs: Outputs,
     /// How it fills prompts up to the context.
     pub padding: Padding,
+    /// What it computes at the first position, where the plan is to know it.
+    pub start: Option<&'m Start>,
 }
 
 /// The constants of a step, by where they stand in the model.
@@ -37,6 +40,8 @@ pub enum Constants<'m> {
     Norm(&'m LayerNorm),
     /// Weights and biases of linears with the same inputs, as one.
     Linears(Vec<Cow<'m, Linear>>),
+    /// A row.
+    Row(Cow<'m, [f32]>),
     /// None.
     None,
 }
@@ -112,6 +117,10 @@ enum Draft {
     Normalize {
         rows: Buffer,
     },
+    First {
+        id: u32,
+        rows: Buffer,
+    },
     Join {
         left: Buffer,
         right: Buffer,
@@ -185,7 +194,7 @@ impl<'m> Builder<'m> {
 
     /// The steps of one tower; says where its hidden states and its pooled output are.
     fn tower(&mut self, tower: &Tower<'m>) -> Result<(Buffer, Option<Buffer>)> {
-        let Tower { model, outputs, padding } = *tower;
+        let Tower { model, outputs, padding, start } = *tower;
         ensure!(
             outputs.hidden_layer <= model.layers.len(),
             "hidden states after layer {} are wanted, the model has {} layers",
@@ -208,6 +217,9 @@ impl<'m> Builder<'m> {
             let qkv = self.rows(3 * width, Per::Token);
             let linears = [&layer.query, &layer.key, &layer.value];
             self.linear(normed, linears, PlanActivation::Identity, None, qkv, None);
+            if let Some(start) = start {
+                self.first(start.id, qkv, Cow::Borrowed(&start.qkv[index]));
+            }
             let mixed = self.rows(width, Per::Token);
             let codes = self.codes_of(mixed);
             let scratch = self.scratch(width);
@@ -228,6 +240,9 @@ impl<'m> Builder<'m> {
             Some(hidden) => hidden,
             None => self.hidden(x, &outputs, &model.final_norm),
         };
+        if let Some(start) = start {
+            self.first(start.id, hidden, Cow::Owned(start.hidden(model, &outputs)));
+        }
         if outputs.pooled == Pooled::None {
             return Ok((hidden, None));
         }
@@ -280,6 +295,11 @@ impl<'m> Builder<'m> {
         let out = self.rows(columns + more, per);
         self.push(Draft::Join { left, right, out }, Constants::None);
         Some(out)
+    }
+
+    /// Puts the known first row into `rows`.
+    fn first(&mut self, id: u32, rows: Buffer, row: Cow<'m, [f32]>) {
+        self.push(Draft::First { id, rows }, Constants::Row(row));
     }
 
     /// Normalised input for a linear: codes where linears read codes.
@@ -396,7 +416,7 @@ impl Draft {
             Draft::Linear { input, residual, out, codes, .. } => [Some(input), residual, Some(out), codes],
             Draft::Attention { qkv, scratch, out, codes, .. } => [Some(qkv), Some(scratch), Some(out), codes],
             Draft::Pool { input, out, codes } => [Some(input), Some(out), codes, None],
-            Draft::Normalize { rows } => [Some(rows), None, None, None],
+            Draft::Normalize { rows } | Draft::First { rows, .. } => [Some(rows), None, None, None],
             Draft::Join { left, right, out } => [Some(left), Some(right), Some(out), None],
         };
         all.into_iter().flatten()
@@ -435,6 +455,7 @@ impl Draft {
                 out: places.rows(out),
                 requantized: codes.map(|b| places.codes(b)),
             }),
+            Draft::First { id, rows } => Step::First(First { id, rows: places.rows(rows) }),
             Draft::Normalize { rows } => Step::Normalize(Normalize { rows: places.rows(rows) }),
             Draft::Join { left, right, out } => {
                 Step::Join(Join { left: places.rows(left), right: places.rows(right), out: places.rows(out) })

@@ -19,6 +19,7 @@ use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
+use cliptext_compiler::quantize::{self, Quality};
 use cliptext_compiler::target::Target;
 use cliptext_compiler::verify::{self, Reference};
 
@@ -77,6 +78,12 @@ struct CompileArgs {
     /// How weights are stored: f32 is for checking
     #[arg(long, value_enum, default_value = "int8")]
     precision: PrecisionArg,
+    /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour
+    #[arg(long, value_enum, default_value = "fast")]
+    quality: QualityArg,
+    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 100 built-in ones]
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
     /// The kind of CPU that weights are packed for
     #[arg(long, default_value_t, long_help = target_help())]
     target: Target,
@@ -146,6 +153,12 @@ struct OutputArgs {
 enum PrecisionArg {
     Int8,
     F32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum QualityArg {
+    Fast,
+    Best,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -260,6 +273,13 @@ impl ModelArgs {
 }
 
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
+    let mut quantize = quantize::Options::new(match args.quality {
+        QualityArg::Fast => Quality::Fast,
+        QualityArg::Best => Quality::Best,
+    });
+    if let Some(path) = &args.calibrate {
+        quantize.calibration = prompts::read(path)?;
+    }
     let job = Job {
         model: args.model.spec()?,
         plan: args.output,
@@ -268,6 +288,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::F32 => Precision::F32,
         },
+        quantize,
         target: args.target,
     };
     let report = compile(&job, &Progress::new(args.quiet))?;

@@ -1,8 +1,6 @@
 //! Prompts on which quantization is calibrated.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cliptext::tokenizer::{Padding, Tokenizer, Vocabulary};
 
 use crate::vocabulary::VocabularyTable;
@@ -10,28 +8,6 @@ use crate::vocabulary::VocabularyTable;
 /// The built-in prompts, a line each: varied in length, style, subject and language; those that the tests and reports
 /// measure on are not among them.
 pub const PROMPTS: &str = include_str!("prompts.txt");
-
-/// The prompts in a file: a JSON array of strings, or one a line.
-///
-/// # Errors
-/// When the file can't be read, is not UTF-8 or JSON, or holds no prompt.
-pub fn read(path: &Path) -> Result<Vec<String>> {
-    let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{name}: cannot be read"))?;
-    let text = String::from_utf8(bytes).with_context(|| format!("{name}: save the prompts as UTF-8"))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let prompts: Vec<String> = if is_json {
-        serde_json::from_str(text).with_context(|| format!("{name}: not a JSON array of strings"))?
-    } else {
-        text.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect()
-    };
-    ensure!(
-        !prompts.is_empty(),
-        "{name}: holds no prompt: give a JSON array of strings, or one prompt a line"
-    );
-    Ok(prompts)
-}
 
 /// The token ids of `prompts`, `context` each, then `more` further ones made by joining several of them: real prompts
 /// are short, and what stands behind them is padding, which a model soon has nothing more to learn from.

@@ -9,15 +9,81 @@ mod rows;
 mod smooth;
 
 use anyhow::{Result, anyhow};
+use cliptext::tokenizer::Padding;
 
 use crate::arithmetic::functions::activate;
 use crate::arithmetic::gemm::{View, add_gram, product};
-use crate::ir::{Layer, Linear, Matrix, TextModel};
+use crate::calibrate;
+use crate::ir::{Layer, Linear, Matrix, Outputs, Pooled, TextModel};
+use crate::vocabulary::VocabularyTable;
 use activations::through_codes;
 use forward::{Attended, add, attention, embedded, linear, normed};
 use rounding::Inputs;
 
 pub use rows::{QuantizedMatrix, quantize_rows, with_scales};
+
+/// How much work goes into a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// Under a minute for CLIP ViT-L on two cores.
+    Fast,
+    /// Up to a quarter of an hour.
+    Best,
+}
+
+/// How a model is quantized.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much work goes into it.
+    pub quality: Quality,
+    /// The prompts to calibrate on.
+    pub calibration: Vec<String>,
+}
+
+impl Options {
+    /// With the built-in prompts.
+    pub fn new(quality: Quality) -> Self {
+        Self { quality, calibration: calibrate::PROMPTS.lines().map(str::to_owned).collect() }
+    }
+
+    /// Quantizes what `outputs` needs of `model`'s layers; returns what the model computes at the first position.
+    /// `layer_done` is told how many layers of how many are done.
+    ///
+    /// # Errors
+    /// Where the vocabulary does not go with the model, or the model's values are not finite.
+    pub fn quantize(
+        &self,
+        model: &mut TextModel,
+        outputs: &Outputs,
+        vocabulary: &VocabularyTable,
+        padding: Padding,
+        mut layer_done: impl FnMut(usize, usize),
+    ) -> Result<Start> {
+        let prompts: Vec<&str> = match self.quality {
+            Quality::Fast => spread(&self.calibration, FAST_PROMPTS),
+            Quality::Best => spread(&self.calibration, BEST_PROMPTS),
+        };
+        let more = match self.quality {
+            Quality::Fast => 0,
+            Quality::Best => BEST_PROMPTS - prompts.len(),
+        };
+        let recipe = Recipe::BEST;
+        let prompts = calibrate::tokens(&prompts, more, vocabulary, model.context(), padding)?;
+        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        quantize(model, layers, &prompts, &recipe, |done| layer_done(done, layers))
+    }
+}
+
+/// Prompts that [`Quality::Fast`] calibrates on, at most.
+const FAST_PROMPTS: usize = 32;
+/// Prompts that [`Quality::Best`] calibrates on, the joined ones among them.
+const BEST_PROMPTS: usize = 256;
+
+/// At most `count` of `prompts`, evenly from all of them.
+fn spread(prompts: &[String], count: usize) -> Vec<&str> {
+    let count = count.min(prompts.len());
+    (0..count).map(|index| prompts[index * prompts.len() / count].as_str()).collect()
+}
 
 /// Which of the techniques are used, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +101,15 @@ pub struct Recipe {
     pub correct_bias: bool,
 }
 
+impl Recipe {
+    /// Each value to its nearest code.
+    pub const PLAIN: Recipe =
+        Recipe { smooth: false, compensate: false, damping: 0.01, fit: false, correct_bias: false };
+    /// What measures best.
+    pub const BEST: Recipe =
+        Recipe { smooth: true, compensate: true, damping: 0.01, fit: false, correct_bias: true };
+}
+
 /// What the tower computes at the first position, which holds the start token in every prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
@@ -46,12 +121,13 @@ pub struct Start {
     pub states: Vec<Vec<f32>>,
 }
 
-/// A model whose weights are multiples of their rows' steps.
-pub struct Quantized {
-    /// With [`Linear::steps`] in all layers.
-    pub model: TextModel,
-    /// The first position's values, which the f32 model computes.
-    pub start: Start,
+impl Start {
+    /// The first row of the hidden states that `outputs` wants.
+    pub fn hidden(&self, model: &TextModel, outputs: &Outputs) -> Vec<f32> {
+        let state = &self.states[outputs.hidden_layer];
+        let state = Matrix { rows: 1, cols: state.len(), values: state.clone() };
+        if outputs.hidden_norm { normed(&model.final_norm, &state).values } else { state.values }
+    }
 }
 
 /// The first position of every prompt.
@@ -82,18 +158,20 @@ struct Streams {
     tokens: usize,
 }
 
-/// Quantizes all layers, one after the other: each is fitted to what the layers before it, already quantized, give out.
+/// Quantizes the first `layers` layers, one after the other: each is fitted to what the layers before it, already
+/// quantized, give out. Returns what the f32 model computes at the first position, in terms of the quantized one.
 ///
 /// `prompts` hold the start token first, and all as many tokens.
 ///
 /// # Errors
 /// Where the model's values are not finite.
 pub fn quantize(
-    model: &TextModel,
+    model: &mut TextModel,
+    layers: usize,
     prompts: &[Vec<u32>],
     recipe: &Recipe,
     mut layer_done: impl FnMut(usize),
-) -> Result<Quantized> {
+) -> Result<Start> {
     let mut start = start(model, prompts[0][0]);
     let table = quantize_rows(&model.token_embedding);
     let mut streams = Streams {
@@ -104,12 +182,11 @@ pub fn quantize(
         }),
         tokens: prompts[0].len() - 1,
     };
-    let mut quantized = model.clone();
-    for (index, layer) in quantized.layers.iter_mut().enumerate() {
+    for (index, layer) in model.layers[..layers].iter_mut().enumerate() {
         quantize_layer(layer, &mut streams, &mut start.qkv[index], model.heads, recipe)?;
         layer_done(index + 1);
     }
-    Ok(Quantized { model: quantized, start })
+    Ok(start)
 }
 
 fn quantize_layer(
