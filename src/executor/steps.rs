@@ -73,12 +73,18 @@ impl<T: Team> Pass<'_, '_, T> {
 
     fn embed(&mut self, step: &Embed, constants: &[u8]) {
         let width = step.out.columns as usize;
-        let Some([rows, scales, _]) = step.constants(self.context) else { return };
+        let Some([rows, scales, positions, ids, _]) = step.constants(self.context) else { return };
         let (tokens, rest) = constants.split_at(rows);
-        let (scales, positions) = rest.split_at(scales);
+        let (scales, rest) = rest.split_at(scales);
+        let (positions, rest) = rest.split_at(positions);
+        let (ids, fine) = rest.split_at(ids);
+        let ids = &values::<u32>(ids)[..if ids.is_empty() { 0 } else { step.fine as usize }];
         let token = |id: u32| {
             let at = id as usize * width;
             match step.precision {
+                EmbedPrecision::Int8 if let Ok(index) = ids.binary_search(&id) => {
+                    TokenRow::F16(&values(fine)[index * width..(index + 1) * width])
+                }
                 EmbedPrecision::Int8 => {
                     TokenRow::Int8(&values::<i8>(tokens)[at..at + width], values::<f32>(scales)[id as usize])
                 }

@@ -6,7 +6,9 @@
 
 use core::ops::Range;
 
-use super::manifest::{Attention, Codes, Embed, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step};
+use super::manifest::{
+    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step,
+};
 use super::{LoadError, Plan, StepFault};
 use crate::tokenizer::Padding;
 
@@ -141,6 +143,7 @@ fn embed(arena: &mut Arena, plan: &Plan<'_>, step: &Embed) -> Result<(), StepFau
     let ids = plan.tokenizer.vocabulary().size();
     step.padding.check(ids).map_err(|_| StepFault::Padding)?;
     ensure(step.out.per == Per::Token && step.out.columns > 0, StepFault::Sizes)?;
+    ensure(step.fine == 0 || step.precision == EmbedPrecision::Int8, StepFault::Sizes)?;
     arena.writes(Value::Rows(step.out))
 }
 

@@ -132,13 +132,16 @@ pub enum EmbedPrecision {
 /// `out[i] = tokens[ids[i]] + positions[i]`: the beginning of a text tower, which pads in its own way.
 ///
 /// Constants, each at the next multiple of 64: for `Int8` the rows' codes `[tokens, width]`, the rows' scales
-/// `[tokens]` f32, positions `[context, width]` f16; for `F32` rows and positions.
+/// `[tokens]` f32, positions `[context, width]` f16, the fine rows' ids `[fine]` u32 in ascending order, and those rows
+/// `[fine, width]` f16; for `F32` rows and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Embed {
     /// Rows of the token table.
     pub tokens: u32,
     /// How the tables are stored.
     pub precision: EmbedPrecision,
+    /// Tokens whose rows also stand in f16, and are read there; none where the tables are f32.
+    pub fine: u32,
     /// What the ids behind the text are.
     pub padding: Padding,
     /// Written.
@@ -146,16 +149,23 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// Bytes of token rows, row scales and positions, each a multiple of 64; `None` when they overflow.
-    pub fn constants(&self, context: usize) -> Option<[usize; 3]> {
+    /// Bytes of token rows, row scales, positions, fine rows' ids and fine rows, each a multiple of 64; `None` when they
+    /// overflow.
+    pub fn constants(&self, context: usize) -> Option<[usize; 5]> {
         let (tokens, width) = (self.tokens as usize, self.out.columns as usize);
         let values = tokens.checked_mul(width)?;
         let positions = context.checked_mul(width)?;
+        let fine = self.fine as usize;
         Some(match self.precision {
             EmbedPrecision::Int8 => {
-                [aligned(values)?, aligned(tokens.checked_mul(4)?)?, aligned(positions.checked_mul(2)?)?]
+                let scales = aligned(tokens.checked_mul(4)?)?;
+                let ids = aligned(fine.checked_mul(4)?)?;
+                let rows = aligned(fine.checked_mul(width)?.checked_mul(2)?)?;
+                [aligned(values)?, scales, aligned(positions.checked_mul(2)?)?, ids, rows]
             }
-            EmbedPrecision::F32 => [aligned(values.checked_mul(4)?)?, 0, aligned(positions.checked_mul(4)?)?],
+            EmbedPrecision::F32 => {
+                [aligned(values.checked_mul(4)?)?, 0, aligned(positions.checked_mul(4)?)?, 0, 0]
+            }
         })
     }
 }
@@ -285,10 +295,7 @@ impl Step {
     /// Bytes of the step's constants, a multiple of 64; `None` when they overflow.
     pub fn constant_bytes(&self, context: usize) -> Option<usize> {
         match self {
-            Step::Embed(embed) => {
-                let [rows, scales, positions] = embed.constants(context)?;
-                rows.checked_add(scales)?.checked_add(positions)
-            }
+            Step::Embed(embed) => embed.constants(context)?.into_iter().try_fold(0, usize::checked_add),
             Step::Norm(norm) => aligned(norm.input.columns as usize * 4)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
             Step::First(first) => aligned((first.rows.columns as usize).checked_mul(4)?),

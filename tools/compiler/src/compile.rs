@@ -11,7 +11,7 @@ use crate::lower;
 use crate::prepare::{Prepared, Spec};
 use crate::preset::Choice;
 use crate::progress::Progress;
-use crate::quantize::{self, Start};
+use crate::quantize::{self, Quantized};
 use crate::report::{self, Report};
 use crate::source::Tower;
 use crate::target::Target;
@@ -67,11 +67,11 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         }
     }
     let paddings = paddings(&choice, &prepared, &vocabularies);
-    let starts = match job.precision {
+    let found = match job.precision {
         Precision::Int8 => quantized(job, &mut prepared, &paddings, &vocabularies[0], progress)?,
         Precision::F32 => prepared.iter().map(|_| None).collect(),
     };
-    let plan_for = |target| plan_for(job, target, &prepared, &starts, &paddings, &vocabularies[0]);
+    let plan_for = |target| plan_for(job, target, &prepared, &found, &paddings, &vocabularies[0]);
     let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
     let stand_in = (job.target != Target::default())
@@ -168,14 +168,14 @@ fn fits(tower: &Prepared, vocabulary: &VocabularyTable) -> Result<()> {
     Ok(())
 }
 
-/// Quantizes each tower's weights; returns what each computes at the first position.
+/// Quantizes each tower's weights; returns what the plan is to know of each.
 fn quantized(
     job: &Job,
     prepared: &mut [Prepared],
     paddings: &[Padding],
     vocabulary: &VocabularyTable,
     progress: &Progress,
-) -> Result<Vec<Option<Start>>> {
+) -> Result<Vec<Option<Quantized>>> {
     let one = |(tower, &padding): (&mut Prepared, &Padding)| {
         progress.counted("quantize", |told| {
             let (model, outputs) = (&mut tower.model, &tower.outputs);
@@ -189,19 +189,19 @@ fn plan_for(
     job: &Job,
     target: Target,
     prepared: &[Prepared],
-    starts: &[Option<Start>],
+    found: &[Option<Quantized>],
     paddings: &[Padding],
     vocabulary: &VocabularyTable,
 ) -> Result<Emitted> {
     let towers: Vec<lower::Tower<'_>> = prepared
         .iter()
-        .zip(starts)
+        .zip(found)
         .zip(paddings)
-        .map(|((tower, start), &padding)| lower::Tower {
+        .map(|((tower, quantized), &padding)| lower::Tower {
             model: &tower.model,
             outputs: tower.outputs,
             padding,
-            start: start.as_ref(),
+            quantized: quantized.as_ref(),
         })
         .collect();
     let logit_scale = prepared.iter().find_map(|tower| tower.logit_scale);

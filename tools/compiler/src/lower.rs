@@ -17,7 +17,7 @@ use cliptext::tokenizer::Padding;
 use crate::arena::{self, Demand};
 use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
 use crate::pack;
-use crate::quantize::Start;
+use crate::quantize::Quantized;
 
 /// A text tower and what a plan takes of it.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +28,14 @@ pub struct Tower<'m> {
     pub outputs: Outputs,
     /// How it fills prompts up to the context.
     pub padding: Padding,
-    /// What it computes at the first position, where the plan is to know it.
-    pub start: Option<&'m Start>,
+    /// What quantizing its weights has found out; `None`: the plan does without.
+    pub quantized: Option<&'m Quantized>,
 }
 
 /// The constants of a step, by where they stand in the model.
 pub enum Constants<'m> {
-    /// Token and position tables.
-    Embeddings(&'m TextModel),
+    /// Token and position tables; the tokens whose rows are fine.
+    Embeddings(&'m TextModel, &'m [u32]),
     /// Gain and bias.
     Norm(&'m LayerNorm),
     /// Weights and biases of linears with the same inputs, as one.
@@ -86,6 +86,7 @@ struct Builder<'m> {
 enum Draft {
     Embed {
         tokens: u32,
+        fine: u32,
         padding: Padding,
         out: Buffer,
     },
@@ -194,7 +195,8 @@ impl<'m> Builder<'m> {
 
     /// The steps of one tower; says where its hidden states and its pooled output are.
     fn tower(&mut self, tower: &Tower<'m>) -> Result<(Buffer, Option<Buffer>)> {
-        let Tower { model, outputs, padding, start } = *tower;
+        let Tower { model, outputs, padding, quantized } = *tower;
+        let start = quantized.map(|quantized| &quantized.start);
         ensure!(
             outputs.hidden_layer <= model.layers.len(),
             "hidden states after layer {} are wanted, the model has {} layers",
@@ -204,7 +206,9 @@ impl<'m> Builder<'m> {
         let width = model.width();
         let mut x = self.rows(width, Per::Token);
         let tokens = u32::try_from(model.token_embedding.rows).context("more tokens than 32 bits count")?;
-        self.push(Draft::Embed { tokens, padding, out: x }, Constants::Embeddings(model));
+        let fine = quantized.map_or(&[][..], |quantized| &quantized.fine);
+        let draft = Draft::Embed { tokens, fine: fine.len() as u32, padding, out: x };
+        self.push(draft, Constants::Embeddings(model, fine));
         let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
         let mut hidden = None;
         for (index, layer) in model.layers[..layers].iter().enumerate() {
@@ -424,9 +428,9 @@ impl Draft {
 
     fn resolve(&self, places: &Places<'_>, constants: &Constants<'_>, packing: Packing) -> Step {
         match *self {
-            Draft::Embed { tokens, padding, out } => {
+            Draft::Embed { tokens, fine, padding, out } => {
                 let precision = if packing.is_int8() { EmbedPrecision::Int8 } else { EmbedPrecision::F32 };
-                Step::Embed(Embed { tokens, precision, padding, out: places.rows(out) })
+                Step::Embed(Embed { tokens, precision, fine, padding, out: places.rows(out) })
             }
             Draft::Norm { input, epsilon, out } => {
                 let out = match places.shapes[out.0] {

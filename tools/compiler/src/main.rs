@@ -84,6 +84,9 @@ struct CompileArgs {
     /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 100 built-in ones]
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
+    /// By how much an int8 plan may grow to be more precise, as in `2%`
+    #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = percent)]
+    budget: f64,
     /// The kind of CPU that weights are packed for
     #[arg(long, default_value_t, long_help = target_help())]
     target: Target,
@@ -172,6 +175,14 @@ enum PooledArg {
     None,
     Eos,
     Projected,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match number {
+        Some(number) if (0.0..=100.0).contains(&number) => Ok(number / 100.0),
+        _ => Err("expected a percentage from 0% to 100%, as in 2%".into()),
+    }
 }
 
 fn target_help() -> String {
@@ -277,6 +288,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         QualityArg::Fast => Quality::Fast,
         QualityArg::Best => Quality::Best,
     });
+    quantize.recipe.budget = args.budget;
     if let Some(path) = &args.calibrate {
         quantize.calibration = prompts::read(path)?;
     }

@@ -43,8 +43,8 @@ pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
         end_token: vocabulary.end_id,
     };
     let quantize = quantize::Options::new(Quality::Fast);
-    let start = quantize.quantize(&mut model, &outputs, &vocabulary, Padding::End, |_, _| {})?;
-    let tower = Tower { model: &model, outputs, padding: Padding::End, start: Some(&start) };
+    let quantized = quantize.quantize(&mut model, &outputs, &vocabulary, Padding::End, |_, _| {})?;
+    let tower = Tower { model: &model, outputs, padding: Padding::End, quantized: Some(&quantized) };
     emit::emit(&[tower], &vocabulary.bytes, &options(source))
 }
 
@@ -113,7 +113,7 @@ pub fn zero_shot<'m>(model: &'m TextModel, vocabulary: &VocabularyTable) -> Towe
         normalized: true,
         end_token: vocabulary.end_id,
     };
-    Tower { model, outputs, padding: Padding::End, start: None }
+    Tower { model, outputs, padding: Padding::End, quantized: None }
 }
 
 /// Two models as Stable Diffusion XL takes them: the penultimate hidden states of both without the final norm, the second
@@ -127,7 +127,7 @@ pub fn xl<'m>([first, second]: &'m [TextModel; 2], vocabulary: &VocabularyTable)
             normalized: false,
             end_token: vocabulary.end_id,
         };
-        Tower { model, outputs, padding, start: None }
+        Tower { model, outputs, padding, quantized: None }
     };
     [tower(first, Pooled::None, Padding::End), tower(second, Pooled::Projected, Padding::Id(0))]
 }

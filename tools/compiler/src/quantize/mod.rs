@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow};
 use cliptext::tokenizer::Padding;
 
 use crate::arithmetic::functions::activate;
-use crate::arithmetic::gemm::{View, add_gram, product};
+use crate::arithmetic::gemm::add_gram;
 use crate::calibrate;
 use crate::ir::{Layer, Linear, Matrix, Outputs, Pooled, TextModel};
 use crate::vocabulary::VocabularyTable;
@@ -34,8 +34,8 @@ pub enum Quality {
 /// How a model is quantized.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How much work goes into it.
-    pub quality: Quality,
+    /// What is done.
+    pub recipe: Recipe,
     /// The prompts to calibrate on.
     pub calibration: Vec<String>,
 }
@@ -43,11 +43,12 @@ pub struct Options {
 impl Options {
     /// With the built-in prompts.
     pub fn new(quality: Quality) -> Self {
-        Self { quality, calibration: calibrate::PROMPTS.lines().map(str::to_owned).collect() }
+        let calibration = calibrate::PROMPTS.lines().map(str::to_owned).collect();
+        Self { recipe: Recipe::of(quality), calibration }
     }
 
-    /// Quantizes what `outputs` needs of `model`'s layers; returns what the model computes at the first position.
-    /// `layer_done` is told how many layers of how many are done.
+    /// Quantizes what `outputs` needs of `model`'s layers; returns what the plan is to know besides. `layer_done` is told how
+    /// many layers of how many are done.
     ///
     /// # Errors
     /// Where the vocabulary does not go with the model, or the model's values are not finite.
@@ -58,56 +59,97 @@ impl Options {
         vocabulary: &VocabularyTable,
         padding: Padding,
         mut layer_done: impl FnMut(usize, usize),
-    ) -> Result<Start> {
-        let prompts: Vec<&str> = match self.quality {
-            Quality::Fast => spread(&self.calibration, FAST_PROMPTS),
-            Quality::Best => spread(&self.calibration, BEST_PROMPTS),
-        };
-        let more = match self.quality {
-            Quality::Fast => 0,
-            Quality::Best => BEST_PROMPTS - prompts.len(),
-        };
-        let recipe = Recipe::BEST;
-        let prompts = calibrate::tokens(&prompts, more, vocabulary, model.context(), padding)?;
+    ) -> Result<Quantized> {
+        let Recipe { prompts, joined, budget, .. } = self.recipe;
+        let prompts = evenly(&self.calibration, prompts);
+        let prompts = calibrate::tokens(&prompts, joined, vocabulary, model.context(), padding)?;
         let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
-        quantize(model, layers, &prompts, &recipe, |done| layer_done(done, layers))
+        let fine = fine_tokens(model, layers, &prompts, budget);
+        quantize(model, layers, &prompts, fine, &self.recipe, |done| layer_done(done, layers))
     }
 }
 
-/// Prompts that [`Quality::Fast`] calibrates on, at most.
-const FAST_PROMPTS: usize = 32;
-/// Prompts that [`Quality::Best`] calibrates on, the joined ones among them.
-const BEST_PROMPTS: usize = 256;
-
 /// At most `count` of `prompts`, evenly from all of them.
-fn spread(prompts: &[String], count: usize) -> Vec<&str> {
+fn evenly(prompts: &[String], count: usize) -> Vec<&str> {
     let count = count.min(prompts.len());
     (0..count).map(|index| prompts[index * prompts.len() / count].as_str()).collect()
+}
+
+/// The tokens to keep fine embeddings of, in ascending order: as many as `budget` has room for, those that are met most
+/// often in `prompts` and the padding behind them, then those of the lowest ids, which vocabularies give to what is common.
+fn fine_tokens(model: &TextModel, layers: usize, prompts: &[Vec<u32>], budget: f64) -> Vec<u32> {
+    let table = &model.token_embedding;
+    let weights = |layer: &Layer| {
+        let linears = [&layer.query, &layer.key, &layer.value, &layer.out, &layer.fc1, &layer.fc2];
+        linears.map(|linear| linear.weight.values.len()).iter().sum::<usize>()
+    };
+    let bytes = table.values.len() + model.layers[..layers].iter().map(weights).sum::<usize>();
+    let room = (budget * bytes as f64 / (2 * table.cols + 4) as f64) as usize;
+    let mut met = vec![0usize; table.rows];
+    // The first token is known exactly anyway.
+    prompts.iter().flat_map(|ids| &ids[1..]).for_each(|&id| met[id as usize] += 1);
+    let mut ids: Vec<u32> = (0..table.rows as u32).collect();
+    ids.sort_by_key(|&id| std::cmp::Reverse(met[id as usize]));
+    // What f16 does not reach stays as it is.
+    ids.retain(|&id| table.row(id as usize).iter().all(|value| value.abs() < 60_000.0));
+    ids.truncate(room);
+    ids.sort_unstable();
+    ids
 }
 
 /// Which of the techniques are used, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recipe {
+    /// Prompts of the calibration that are used, at most.
+    pub prompts: usize,
+    /// Further ones that are made by joining some of them.
+    pub joined: usize,
     /// Whether difficulty is moved from activations into weights.
     pub smooth: bool,
     /// Whether the errors of rounding are made up for by the weights still to be rounded; else each weight goes to its
     /// nearest code.
     pub compensate: bool,
-    /// λ of the rounding, as a part of the mean square input.
-    pub damping: f32,
-    /// Whether weights are also fitted to make up for what earlier layers' errors changed.
-    pub fit: bool,
+    /// Parts of the full scale that are tried for each row where errors are made up for.
+    pub clips: &'static [f32],
     /// Whether biases take over the mean error.
     pub correct_bias: bool,
+    /// By what part of itself a plan may grow for the sake of precision, 0 to 1.
+    pub budget: f64,
 }
 
 impl Recipe {
-    /// Each value to its nearest code.
-    pub const PLAIN: Recipe =
-        Recipe { smooth: false, compensate: false, damping: 0.01, fit: false, correct_bias: false };
-    /// What measures best.
-    pub const BEST: Recipe =
-        Recipe { smooth: true, compensate: true, damping: 0.01, fit: false, correct_bias: true };
+    /// Each weight to its nearest code.
+    pub const PLAIN: Recipe = Recipe {
+        prompts: 32,
+        joined: 0,
+        smooth: false,
+        compensate: false,
+        clips: &[1.0],
+        correct_bias: false,
+        budget: 0.0,
+    };
+
+    /// What measures best in the time that there is.
+    pub const fn of(quality: Quality) -> Self {
+        let fast = Recipe {
+            prompts: 32,
+            joined: 0,
+            smooth: true,
+            compensate: true,
+            clips: &[1.0, 0.9, 0.8, 0.7],
+            correct_bias: true,
+            budget: 0.01,
+        };
+        match quality {
+            Quality::Fast => fast,
+            Quality::Best => Recipe {
+                prompts: 256,
+                joined: 256,
+                clips: &[1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65],
+                ..fast
+            },
+        }
+    }
 }
 
 /// What the tower computes at the first position, which holds the start token in every prompt.
@@ -121,6 +163,15 @@ pub struct Start {
     pub states: Vec<Vec<f32>>,
 }
 
+/// What quantizing found out about a tower, besides its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantized {
+    /// The first position.
+    pub start: Start,
+    /// Tokens whose embedding is kept in f16, in ascending order.
+    pub fine: Vec<u32>,
+}
+
 impl Start {
     /// The first row of the hidden states that `outputs` wants.
     pub fn hidden(&self, model: &TextModel, outputs: &Outputs) -> Vec<f32> {
@@ -131,7 +182,7 @@ impl Start {
 }
 
 /// The first position of every prompt.
-pub fn start(model: &TextModel, id: u32) -> Start {
+fn start(model: &TextModel, id: u32) -> Start {
     let mut x =
         Matrix { rows: 1, cols: model.width(), values: model.token_embedding.row(id as usize).to_vec() };
     x.values.iter_mut().zip(model.position_embedding.row(0)).for_each(|(x, p)| *x += p);
@@ -158,35 +209,44 @@ struct Streams {
     tokens: usize,
 }
 
+/// A token's embedding as the plan has it.
+fn embedding(model: &TextModel, table: &QuantizedMatrix, fine: &[u32], id: usize, row: &mut [f32]) {
+    if fine.binary_search(&(id as u32)).is_ok() {
+        let values = model.token_embedding.row(id).iter();
+        row.iter_mut().zip(values).for_each(|(x, &value)| *x = half::f16::from_f32(value).to_f32());
+    } else {
+        let codes = &table.codes[id * row.len()..][..row.len()];
+        row.iter_mut().zip(codes).for_each(|(x, &code)| *x = f32::from(code) * table.scales[id]);
+    }
+}
+
 /// Quantizes the first `layers` layers, one after the other: each is fitted to what the layers before it, already
-/// quantized, give out. Returns what the f32 model computes at the first position, in terms of the quantized one.
+/// quantized, give out. `fine` are the tokens whose embeddings stay fine.
 ///
 /// `prompts` hold the start token first, and all as many tokens.
 ///
 /// # Errors
 /// Where the model's values are not finite.
-pub fn quantize(
+fn quantize(
     model: &mut TextModel,
     layers: usize,
     prompts: &[Vec<u32>],
+    fine: Vec<u32>,
     recipe: &Recipe,
     mut layer_done: impl FnMut(usize),
-) -> Result<Start> {
+) -> Result<Quantized> {
     let mut start = start(model, prompts[0][0]);
     let table = quantize_rows(&model.token_embedding);
     let mut streams = Streams {
         exact: embedded(model, prompts, |id, row| row.copy_from_slice(model.token_embedding.row(id))),
-        ours: embedded(model, prompts, |id, row| {
-            let codes = &table.codes[id * row.len()..][..row.len()];
-            row.iter_mut().zip(codes).for_each(|(x, &code)| *x = f32::from(code) * table.scales[id]);
-        }),
+        ours: embedded(model, prompts, |id, row| embedding(model, &table, &fine, id, row)),
         tokens: prompts[0].len() - 1,
     };
     for (index, layer) in model.layers[..layers].iter_mut().enumerate() {
         quantize_layer(layer, &mut streams, &mut start.qkv[index], model.heads, recipe)?;
         layer_done(index + 1);
     }
-    Ok(start)
+    Ok(Quantized { start, fine })
 }
 
 fn quantize_layer(
@@ -209,9 +269,8 @@ fn quantize_layer(
             multiply(&mut linear.weight.values, &factors);
         }
     }
-    let mut step = Rounded::new(normed(&layer.norm1, &streams.ours), recipe)?;
-    let [q, k, v] =
-        [&mut layer.query, &mut layer.key, &mut layer.value].map(|l| step.linear(l, &exact, None));
+    let step = Rounded::new(normed(&layer.norm1, &streams.ours), recipe)?;
+    let [q, k, v] = [&mut layer.query, &mut layer.key, &mut layer.value].map(|l| step.linear(l, &exact));
     drop(step);
     let (exact_qkv, ours_qkv) =
         (Attended { query: q.0, key: k.0, value: v.0 }, Attended { query: q.1, key: k.1, value: v.1 });
@@ -233,8 +292,8 @@ fn quantize_layer(
             divide(steps, &factors);
         }
     }
-    let mut step = Rounded::new(ours, recipe)?;
-    let (exact, ours) = step.linear(&mut layer.out, &exact, Some((&streams.exact, &streams.ours)));
+    let step = Rounded::new(ours, recipe)?;
+    let (exact, ours) = step.linear(&mut layer.out, &exact);
     drop(step);
     add(&mut streams.exact, &exact);
     add(&mut streams.ours, &ours);
@@ -247,13 +306,13 @@ fn quantize_layer(
         divide(&mut layer.norm2.bias, &factors);
         multiply(&mut layer.fc1.weight.values, &factors);
     }
-    let mut step = Rounded::new(normed(&layer.norm2, &streams.ours), recipe)?;
-    let (mut exact, mut ours) = step.linear(&mut layer.fc1, &exact, None);
+    let step = Rounded::new(normed(&layer.norm2, &streams.ours), recipe)?;
+    let (mut exact, mut ours) = step.linear(&mut layer.fc1, &exact);
     drop(step);
     activate_all(layer, &mut exact);
     activate_all(layer, &mut ours);
-    let mut step = Rounded::new(ours, recipe)?;
-    let (exact, ours) = step.linear(&mut layer.fc2, &exact, Some((&streams.exact, &streams.ours)));
+    let step = Rounded::new(ours, recipe)?;
+    let (exact, ours) = step.linear(&mut layer.fc2, &exact);
     add(&mut streams.exact, &exact);
     add(&mut streams.ours, &ours);
     Ok(())
@@ -283,7 +342,6 @@ struct Rounded<'r> {
     recipe: &'r Recipe,
     /// The inputs as the kernels will see them.
     inputs: Matrix,
-    mean: Vec<f32>,
     rounding: Option<Inputs>,
 }
 
@@ -291,60 +349,43 @@ impl<'r> Rounded<'r> {
     fn new(mut inputs: Matrix, recipe: &'r Recipe) -> Result<Self> {
         let n = inputs.cols;
         through_codes(&mut inputs.values, n);
-        let mean = if recipe.correct_bias { column_means(&inputs) } else { vec![0.0; n] };
         let rounding = match recipe.compensate {
             true => {
                 let mut gram = vec![0.0; n * n];
                 add_gram(&mut gram, &inputs.values, n);
-                subtract_outer(&mut gram, &mean, &mean, inputs.rows);
-                let inputs = Inputs::new(&gram, n, recipe.damping);
+                if recipe.correct_bias {
+                    // The biases take over the mean: only what varies about it is left to the weights.
+                    subtract_square(&mut gram, &column_means(&inputs), inputs.rows);
+                }
+                let inputs = Inputs::new(&gram, n);
                 Some(inputs.map_err(|_| anyhow!("the model computes values that are not finite numbers"))?)
             }
             false => None,
         };
-        Ok(Self { recipe, inputs, mean, rounding })
+        Ok(Self { recipe, inputs, rounding })
     }
 
-    /// Rounds the weights of `linear`, whose inputs in the f32 model are `exact`. Its outputs are added to `streams`, where
-    /// there are some: what has come to differ between them is made up for. Returns the linear's outputs, in f32 and ours.
-    fn linear(
-        &mut self,
-        linear: &mut Linear,
-        exact: &Matrix,
-        streams: Option<(&Matrix, &Matrix)>,
-    ) -> (Matrix, Matrix) {
-        let (n, outputs) = (self.inputs.cols, linear.weight.rows);
+    /// Rounds the weights of `linear`, whose inputs in the f32 model are `exact`; returns its outputs, in f32 and ours.
+    fn linear(&self, linear: &mut Linear, exact: &Matrix) -> (Matrix, Matrix) {
         let wanted = forward::linear(linear, exact);
-        let scales = linear.weight.values.chunks_exact(n).map(rows::row_scale).collect();
-        let fit = self.recipe.fit && self.rounding.is_some();
-        // What the outputs lack, with the weights as they are.
-        let lack = |linear: &Linear| {
-            let mut lack = forward::linear(linear, &self.inputs);
-            lack.values.iter_mut().zip(&wanted.values).for_each(|(ours, wanted)| *ours = wanted - *ours);
-            if let (Some((exact, ours)), true) = (streams, fit) {
-                let streams = exact.values.iter().zip(&ours.values);
-                lack.values.iter_mut().zip(streams).for_each(|(lack, (exact, ours))| *lack += exact - ours);
-            }
-            lack
-        };
         let quantized = match &self.rounding {
-            Some(rounding) if fit => {
-                let lack = lack(linear);
-                let mut cross =
-                    product(View::new(&lack.values, outputs).transposed(), View::new(&self.inputs.values, n));
-                subtract_outer(&mut cross, &column_means(&lack), &self.mean, lack.rows);
-                rounding.round(&linear.weight, scales, Some(&cross))
-            }
-            Some(rounding) => rounding.round(&linear.weight, scales, None),
-            None => with_scales(&linear.weight, scales),
+            Some(rounding) => rounding.round(&linear.weight, self.recipe.clips),
+            None => quantize_rows(&linear.weight),
         };
         linear.weight.values = quantized.values();
         linear.steps = Some(quantized.scales);
+        let mut ours = forward::linear(linear, &self.inputs);
         if self.recipe.correct_bias {
-            let mean = column_means(&lack(linear));
-            linear.bias.iter_mut().zip(mean).for_each(|(bias, lack)| *bias += lack);
+            let lacking: Vec<f32> = column_means(&wanted)
+                .iter()
+                .zip(column_means(&ours))
+                .map(|(wanted, ours)| wanted - ours)
+                .collect();
+            linear.bias.iter_mut().zip(&lacking).for_each(|(bias, lack)| *bias += lack);
+            for row in ours.values.chunks_exact_mut(lacking.len()) {
+                row.iter_mut().zip(&lacking).for_each(|(x, lack)| *x += lack);
+            }
         }
-        let ours = forward::linear(linear, &self.inputs);
         (wanted, ours)
     }
 }
@@ -357,49 +398,10 @@ fn column_means(x: &Matrix) -> Vec<f32> {
     sums.into_iter().map(|sum| (sum / x.rows as f64) as f32).collect()
 }
 
-/// `m -= rows · a · bᵀ`.
-fn subtract_outer(m: &mut [f32], a: &[f32], b: &[f32], rows: usize) {
-    for (row, a) in m.chunks_exact_mut(b.len()).zip(a) {
-        let factor = rows as f32 * a;
-        row.iter_mut().zip(b).for_each(|(m, b)| *m -= factor * b);
+/// `m -= rows · a · aᵀ`.
+fn subtract_square(m: &mut [f32], a: &[f32], rows: usize) {
+    for (row, x) in m.chunks_exact_mut(a.len()).zip(a) {
+        let factor = rows as f32 * x;
+        row.iter_mut().zip(a).for_each(|(m, y)| *m -= factor * y);
     }
-}
-
-/// Hidden states with the final norm of all rows but the first of each prompt.
-pub fn simulate(model: &TextModel, start: &Start, prompts: &[Vec<u32>], int8: bool) -> Matrix {
-    let table = quantize_rows(&model.token_embedding);
-    let mut x = embedded(model, prompts, |id, row| {
-        if int8 {
-            let codes = &table.codes[id * row.len()..][..row.len()];
-            row.iter_mut().zip(codes).for_each(|(x, &code)| *x = f32::from(code) * table.scales[id]);
-        } else {
-            row.copy_from_slice(model.token_embedding.row(id))
-        }
-    });
-    let width = x.cols;
-    let seen = |mut x: Matrix| {
-        if int8 {
-            let n = x.cols;
-            through_codes(&mut x.values, n);
-        }
-        x
-    };
-    for (layer, start) in model.layers.iter().zip(&start.qkv) {
-        let h = seen(normed(&layer.norm1, &x));
-        let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|l| linear(l, &h));
-        // The start's value is what the f32 model's is, in the scales of ours.
-        let qkv = Attended { query, key, value };
-        let mixed = attention(
-            model.heads,
-            layer.scale,
-            &qkv,
-            (&start[width..2 * width], &start[2 * width..]),
-            prompts[0].len() - 1,
-        );
-        add(&mut x, &linear(&layer.out, &seen(mixed)));
-        let mut inner = linear(&layer.fc1, &seen(normed(&layer.norm2, &x)));
-        activate_all(layer, &mut inner);
-        add(&mut x, &linear(&layer.fc2, &seen(inner)));
-    }
-    normed(&model.final_norm, &x)
 }

@@ -1,21 +1,23 @@
 //! Rounding of weights in which each error is made up for by the weights that are still to be rounded.
 //!
 //! Of all codes, those are wanted that keep what the layer computes: with inputs `X` (as the runtime will see them,
-//! quantized), wanted outputs `T` and the step sizes given, `|X·Vᵀ − T|² + λ|V − W|²` is to be small. With
-//! `H = XᵀX + λI = L·Lᵀ` this is, but for a constant, `|(V − W)·L − D|²` with `D = C·L⁻ᵀ`, `C = (T − X·Wᵀ)ᵀ·X`. `L` being
-//! triangular, its columns can be made small one after the other from the last, each by the choice of one code: Babai's
-//! nearest plane, which for `C = 0` is what GPTQ computes (Frantar et al., "GPTQ", 2022; Chen et al., "The geometry of LLM
-//! quantization", 2025).
+//! quantized) and the steps given, `|X·Vᵀ − X·Wᵀ|² + λ|V − W|²` is to be small. With `H = XᵀX + λI = L·Lᵀ` that is
+//! `|(V − W)·L|²`. `L` being triangular, its columns can be made small one after the other from the last, each by the choice
+//! of one code: Babai's nearest plane, which is what GPTQ computes (Frantar et al., "GPTQ", 2022; Chen et al., "The geometry
+//! of LLM quantization", 2025), and takes only the factor, no inverse.
 
 use crate::arithmetic::cholesky::{self, NotPositive};
 use crate::arithmetic::gemm::{Part, View, add_product};
 use crate::arithmetic::parallel;
 use crate::ir::Matrix;
 
-use super::rows::{QuantizedMatrix, code};
+use super::rows::{QuantizedMatrix, code, row_scale};
 
 /// Inputs that are rounded before the others are told.
 const BLOCK: usize = 128;
+
+/// λ as a part of the mean diagonal of `XᵀX`: 0.01 to 0.1 measure alike.
+const DAMPING: f32 = 0.01;
 
 /// What rounding needs to know of a linear's inputs.
 pub struct Inputs {
@@ -28,16 +30,16 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// From `XᵀX`, `[count, count]`; `λ` is `damping` times its mean diagonal.
+    /// From `XᵀX`, `[count, count]`.
     ///
     /// # Errors
     /// [`NotPositive`] where `gram` has values that are not finite.
-    pub fn new(gram: &[f32], count: usize, damping: f32) -> Result<Self, NotPositive> {
+    pub fn new(gram: &[f32], count: usize) -> Result<Self, NotPositive> {
         let diagonal: Vec<f32> = (0..count).map(|i| gram[i * count + i]).collect();
         let mean = diagonal.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]));
-        let mut damping = damping;
+        let mut damping = DAMPING;
         // Once in a while f32 is too coarse: more damping is always enough.
         for _ in 0..6 {
             // Inputs that are always zero must not make the matrix singular.
@@ -57,32 +59,42 @@ impl Inputs {
         Err(NotPositive)
     }
 
-    /// The codes of `weight` (`[outputs, count]`) for the step sizes in `scales`. `wanted` is `C`, `[outputs, count]`, where
-    /// the outputs are to be other than `X·Wᵀ`.
-    pub fn round(&self, weight: &Matrix, scales: Vec<f32>, wanted: Option<&[f32]>) -> QuantizedMatrix {
-        let (n, outputs) = (self.count, weight.rows);
-        let by_order = |values: &[f32]| -> Vec<f32> {
-            values.chunks_exact(n).flat_map(|row| self.order.iter().map(|&i| row[i])).collect()
-        };
-        // Sums that each input's choice has to make up for: first D, then with every error's share.
-        let mut owed = match wanted {
-            Some(wanted) => {
-                let mut owed = by_order(wanted);
-                self.solve(&mut owed);
-                owed
+    /// The codes of `weight` (`[outputs, count]`). Each row's scale is its largest magnitude's times that one of `clips` which
+    /// leaves the least error: what a smaller scale clips is made up for, too.
+    pub fn round(&self, weight: &Matrix, clips: &[f32]) -> QuantizedMatrix {
+        let full: Vec<f32> = weight.values.chunks_exact(self.count).map(row_scale).collect();
+        let scaled = |clip: f32| full.iter().map(|scale| scale * clip).collect();
+        let mut tried = clips.iter().map(|&clip| self.round_to(weight, scaled(clip)));
+        let (mut best, mut least) = tried.next().unwrap_or_else(|| self.round_to(weight, full.clone()));
+        for (other, errors) in tried {
+            for (row, (least, error)) in least.iter_mut().zip(errors).enumerate() {
+                if error < *least {
+                    let place = row * self.count..(row + 1) * self.count;
+                    best.codes[place.clone()].copy_from_slice(&other.codes[place]);
+                    best.scales[row] = other.scales[row];
+                    *least = error;
+                }
             }
-            None => vec![0.0; outputs * n],
-        };
-        let mut values = by_order(&weight.values);
+        }
+        best
+    }
+
+    /// The codes of `weight` for the steps in `scales`, and each row's `|(V − W)·L|²`.
+    fn round_to(&self, weight: &Matrix, scales: Vec<f32>) -> (QuantizedMatrix, Vec<f64>) {
+        let (n, outputs) = (self.count, weight.rows);
+        let rows = weight.values.chunks_exact(n);
+        let mut values: Vec<f32> = rows.flat_map(|row| self.order.iter().map(|&i| row[i])).collect();
+        // `(V − W)·L` of the columns to come, as far as it is settled: each choice has to make up for it.
+        let mut owed = vec![0.0; outputs * n];
+        let mut left = vec![0.0; outputs];
         for start in (0..n).step_by(BLOCK).rev() {
             let end = n.min(start + BLOCK);
-            let rows = values.chunks_exact_mut(n).zip(owed.chunks_exact_mut(n)).zip(&scales);
-            parallel::each(rows, |((values, owed), &scale)| {
-                self.round_block(start, end, values, owed, scale)
+            let rows = values.chunks_exact_mut(n).zip(owed.chunks_exact_mut(n)).zip(&scales).zip(&mut left);
+            parallel::each(rows, |(((values, owed), &scale), left)| {
+                *left += self.round_block(start, end, values, owed, scale);
             });
             // The block holds its errors now: the inputs before it are to make up for them.
-            let errors = View::strided(&owed[start..], outputs, end - start, n);
-            let errors: Vec<f32> = errors.to_vec();
+            let errors = View::strided(&owed[start..], outputs, end - start, n).to_vec();
             let factor = View::strided(&self.factor[start * n..], end - start, start, n);
             add_product(&mut owed, n, View::new(&errors, end - start), factor, 1.0, Part::Whole);
         }
@@ -92,47 +104,27 @@ impl Inputs {
                 codes[place] = code(value, scale);
             }
         }
-        QuantizedMatrix { rows: outputs, cols: n, codes, scales }
+        (QuantizedMatrix { rows: outputs, cols: n, codes, scales }, left)
     }
 
-    /// Rounds the inputs `start..end` of one output: `values` become multiples of `scale`, `owed` their errors.
-    fn round_block(&self, start: usize, end: usize, values: &mut [f32], owed: &mut [f32], scale: f32) {
+    /// Rounds the inputs `start..end` of one output: `values` become multiples of `scale`, `owed` their errors. Returns what
+    /// is left of the block's columns, squared.
+    fn round_block(&self, start: usize, end: usize, values: &mut [f32], owed: &mut [f32], scale: f32) -> f64 {
+        let mut left = 0.0;
         for k in (start..end).rev() {
             let factor = &self.factor[k * self.count..][..=k];
             let target = values[k] + owed[k] / factor[k];
             let rounded = f32::from(code(target, scale)) * scale;
             let error = values[k] - rounded;
+            let column = f64::from((target - rounded) * factor[k]);
+            left += column * column;
             values[k] = rounded;
             for (owed, factor) in owed[start..k].iter_mut().zip(&factor[start..k]) {
                 *owed += error * factor;
             }
             owed[k] = error;
         }
-    }
-
-    /// Replaces each row `c` of `rows` by `d` with `d·Lᵀ = c`.
-    fn solve(&self, rows: &mut [f32]) {
-        let n = self.count;
-        let outputs = rows.len() / n;
-        for start in (0..n).step_by(BLOCK) {
-            let end = n.min(start + BLOCK);
-            parallel::each(rows.chunks_exact_mut(n), |row| {
-                for k in start..end {
-                    let factor = &self.factor[k * n..][..=k];
-                    let mut value = row[k];
-                    for (d, factor) in row[start..k].iter().zip(&factor[start..k]) {
-                        value -= d * factor;
-                    }
-                    row[k] = value / factor[k];
-                }
-            });
-            if end < n {
-                let solved = View::strided(&rows[start..], outputs, end - start, n).to_vec();
-                let factor = View::strided(&self.factor[end * n + start..], n - end, end - start, n);
-                let solved = View::new(&solved, end - start);
-                add_product(&mut rows[end..], n, solved, factor.transposed(), -1.0, Part::Whole);
-            }
-        }
+        left
     }
 }
 
@@ -169,13 +161,13 @@ mod tests {
 
     #[test]
     fn errors_are_made_up_for() {
-        for n in [3, 50, 300] {
+        for n in [20, 50, 300] {
             let (x, weight, scales) = example(4 * n, n, 10);
             let mut gram = vec![0.0; n * n];
             add_gram(&mut gram, &x, n);
             let wanted = outputs(&x, n, &weight.values);
-            let inputs = Inputs::new(&gram, n, 0.01).unwrap();
-            let rounded = inputs.round(&weight, scales.clone(), None);
+            let inputs = Inputs::new(&gram, n).unwrap();
+            let (rounded, _) = inputs.round_to(&weight, scales.clone());
             let nearest = with_scales(&weight, scales);
             let ours = error(&outputs(&x, n, &rounded.values()), &wanted);
             let theirs = error(&outputs(&x, n, &nearest.values()), &wanted);
@@ -184,31 +176,34 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_change_is_made() {
-        let (n, out) = (150, 6);
-        let (x, weight, scales) = example(900, n, out);
+    fn what_is_left_is_told_and_clipping_leaves_no_more() {
+        let (n, out) = (200, 8);
+        let (x, mut weight, _) = example(1000, n, out);
+        // A large weight each, which would set the step.
+        weight.values.iter_mut().step_by(n).for_each(|w| *w = 1.6);
         let mut gram = vec![0.0; n * n];
         add_gram(&mut gram, &x, n);
-        // What another matrix computes is wanted.
-        let other: Vec<f32> = weight.values.iter().rev().map(|w| 0.9 * w).collect();
-        let other = outputs(&x, n, &other);
-        let mine = outputs(&x, n, &weight.values);
-        let change: Vec<f32> = other.iter().zip(&mine).map(|(a, b)| a - b).collect();
-        let c = product(View::new(&change, out).transposed(), View::new(&x, n));
-        let inputs = Inputs::new(&gram, n, 1e-4).unwrap();
-        let with = error(&outputs(&x, n, &inputs.round(&weight, scales.clone(), Some(&c)).values()), &other);
-        let without = error(&outputs(&x, n, &inputs.round(&weight, scales, None).values()), &other);
-        assert!(with < 0.02 * without, "{with} {without}");
+        let inputs = Inputs::new(&gram, n).unwrap();
+        let scales: Vec<f32> = weight.values.chunks_exact(n).map(row_scale).collect();
+        let (rounded, left) = inputs.round_to(&weight, scales);
+        let wanted = outputs(&x, n, &weight.values);
+        let whole = error(&outputs(&x, n, &rounded.values()), &wanted);
+        let lambda = f64::from(DAMPING) * (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n as f64;
+        let told = whole + lambda * error(&rounded.values(), &weight.values);
+        assert!((left.iter().sum::<f64>() / told - 1.0).abs() < 1e-3, "{left:?} {told}");
+        let clipped = inputs.round(&weight, &[1.0, 0.9, 0.8, 0.7]);
+        let clipped = error(&outputs(&x, n, &clipped.values()), &wanted);
+        assert!(clipped < whole, "{clipped} {whole}");
     }
 
     #[test]
     fn inputs_that_are_always_zero_do_no_harm() {
         let mut gram = vec![0.0; 9];
         gram[0] = 2.0;
-        let inputs = Inputs::new(&gram, 3, 0.01).unwrap();
-        let weight = Matrix { rows: 1, cols: 3, values: vec![0.5, -1.0, 0.25] };
-        let rounded = inputs.round(&weight, vec![0.01], None);
-        assert_eq!(rounded.codes, [50, -100, 25]);
-        assert!(Inputs::new(&[f32::NAN], 1, 0.01).is_err());
+        let inputs = Inputs::new(&gram, 3).unwrap();
+        let weight = Matrix { rows: 1, cols: 3, values: vec![0.5, -1.27, 0.25] };
+        let rounded = inputs.round(&weight, &[1.0]);
+        assert_eq!(rounded.codes, [50, -127, 25]);
+        assert!(Inputs::new(&[f32::NAN], 1).is_err());
     }
 }
