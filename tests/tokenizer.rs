@@ -110,14 +110,13 @@ fn time_is_linear_in_the_text() {
         best
     };
     for (name, text) in nasty() {
-        let (short, long) = (measure(&text(250_000)), measure(&text(1_000_000)));
-        println!("{name}: {short:?} for 250 KB, {long:?} for 1 MB");
-        // Four times the text; a quadratic step would take sixteen times as long.
-        assert!(
-            long < short * 8 + Duration::from_millis(2),
-            "{name}: {short:?} for 250 KB, {long:?} for 1 MB"
-        );
-        assert!(long < Duration::from_secs(20), "{name}: {long:?} for 1 MB");
+        // Four times the text; a quadratic step would take sixteen times as long, and would at each attempt.
+        let linear = (0..5).any(|_| {
+            let (short, long) = (measure(&text(250_000)), measure(&text(1_000_000)));
+            println!("{name}: {short:?} for 250 KB, {long:?} for 1 MB");
+            long < short * 8 + Duration::from_millis(2) && long < Duration::from_secs(20)
+        });
+        assert!(linear, "{name}: see the times above");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Two text towers in one plan, as Stable Diffusion XL has them: side by side, each with its own padding.
+//! Two text towers in one plan, as Stable Diffusion XL has them: side by side, each with its own padding. And a tower of 248
+//! tokens.
 
 mod common;
 
@@ -8,7 +9,7 @@ use cliptext::threads::{Solo, Threads};
 use cliptext::tokenizer::Padding;
 use cliptext::{Embedding, Encoder, Plan};
 use common::parts::Parts;
-use common::{Aligned, PROMPTS, hash, kernels_for, two_towers};
+use common::{Aligned, PROMPTS, hash, kernels_for, long, two_towers};
 
 /// Columns of the towers' hidden states.
 const WIDTHS: [usize; 2] = [16, 24];
@@ -16,6 +17,8 @@ const WIDTHS: [usize; 2] = [16, 24];
 const END: u32 = 599;
 /// Hashes of the hidden states and the pooled rows of [`PROMPTS`], whatever the machine.
 const GOLDEN: u32 = 0x651c_4786;
+/// The same, of the tower of 248 tokens.
+const LONG_GOLDEN: u32 = 0x50ec_f1c5;
 
 fn hashes(embedding: &Embedding<'_>) -> [u8; 8] {
     let both = [hash(embedding.hidden()), hash(embedding.pooled().unwrap())].map(u32::to_le_bytes);
@@ -59,6 +62,30 @@ fn every_kernel_and_team_gives_the_golden_bits() {
                 assert_eq!(both.each_ref().map(hashes).concat(), hashed, "{} on {threads}", kernels.name());
             }
         }
+    }
+}
+
+#[test]
+fn a_long_context_gives_the_golden_bits() {
+    let file = long();
+    let plan = Plan::load(file.bytes()).unwrap();
+    assert_eq!((plan.context(), plan.width()), (248, 16));
+    for kernels in kernels_for(&plan) {
+        let team = Threads::start(2).unwrap();
+        let mut arena = Aligned::new(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, &team).unwrap();
+        let mut all = Vec::new();
+        for prompt in PROMPTS {
+            let embedding = encoder.encode(prompt);
+            assert_eq!((embedding.tokens(), embedding.hidden().len()), (248, 248 * 16));
+            all.extend(hashes(&embedding));
+            let (whole, pooled) = (embedding.hidden().to_vec(), hash(embedding.pooled().unwrap()));
+            let short = encoder.encode_unpadded(prompt);
+            assert_eq!(hash(short.hidden()), hash(&whole[..short.hidden().len()]), "{prompt:?}");
+            assert_eq!(hash(short.pooled().unwrap()), pooled, "{prompt:?}");
+        }
+        assert!(encoder.encode(PROMPTS[5]).ids()[77..].iter().any(|&id| id != END), "a long prompt");
+        assert_eq!(crc32c(&all), LONG_GOLDEN, "{}: {:#010x}", kernels.name(), crc32c(&all));
     }
 }
 

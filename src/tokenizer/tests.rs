@@ -5,7 +5,10 @@ use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
-use super::table::{ADDED_TEXT, BASE_TOKENS, HEADER, Layout, MAX_ADDED, MAX_MERGES, NO_TOKEN, field};
+use super::table::{
+    ADDED_FLAGS, ADDED_MORE, ADDED_RECORD, ADDED_TEXT, BASE_TOKENS, HEADER, Layout, MAX_ADDED, MAX_MERGES,
+    NO_TOKEN, added_flag, field,
+};
 use super::{MAX_CONTEXT, Padding, Tokenizer, TokenizerError, Vocabulary, VocabularyError};
 
 /// A small generator of random numbers (xorshift), the same on every machine.
@@ -176,6 +179,82 @@ fn mapped_ids_are_used_and_checked() {
     let ids = Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine").encode("a running dog");
     assert_eq!(ids.unpadded(), [49_406, 49_405 - 320, 49_405 - 2761, 49_405 - 1929, 49_407]);
     mapped(|id| if id == 1000 { 49_408 } else { id }).refused_as(VocabularyError::Id { id: 49_408 });
+}
+
+/// The standard table with a word behind its two added tokens, for the `count` ids from 49408 on.
+fn with_word(text: &str, flags: u8, count: u8) -> Changed {
+    let to = Layout::new(merges(), nodes(), 3, false).expect("a table of 1 MB");
+    let mut record = [0; ADDED_RECORD];
+    record[..4].copy_from_slice(&49_408u32.to_le_bytes());
+    record[4] = text.len() as u8;
+    record[ADDED_FLAGS] = flags;
+    record[ADDED_MORE] = count - 1;
+    record[ADDED_TEXT..][..text.len()].copy_from_slice(text.as_bytes());
+    let (head, tail) = table()[..layout().padding.start].split_at(layout().added.end);
+    let mut bytes = [head, &record, tail].concat();
+    bytes.resize(to.len(), 0);
+    let mut changed = Changed(vec![0; bytes.len() / 8]);
+    bytemuck::cast_slice_mut(&mut changed.0).copy_from_slice(&bytes);
+    changed.word(field::ADDED, 3).word(field::SIZE, 49_408 + u32::from(count))
+}
+
+#[test]
+fn a_word_stands_for_several_ids() {
+    let table = with_word("art", added_flag::NORMALIZED | added_flag::WHOLE_WORD, 3);
+    let vocabulary = Vocabulary::load(table.bytes()).expect("a table with a word");
+    let tokenizer = Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine");
+    let plain = Tokenizer::new(standard(), 77, Padding::End).expect("77 is fine");
+    let word = [49_408, 49_409, 49_410];
+    let alone = |ids: &[u32]| [&[49_406][..], ids, &[49_407]].concat();
+    for text in ["art", "ART", "  Art\n", "art\u{3000}"] {
+        assert_eq!(tokenizer.encode(text).unpadded(), alone(&word), "{text:?}");
+    }
+    assert_eq!(tokenizer.encode("art art").unpadded(), alone(&[word, word].concat()));
+    assert_eq!(tokenizer.encode("-art-").unpadded(), alone(&[&[268][..], &word, &[268]].concat()));
+    let tokens = tokenizer.encode("a running art");
+    assert_eq!((tokens.len(), tokens.end_position()), (7, 6), "the end token is pooled, not the highest id");
+    for text in
+        ["party", "artist", "smart", "art2", "2art", "art_", "_art", "kart", "ärt", "ÄART", "artñ", "ar t"]
+    {
+        assert_eq!(tokenizer.encode(text).unpadded(), plain.encode(text).unpadded(), "{text:?}");
+    }
+    // In the middle of its ids the context ends.
+    for context in [2, 3, 4, 5] {
+        let tokenizer = Tokenizer::new(vocabulary, context, Padding::End).expect("supported");
+        let tokens = tokenizer.encode("art");
+        assert_eq!(tokens.unpadded()[1..context - 1], word[..context - 2]);
+        assert_eq!((tokens.end_position(), tokens.is_truncated()), (context - 1, context < 5));
+    }
+}
+
+#[test]
+fn a_word_may_be_looked_for_as_it_is_written() {
+    let table = with_word("Ärger", added_flag::WHOLE_WORD, 1);
+    let vocabulary = Vocabulary::load(table.bytes()).expect("a table with a word");
+    let tokenizer = Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine");
+    let holds = |text: &str| tokenizer.encode(text).unpadded().contains(&49_408);
+    assert!(holds("Ärger") && holds("viel Ärger!") && holds("(Ärger)") && holds("Ärger<|endoftext|>"));
+    assert!(!holds("ärger") && !holds("ÄRGER") && !holds("Ärgers") && !holds("xÄrger") && !holds("éÄrger"));
+    // Without the flag a part of a word is enough; and a text that begins with no letter needs no boundary before it.
+    let table = with_word("Ärger", 0, 1);
+    let vocabulary = Vocabulary::load(table.bytes()).expect("a table with a word");
+    let tokenizer = Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine");
+    assert!(tokenizer.encode("Ärgers").unpadded().contains(&49_408));
+    let table = with_word("\u{2605}x", added_flag::WHOLE_WORD, 1);
+    let vocabulary = Vocabulary::load(table.bytes()).expect("a table with a word");
+    let tokenizer = Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine");
+    assert!(tokenizer.encode("a\u{2605}x").unpadded().contains(&49_408));
+    assert!(!tokenizer.encode("a\u{2605}xy").unpadded().contains(&49_408));
+}
+
+#[test]
+fn lying_words_are_refused() {
+    let word = || with_word("art", added_flag::NORMALIZED | added_flag::WHOLE_WORD, 3);
+    let at = layout().added.end;
+    word().put(at + ADDED_MORE, &[3]).refused_as(VocabularyError::Id { id: 49_411 });
+    word().put(at, &u32::MAX.to_le_bytes()).refused_as(VocabularyError::Id { id: u32::MAX });
+    word().put(at + ADDED_FLAGS, &[7]).refused_as(VocabularyError::Reserved);
+    word().put(at + ADDED_TEXT, b"!").refused_as(VocabularyError::Added { index: 2 });
 }
 
 #[test]

@@ -18,6 +18,11 @@ pub fn two_towers() -> PlanFile {
     open("tests/fixtures/two-towers.plan")
 }
 
+/// A plan of 248 tokens and 16 columns, with the same 600 ids.
+pub fn long() -> PlanFile {
+    open("tests/fixtures/long.plan")
+}
+
 fn open(name: &str) -> PlanFile {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     PlanFile::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -67,6 +67,16 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         }
     }
     let paddings = paddings(&choice, &prepared, &vocabularies);
+    for padding in &paddings {
+        if let Padding::Id(id) = *padding {
+            let size = vocabularies[0].size;
+            ensure!(
+                (id as usize) < size,
+                "{}: padding with the id {id} (--pad) is wanted, the vocabulary has {size} ids",
+                job.model.name
+            );
+        }
+    }
     let found = match job.precision {
         Precision::Int8 => quantized(job, &mut prepared, &paddings, &vocabularies[0], progress)?,
         Precision::F32 => prepared.iter().map(|_| None).collect(),
@@ -108,7 +118,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             .map(|(tower, closeness)| tower.measured(closeness))
             .collect(),
         bytes: (&emitted).into(),
-        prompts: trial::PROMPTS.len(),
+        prompts: trial::PROMPTS,
         seconds: progress.seconds(),
     })
 }

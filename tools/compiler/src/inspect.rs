@@ -7,8 +7,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::ir::Activation;
+use crate::progress::Progress;
 use crate::recognise::recognise;
-use crate::source::{Source, Tower, Weights};
+use crate::source::{self, Source, Tower, Weights};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -56,8 +57,8 @@ pub struct FoundTower {
 ///
 /// # Errors
 /// When nothing is there that could be compiled.
-pub fn inspect(path: &Path) -> Result<Found> {
-    let source = Source::open(path)?;
+pub fn inspect(path: &Path, progress: &Progress) -> Result<Found> {
+    let source = Source::open(&source::local(path, progress)?)?;
     Ok(Found {
         path: path.display().to_string(),
         kind: source.kind.clone(),

@@ -136,3 +136,10 @@ pub struct Outputs {
     /// argmax away from the end, which nobody means); of a smaller vocabulary it is the highest id.
     pub end_token: u32,
 }
+
+impl Outputs {
+    /// How many of a model's layers are computed for them: the pooled row takes all.
+    pub fn layers(&self, all: usize) -> usize {
+        if self.pooled == Pooled::None { self.hidden_layer.min(all) } else { all }
+    }
+}

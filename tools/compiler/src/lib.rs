@@ -14,6 +14,7 @@ pub mod ir;
 pub mod lower;
 pub mod measure;
 pub mod pack;
+pub mod page;
 pub mod prepare;
 pub mod preset;
 pub mod progress;

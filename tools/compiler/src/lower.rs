@@ -209,7 +209,7 @@ impl<'m> Builder<'m> {
         let fine = quantized.map_or(&[][..], |quantized| &quantized.fine);
         let draft = Draft::Embed { tokens, fine: fine.len() as u32, padding, out: x };
         self.push(draft, Constants::Embeddings(model, fine));
-        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        let layers = outputs.layers(model.layers.len());
         let mut hidden = None;
         for (index, layer) in model.layers[..layers].iter().enumerate() {
             if index == outputs.hidden_layer {

@@ -15,6 +15,7 @@ use cliptext_compiler::edit::words::Inversion;
 use cliptext_compiler::emit::Precision;
 use cliptext_compiler::inspect;
 use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::page;
 use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
@@ -42,7 +43,7 @@ enum Command {
 
 #[derive(Args)]
 struct InspectArgs {
-    /// A .safetensors or .onnx file, or a model's or pipeline's folder
+    /// A .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
     model: PathBuf,
     /// Tell it as JSON
     #[arg(long)]
@@ -52,7 +53,7 @@ struct InspectArgs {
 /// A model and what is made of it.
 #[derive(Args)]
 struct ModelArgs {
-    /// The model: a .safetensors or .onnx file, or a model's or pipeline's folder
+    /// The model: a .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
     model: PathBuf,
     #[command(flatten)]
     outputs: OutputArgs,
@@ -116,7 +117,7 @@ struct VerifyArgs {
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
-    /// Write the figures to FILE as JSON
+    /// Write the figures to FILE: a page to look at where it ends in .html, else JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -283,6 +284,11 @@ impl ModelArgs {
     }
 }
 
+/// Whether a report is to be looked at.
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"))
+}
+
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
     let mut quantize = quantize::Options::new(match args.quality {
         QualityArg::Fast => Quality::Fast,
@@ -317,7 +323,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     let progress = Progress::new(args.quiet);
     let prompts = match &args.prompts {
         Some(path) => prompts::read(path)?,
-        None => verify::prompts(),
+        None => prompts::evaluation(),
     };
     let file =
         PlanFile::open(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
@@ -333,7 +339,9 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
         .with_context(|| args.plan.display().to_string())?;
     if let Some(path) = &args.report {
-        cliptext_files::write(path, &serde_json::to_vec_pretty(&found)?)?;
+        let page = || page::page(&name(&args.plan), &spec.name, &found).into_bytes();
+        let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };
+        cliptext_files::write(path, &bytes)?;
     }
     if !args.quiet {
         tell(&format!("{} against {}\n{found}", args.plan.display(), spec.name));
@@ -350,7 +358,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
 }
 
 fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
-    let found = inspect::inspect(&args.model)?;
+    let found = inspect::inspect(&args.model, &Progress::new(false))?;
     tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() });
     Ok(())
 }

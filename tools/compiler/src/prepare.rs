@@ -14,12 +14,12 @@ use crate::preset::{Choice, Facts, Preset};
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
 use crate::reference::check;
-use crate::source::{Source, Tower, Weights};
+use crate::source::{self, Source, Tower, Weights};
 
 /// A model and what a user wants of it.
 #[derive(Debug)]
 pub struct Spec {
-    /// A file or a folder.
+    /// A file, a folder, or a name on the hub.
     pub path: PathBuf,
     /// What the user called it.
     pub name: String,
@@ -47,8 +47,16 @@ impl Spec {
     /// # Errors
     /// As [`Source::open`].
     pub fn open(&self, progress: &Progress) -> Result<(Source, Choice)> {
-        let source = Source::open(&self.path)?;
+        let source = Source::open(&source::local(&self.path, progress)?)?;
         source.notes.iter().for_each(|note| progress.note(note));
+        if let (Some(said), Some(found)) = (self.choice.preset, source.preset)
+            && said != found
+        {
+            progress.note(&format!(
+                "{} looks like {found}, and is compiled as {said} since --preset says so",
+                self.name
+            ));
+        }
         let choice = Choice { preset: self.choice.preset.or(source.preset), ..self.choice };
         Ok((source, choice))
     }
@@ -141,12 +149,15 @@ pub struct Prepared {
 /// When the weights can't be imported, are no CLIP text encoder, or haven't what is wanted. The message names the file.
 pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<Prepared> {
     let path = tower.path().display().to_string();
+    let mut chosen = None;
     let imported = progress.stage("import: load, type, fold, declutter", || {
         tower
             .import(|shape, own| {
                 let projection = shape.projected.is_some();
                 let facts = Facts { layers: shape.layers, width: shape.width, final_norm: true, projection };
-                choice.outputs(&facts, own)
+                let outputs = choice.outputs(&facts, own)?;
+                chosen = Some(outputs);
+                Ok(outputs)
             })
             .with_context(|| format!("{path}: cannot be imported"))
     })?;
@@ -160,12 +171,18 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
         anyhow::Ok(run)
     })?;
     let Recognised { mut model, outputs: own, .. } = recognised;
-    let outputs = match &tower.weights {
+    let outputs = match chosen {
+        Some(chosen) => {
+            // Without a pooled row the graph has no use for the end token.
+            let own =
+                if own.pooled == Pooled::None { Outputs { end_token: chosen.end_token, ..own } } else { own };
+            ensure!(own == chosen, "{path}: {chosen:?} became {own:?} on the way through the graph: a bug");
+            chosen
+        }
         // A graph has the outputs that its exporter gave it.
-        Weights::Onnx(_) => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
-        Weights::Tensors(_) => own,
+        None => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
     };
-    let words = edits.apply(&mut model).with_context(|| path.clone())?;
+    let words = edits.apply(&mut model, |note| progress.note(note)).with_context(|| path.clone())?;
     let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
     let run = if !edits.is_empty() || shortened || outputs != own {
         drop(run);

@@ -118,14 +118,16 @@ impl Choice {
             Some(Hidden::Last) => wanted.hidden_layer = facts.layers,
             Some(Hidden::Penultimate) => wanted.hidden_layer = penultimate,
             Some(Hidden::After(layer)) => {
-                ensure!(
-                    layer <= facts.layers,
-                    "hidden states after layer {layer} are wanted (--hidden), the model has {} layers",
-                    facts.layers
-                );
                 wanted.hidden_layer = layer;
             }
         }
+        ensure!(
+            (1..=facts.layers).contains(&wanted.hidden_layer),
+            "hidden states after layer {} are wanted{}, the model has {} layers",
+            wanted.hidden_layer,
+            if self.hidden.is_some() { " (--hidden)".into() } else { self.by_preset() },
+            facts.layers
+        );
         wanted.hidden_norm = self.final_norm.unwrap_or(wanted.hidden_norm);
         wanted.pooled = self.pooled.unwrap_or(wanted.pooled);
         wanted.normalized = self.normalize.unwrap_or(wanted.normalized) && wanted.pooled != Pooled::None;

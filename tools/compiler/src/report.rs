@@ -69,7 +69,7 @@ impl Tower {
     /// What is known before the plan has run.
     pub fn new(tower: &Prepared, padding: Padding) -> Self {
         let (model, outputs) = (&tower.model, &tower.outputs);
-        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        let layers = outputs.layers(model.layers.len());
         Tower {
             name: tower.name.clone(),
             layers,

@@ -8,20 +8,10 @@ use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
 use crate::emit::Emitted;
 use crate::f32_run::{Computed, F32Run};
 use crate::measure::{Comparison, Quality};
+use crate::prompts::evaluation;
 
-/// What a plan is compared with the f32 model on.
-pub const PROMPTS: [&str; 8] = [
-    "",
-    "a running dog",
-    "a photo of an astronaut riding a horse on mars",
-    "watercolor painting of a fox in an autumn forest, soft light, highly detailed",
-    "portrait of an old fisherman, 85mm, f/1.8, shallow depth of field, film grain",
-    "isometric voxel art of a tiny village at night with glowing windows and falling snow, trending on artstation",
-    "low quality, worst quality, blurry, jpeg artifacts, watermark, text, signature, extra fingers, deformed hands",
-    "the inside of a vast library carved into a cliff, shelves up to the clouds, a single reader on a rope bridge, \
-     golden hour light through high windows, dust in the air, wide angle, matte painting, intricate details, \
-     muted colours, volumetric light, by a quiet master of architecture and weather, 8k, unreal engine render",
-];
+/// How many of the [evaluation's prompts](crate::prompts::evaluation) a compile measures its plan on.
+pub const PROMPTS: usize = 8;
 
 /// A tower's f32 reference, and how the tower pads.
 pub struct Reference {
@@ -63,13 +53,13 @@ pub fn with_encoder<R>(
 /// When they don't.
 pub fn agree(one: &Emitted, other: &Emitted) -> Result<()> {
     let short = |emitted: &Emitted| -> Result<Vec<f32>> {
-        with_encoder(emitted, |_, encoder| Ok(encoder.encode_unpadded(PROMPTS[1]).hidden().to_vec()))
+        with_encoder(emitted, |_, encoder| Ok(encoder.encode_unpadded("a running dog").hidden().to_vec()))
     };
     ensure!(short(one)? == short(other)?, "the plans for two targets differ: a bug in the packing");
     Ok(())
 }
 
-/// Compares each tower's columns of the plan's outputs with its reference, on [`PROMPTS`].
+/// Compares each tower's columns of the plan's outputs with its reference, on the first [`PROMPTS`].
 ///
 /// # Errors
 /// When tract fails, or the plan has other outputs than the references.
@@ -80,7 +70,7 @@ pub fn measure(emitted: &Emitted, references: &[Reference]) -> Result<Vec<Closen
         };
         let tokenizers = references.iter().map(tokenizer).collect::<Result<Vec<_>, _>>()?;
         let mut sums = vec![(Comparison::default(), Comparison::default()); references.len()];
-        for prompt in PROMPTS {
+        for prompt in &evaluation()[..PROMPTS] {
             let ours = encoder.encode(prompt);
             let (mut hidden_at, mut pooled_at) = (0, 0);
             let towers = references.iter().zip(&tokenizers).zip(&mut sums);

@@ -52,8 +52,8 @@ fn a_model_becomes_a_plan_and_a_report() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     assert_eq!(report["bytes"]["plan"], file.bytes().len());
     assert_eq!(report["bytes"]["arena"], loaded.arena_bytes(1));
-    assert_eq!(report["tower"]["width"], 16);
-    assert!(report["quality"]["hidden"]["sqnr_db"].as_f64().unwrap() > 10.0);
+    assert_eq!(report["towers"][0]["width"], 16);
+    assert!(report["towers"][0]["hidden_quality"]["sqnr_db"].as_f64().unwrap() > 10.0);
     assert_eq!(names(scratch.path()).len(), 3, "nothing temporary is left");
 }
 

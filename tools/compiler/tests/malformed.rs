@@ -175,6 +175,34 @@ fn external_data_outside_the_folder_is_not() {
 }
 
 #[test]
+fn external_data_of_a_snapshot_is_read_from_its_blobs_only() {
+    let scratch = Scratch::new();
+    let mut model = export(PLAIN);
+    let bytes = externalise(&mut model, "weights.bin", &[]);
+    let [ours, others] = ["models--a--b", "models--c--d"].map(|name| scratch.path().join(name));
+    let folder = ours.join("snapshots/0123/text_encoder");
+    for folder in [&folder, &ours.join("blobs/deep"), &others.join("blobs")] {
+        std::fs::create_dir_all(folder).expect("a folder");
+    }
+    let path = folder.join("model.onnx");
+    std::fs::write(&path, model.encode_to_vec()).expect("a model");
+    for (place, allowed) in [
+        (ours.join("blobs/0a1b"), true),
+        (ours.join("blobs/deep/0a1b"), false),
+        (ours.join("0a1b"), false),
+        (others.join("blobs/0a1b"), false),
+    ] {
+        std::fs::write(&place, &bytes).expect("a file");
+        let _ = std::fs::remove_file(folder.join("weights.bin"));
+        symlink(&place, folder.join("weights.bin")).expect("a link");
+        match allowed {
+            true => assert!(onnx::load(&path).is_ok()),
+            false => assert!(refusal(&path).contains("outside the model's folder"), "{}", place.display()),
+        }
+    }
+}
+
+#[test]
 fn external_ranges_that_overflow() {
     for (key, value) in
         [("offset", u64::MAX.to_string()), ("length", u64::MAX.to_string()), ("offset", "-1".into())]

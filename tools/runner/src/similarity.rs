@@ -19,7 +19,7 @@ const USUAL_LOGIT_SCALE: f64 = 100.0;
 pub(crate) struct SimilarityArgs {
     #[command(flatten)]
     prompts: PromptArgs,
-    /// Image embeddings of the same model: `.npy` or `.safetensors`, [images, columns] or [columns], f32 or f16
+    /// Image embeddings of the same model: `.npy` or `.safetensors`, `[n, d]` or `[d]`, f32 or f16
     #[arg(long, value_name = "FILE")]
     images: PathBuf,
     /// What cosines are multiplied with before the softmax [default: the plan's, else 100, as in CLIP's published models]

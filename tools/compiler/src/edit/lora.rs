@@ -2,7 +2,8 @@
 //!
 //! `W += weight · alpha / rank · up · down`, with `down` of `[rank, inputs]` and `up` of `[outputs, rank]` (Hu et al.,
 //! arXiv:2106.09685). Files come from kohya (`lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight`) and
-//! diffusers, in its own names (`….q_proj.lora_linear_layer.up.weight`) and in PEFT's (`….q_proj.lora_B.weight`).
+//! diffusers, in its own names (`….to_q_lora.up.weight`, later `….q_proj.lora_linear_layer.up.weight`) and in PEFT's
+//! (`….q_proj.lora_B.weight`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,15 +97,30 @@ struct Parts {
     alpha: Option<String>,
 }
 
-const UP: [&str; 4] =
-    [".lora_up.weight", ".lora_linear_layer.up.weight", ".lora_B.weight", ".lora_B.default.weight"];
-const DOWN: [&str; 4] =
-    [".lora_down.weight", ".lora_linear_layer.down.weight", ".lora_A.weight", ".lora_A.default.weight"];
+const UP: [&str; 5] = [
+    ".lora_up.weight",
+    ".lora_linear_layer.up.weight",
+    ".lora_B.weight",
+    ".lora_B.default.weight",
+    "_lora.up.weight",
+];
+const DOWN: [&str; 5] = [
+    ".lora_down.weight",
+    ".lora_linear_layer.down.weight",
+    ".lora_A.weight",
+    ".lora_A.default.weight",
+    "_lora.down.weight",
+];
 const ALPHA: &str = ".alpha";
 
 /// Parts of other ways to adapt a layer: merged as a LoRA they would give another model.
-const OTHER_METHODS: [(&str, &str); 4] =
-    [("hada_w", "LoHa"), ("lokr_w", "LoKr"), ("dora_scale", "DoRA"), ("oft_", "OFT")];
+const OTHER_METHODS: [(&str, &str); 5] = [
+    ("hada_w", "LoHa"),
+    ("lokr_w", "LoKr"),
+    ("dora_scale", "DoRA"),
+    ("lora_magnitude_vector", "DoRA"),
+    ("oft_", "OFT"),
+];
 
 impl LoraFile {
     /// Reads the LoRA at `path`, which is to count `weight` times.
@@ -114,7 +130,7 @@ impl LoraFile {
     pub fn read(path: &Path, weight: f32) -> Result<Self> {
         let file = path.display().to_string();
         let tensors = Tensors::open(path)?;
-        let mut found: BTreeMap<(Slot, Place, String), Parts> = BTreeMap::new();
+        let mut found: BTreeMap<(Slot, Place), Parts> = BTreeMap::new();
         let (mut unmatched, mut others) = (Vec::new(), 0);
         for name in tensors.names() {
             let Some((slot, rest)) = text_encoder(name) else {
@@ -140,14 +156,18 @@ impl LoraFile {
             };
             match place(module) {
                 Some(place) => {
-                    let parts = found.entry((slot, place, module.to_owned())).or_default();
-                    *pick(parts) = Some(name.to_owned());
+                    let part = pick(found.entry((slot, place)).or_default());
+                    if let Some(other) = part.replace(name.to_owned()) {
+                        bail!(
+                            "{file}: {other} and {name} are of the same layer: the file is two LoRAs in one"
+                        );
+                    }
                 }
                 None => unmatched.push(name.to_owned()),
             }
         }
         let mut changes: BTreeMap<Slot, Vec<Change>> = BTreeMap::new();
-        for ((slot, place, _), parts) in found {
+        for ((slot, place), parts) in found {
             let change = change(&tensors, place, &parts, weight).with_context(|| file.clone())?;
             changes.entry(slot).or_default().push(change);
         }
@@ -219,10 +239,10 @@ fn place(module: &str) -> Option<Place> {
     }
     let (index, part) = rest.strip_prefix("encoder_layers_")?.split_once('_')?;
     let module = match part {
-        "self_attn_q_proj" => Module::Query,
-        "self_attn_k_proj" => Module::Key,
-        "self_attn_v_proj" => Module::Value,
-        "self_attn_out_proj" => Module::Out,
+        "self_attn_q_proj" | "self_attn_to_q" => Module::Query,
+        "self_attn_k_proj" | "self_attn_to_k" => Module::Key,
+        "self_attn_v_proj" | "self_attn_to_v" => Module::Value,
+        "self_attn_out_proj" | "self_attn_to_out" => Module::Out,
         "mlp_fc1" => Module::Fc1,
         "mlp_fc2" => Module::Fc2,
         _ => return None,
@@ -245,21 +265,20 @@ impl Module {
 }
 
 impl Lora {
-    /// Adds every change to `model`. Changes to layers that the plan's outputs don't need are left out with them.
+    /// Adds every change to `model`; returns the names of those that it has no layer for.
     ///
     /// # Errors
     /// When a change has other sizes than its layer.
-    pub fn merge(&self, model: &mut TextModel) -> Result<()> {
+    pub fn merge(&self, model: &mut TextModel) -> Result<Vec<&str>> {
+        let mut left_out = Vec::new();
         for change in &self.changes {
             let weight = match change.place {
-                Place::Layer(index, module) => match model.layers.get_mut(index) {
-                    Some(layer) => module.of(layer),
-                    None => continue,
-                },
-                Place::Projection => match &mut model.projection {
-                    Some(projection) => projection,
-                    None => continue,
-                },
+                Place::Layer(index, module) => model.layers.get_mut(index).map(|layer| module.of(layer)),
+                Place::Projection => model.projection.as_mut(),
+            };
+            let Some(weight) = weight else {
+                left_out.push(change.name.as_str());
+                continue;
             };
             let (up, down) = (&change.up, &change.down);
             ensure!(
@@ -274,7 +293,7 @@ impl Lora {
             );
             add_product(weight, up, down, change.factor);
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 

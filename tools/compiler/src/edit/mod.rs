@@ -25,14 +25,21 @@ impl Edits {
         self.inversions.is_empty() && self.loras.is_empty()
     }
 
-    /// Changes `model`; returns the words that it has now.
+    /// Changes `model`; returns the words that it has now, and tells what of the LoRAs it has no place for.
     ///
     /// # Errors
     /// When a change does not fit the model.
-    pub fn apply(&self, model: &mut TextModel) -> Result<Vec<Word>> {
+    pub fn apply(&self, model: &mut TextModel, mut note: impl FnMut(&str)) -> Result<Vec<Word>> {
         let slot = Slot::of(model.width());
-        for lora in self.loras.iter().filter_map(|file| file.of(slot)) {
-            lora.merge(model)?;
+        for file in &self.loras {
+            let Some(lora) = file.of(slot) else { continue };
+            let left_out = lora.merge(model)?;
+            if !left_out.is_empty() {
+                let (name, count, names) = (&file.file, left_out.len(), left_out.join(", "));
+                note(&format!(
+                    "{name}: {count} changes are of layers that the model has not, or its outputs don't need: {names}"
+                ));
+            }
         }
         self.inversions.iter().map(|inversion| inversion.append(model)).collect()
     }

@@ -56,7 +56,7 @@ fn wire(model: TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel>
     let positions = g.constant(&[1, context, width], &model.position_embedding.values)?;
     let mut x = g.wire(add(), &[tokens, positions])?;
     let mask = g.constant(&[1, 1, context, context], &causal(context))?;
-    let needed = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+    let needed = outputs.layers(model.layers.len());
     let mut stream = vec![x];
     for layer in model.layers.into_iter().take(needed) {
         x = g.layer(layer, x, mask, heads)?;
@@ -115,7 +115,7 @@ impl Graph {
 
     fn constant(&mut self, shape: &[usize], values: &[f32]) -> Result<OutletId> {
         self.nodes += 1;
-        Ok(self.model.add_const(format!("node{}", self.nodes), Tensor::from_shape(shape, values)?)?)
+        self.model.add_const(format!("node{}", self.nodes), Tensor::from_shape(shape, values)?)
     }
 
     fn matrix(&mut self, matrix: Matrix) -> Result<OutletId> {

@@ -14,7 +14,7 @@ use cliptext::tokenizer::Padding;
 use crate::arithmetic::functions::activate;
 use crate::arithmetic::gemm::add_gram;
 use crate::calibrate;
-use crate::ir::{Layer, Linear, Matrix, Outputs, Pooled, TextModel};
+use crate::ir::{Layer, Linear, Matrix, Outputs, TextModel};
 use crate::vocabulary::VocabularyTable;
 use activations::through_codes;
 use forward::{Attended, add, attention, embedded, linear, normed};
@@ -63,7 +63,7 @@ impl Options {
         let Recipe { prompts, joined, budget, .. } = self.recipe;
         let prompts = evenly(&self.calibration, prompts);
         let prompts = calibrate::tokens(&prompts, joined, vocabulary, model.context(), padding)?;
-        let layers = if outputs.pooled == Pooled::None { outputs.hidden_layer } else { model.layers.len() };
+        let layers = outputs.layers(model.layers.len());
         let fine = fine_tokens(model, layers, &prompts, budget);
         quantize(model, layers, &prompts, fine, &self.recipe, |done| layer_done(done, layers))
     }

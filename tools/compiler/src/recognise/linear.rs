@@ -149,7 +149,9 @@ pub fn absorb(values: &mut Values, view: &View) -> Rule<View> {
     let width = values.channels(of);
     let expr = match values.get(of) {
         Expr::Linear(affine) => {
-            Expr::Linear(Affine { factor: a * affine.factor, bias: scaled(&affine.bias), ..affine.clone() })
+            let (a, c) = (f64::from(a), f64::from(c));
+            let bias = affine.bias.iter().map(|b| a * b + c).collect();
+            Expr::Linear(Affine { factor: a * affine.factor, bias, ..affine.clone() })
         }
         Expr::Normed { of, epsilon, gain, bias } => Expr::Normed {
             of: *of,
@@ -187,7 +189,10 @@ pub fn absorb(values: &mut Values, view: &View) -> Rule<View> {
 pub fn add_bias(values: &mut Values, of: Id, offset: &[f32]) -> Rule<Id> {
     let plus = |old: &[f32]| old.iter().zip(offset).map(|(a, b)| a + b).collect::<Rc<[f32]>>();
     let expr = match values.get(of).clone() {
-        Expr::Linear(affine) => Expr::Linear(Affine { bias: plus(&affine.bias), ..affine }),
+        Expr::Linear(affine) => {
+            let bias = affine.bias.iter().zip(offset).map(|(a, &b)| a + f64::from(b)).collect();
+            Expr::Linear(Affine { bias, ..affine })
+        }
         Expr::Normed { of, epsilon, gain, bias } => {
             let bias = bias.as_deref().map_or_else(|| offset.into(), plus);
             Expr::Normed { of, epsilon, gain, bias: Some(bias) }
@@ -218,7 +223,8 @@ pub fn multiply(values: &mut Values, of: Id, gain: &[f32]) -> Rule<Id> {
                 let source = affine.rows.as_ref().map_or(row, |rows| rows[row]);
                 matrix.values.extend(affine.weight.row(source).iter().map(|w| w * gain));
             }
-            Expr::Linear(Affine { weight: Rc::new(matrix), rows: None, bias: times(&affine.bias), ..affine })
+            let bias = affine.bias.iter().zip(gain).map(|(a, &b)| a * f64::from(b)).collect();
+            Expr::Linear(Affine { weight: Rc::new(matrix), rows: None, bias, ..affine })
         }
         Expr::Normed { of, epsilon, gain: old, bias } => Expr::Normed {
             of,

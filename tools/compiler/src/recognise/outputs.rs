@@ -9,9 +9,6 @@ use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel};
 /// The end token of CLIP's vocabulary.
 const CLIP_END: u32 = 49407;
 
-/// Stands for an output's name where a state is none: the pooled row is made of it.
-const POOLED_FROM: &str = "";
-
 /// An output that is understood.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
@@ -96,14 +93,17 @@ struct Wanted {
     norm: Option<Id>,
 }
 
+/// A state with the norm on it; and its name, if it is an output of its own rather than what the pooled row is made of.
+type State<'n> = (Id, Option<Id>, Option<&'n str>);
+
 /// Builds the model from its outputs, each with its name.
 pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assembled> {
     let states = outputs.iter().filter_map(|(name, output)| match *output {
-        Output::Hidden { state, norm } => Some((state, norm, name.as_str())),
-        Output::Pooled { state, norm, .. } => Some((state, Some(norm), POOLED_FROM)),
+        Output::Hidden { state, norm } => Some((state, norm, Some(name.as_str()))),
+        Output::Pooled { state, norm, .. } => Some((state, Some(norm), None)),
         Output::Ignored => None,
     });
-    let states: Vec<(Id, Option<Id>, &str)> = states.collect();
+    let states: Vec<State<'_>> = states.collect();
     let mut deepest: Option<Tower> = None;
     for &(state, ..) in &states {
         if deepest.as_ref().is_some_and(|tower| tower.states.contains(&state)) {
@@ -126,8 +126,8 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
 
     // A state that is an output rather than one behind the pooled row; the last with the final norm if there is one, else a
     // normed one, else the deepest.
-    let order = |&&(state, norm, name): &&(Id, Option<Id>, &str)| {
-        (name != POOLED_FROM, norm.is_some(), layer_of(state), name == "last_hidden_state")
+    let order = |&&(state, norm, name): &&State<'_>| {
+        (name.is_some(), norm.is_some(), layer_of(state), name == Some("last_hidden_state"))
     };
     let Some(&(state, norm, _)) = states.iter().max_by_key(order) else {
         let nothing = Mismatch::new("a hidden state", "none");
@@ -140,7 +140,7 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
 fn build(
     values: &Values,
     tower: &Tower,
-    states: &[(Id, Option<Id>, &str)],
+    states: &[State<'_>],
     wanted: Wanted,
     outputs: &[(String, Output)],
 ) -> Found<Assembled> {

@@ -221,7 +221,10 @@ fn layer(values: &Values, block: &Block) -> Found<Layer> {
         query: split_linear(q, query, false),
         key: split_linear(k, key, false),
         value: split_linear(v, value, true),
-        scale: usual_scale(factor * q.factor * k.factor, values.channels(query.of) / axes::size(&query.head)),
+        scale: usual_scale(
+            f64::from(*factor) * q.factor * k.factor,
+            values.channels(query.of) / axes::size(&query.head),
+        ),
         out: whole_linear(values, block.out)?,
         norm2: layer_norm(values, block.norm2)?,
         fc1: whole_linear(values, block.fc1)?,
@@ -232,9 +235,10 @@ fn layer(values: &Values, block: &Block) -> Found<Layer> {
 
 /// `1/√d` for heads of `d` channels where a graph's scale is that but for the rounding of the factors it is made of, so
 /// that the same model gives the same plan whichever exporter wrote it.
-fn usual_scale(scale: f32, channels: usize) -> f32 {
-    let usual = (1.0 / (channels as f64).sqrt()) as f32;
-    if (scale / usual - 1.0).abs() < 4.0 * f32::EPSILON { usual } else { scale }
+fn usual_scale(scale: f64, channels: usize) -> f32 {
+    let usual = 1.0 / (channels as f64).sqrt();
+    let near = (scale / usual - 1.0).abs() < f64::from(4.0 * f32::EPSILON);
+    (if near { usual } else { scale }) as f32
 }
 
 /// A norm's parameters; a gain that the graph leaves out is 1, a bias 0.
@@ -261,20 +265,17 @@ fn split_linear(affine: &Affine, heads: &Heads, with_factor: bool) -> Linear {
     let inner = axes::offsets(&heads.inner);
     let channel = |head: usize| inner.iter().map(move |offset| head + offset);
     let order: Vec<usize> = axes::offsets(&heads.head).into_iter().flat_map(channel).collect();
-    let mut linear = reordered(affine, &order, with_factor);
-    if !with_factor && affine.factor != 1.0 {
-        linear.bias.iter_mut().for_each(|bias| *bias /= affine.factor);
-    }
-    linear
+    reordered(affine, &order, with_factor)
 }
 
 fn reordered(affine: &Affine, order: &[usize], with_factor: bool) -> Linear {
     let cols = affine.weight.cols;
     let mut weight = Matrix { rows: order.len(), cols, values: Vec::with_capacity(order.len() * cols) };
-    let factor = if with_factor { affine.factor } else { 1.0 };
+    let (inside, outside) = if with_factor { (affine.factor, 1.0) } else { (1.0, affine.factor) };
     for &channel in order {
         let row = affine.weight.row(affine.rows.as_ref().map_or(channel, |rows| rows[channel]));
-        weight.values.extend(row.iter().map(|w| w * factor));
+        weight.values.extend(row.iter().map(|&w| (f64::from(w) * inside) as f32));
     }
-    Linear { weight, bias: order.iter().map(|&channel| affine.bias[channel]).collect(), steps: None }
+    let bias = order.iter().map(|&channel| (affine.bias[channel] / outside) as f32).collect();
+    Linear { weight, bias, steps: None }
 }

@@ -41,14 +41,17 @@ pub enum Coordinate {
 }
 
 /// `y = weight · x + bias`; row `r` of the value is row `rows[r]` of `weight`, times `factor`.
+///
+/// Factor and bias are f64: a query's bias that the graph multiplies by the attention's scale comes back exactly when the
+/// scale is taken out of it again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Affine {
     pub of: Id,
     pub weight: Rc<Matrix>,
     /// `None`: all rows in order.
     pub rows: Option<Rc<[usize]>>,
-    pub factor: f32,
-    pub bias: Rc<[f32]>,
+    pub factor: f64,
+    pub bias: Rc<[f64]>,
 }
 
 /// A value as a function of the token ids.

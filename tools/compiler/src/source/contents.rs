@@ -43,6 +43,24 @@ pub fn family(tensors: &Tensors, towers: &[Tower]) -> (Option<Preset>, &'static 
     (None, "a text encoder's weights")
 }
 
+/// What names of UNets and diffusion transformers begin with.
+const DENOISERS: [&str; 6] = [
+    "down_blocks.",
+    "transformer_blocks.",
+    "double_blocks.",
+    "joint_blocks.",
+    "input_blocks.",
+    "model.diffusion_model.",
+];
+
+/// Whether these can be the tensors of a textual inversion: of A1111, for two encoders, or one that has the word's name.
+fn is_inversion(names: &[&str]) -> bool {
+    match names {
+        [word] => !word.contains('.'),
+        _ => names.iter().any(|name| ["emb_params", "clip_l", "clip_g"].contains(name)),
+    }
+}
+
 /// Says what a file without a text tower holds, and what to give instead.
 pub fn explain(tensors: &Tensors) -> String {
     let names: Vec<&str> = tensors.names().collect();
@@ -50,16 +68,18 @@ pub fn explain(tensors: &Tensors) -> String {
     let starts = |part: &str| names.iter().any(|name| name.starts_with(part));
     let found = if any("lora_") || any("lora.up") || any("lora_A") || any(".hada_w1_a") || any(".lokr_w1") {
         "it is a LoRA: give the model, and this with --lora"
-    } else if names.len() <= 8 && (any("emb_params") || any("clip_l") || any("clip_g") || names.len() == 1) {
+    } else if is_inversion(&names) {
         "it may be a textual inversion: give the model, and this with --embedding NAME=FILE"
     } else if starts("encoder.block.") || starts("shared.weight") || any(".SelfAttention.") {
         "it is a T5 encoder, not CLIP's: in the same pipeline, CLIP's is in the folder text_encoder"
-    } else if starts("down_blocks.") || starts("transformer_blocks.") || starts("model.diffusion_model.") {
+    } else if any("controlnet_") || starts("control_model.") {
+        "it is a ControlNet: give the folder text_encoder of the pipeline that it is used in"
+    } else if DENOISERS.iter().any(|part| starts(part)) {
         "it is a UNet or a diffusion transformer without text encoder: give the folder text_encoder of the same pipeline, \
          or a checkpoint that holds everything"
     } else if starts("first_stage_model.") || starts("decoder.") || starts("quant_conv") {
         "it is a VAE: give the folder text_encoder of the same pipeline"
-    } else if any("vision_model.") || any("visual.") {
+    } else if any("vision_model.") || any("visual.") || any("patch_embedding.") {
         "it is a vision tower without the text tower: give the whole CLIP, or its text encoder"
     } else if any("encoder.layers.") || any("resblocks.") {
         "the layers of a text encoder are there, its token embedding is not: a part of the file is missing"

@@ -12,12 +12,13 @@ use crate::tensors::foreign;
 
 /// Weights by the names that files have, the first that is there counts: full precision before half, safetensors before
 /// ONNX.
-const WEIGHTS: [&str; 8] = [
+const WEIGHTS: [&str; 9] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "model.fp16.safetensors",
+    "model.safetensors.index.fp16.json",
     "model.bf16.safetensors",
     "model.onnx",
     "text_model.onnx",
@@ -38,16 +39,22 @@ pub fn open(path: &Path) -> Result<Source> {
     Ok(Source { path: path.to_owned(), kind: format!("a folder with {kind}"), preset, towers, notes: vec![] })
 }
 
-/// The tokenizer's folder for the text encoder in `folder`: the folder itself, or `tokenizer` beside it.
+/// The tokenizer's folder for the text encoder in `folder`: the folder itself, or, of a pipeline's component, `tokenizer`
+/// beside it.
 pub fn tokenizer(folder: &Path) -> Option<PathBuf> {
     let holds = |folder: &Path| {
         folder.join("tokenizer.json").is_file()
             || folder.join("merges.txt").is_file() && folder.join("vocab.json").is_file()
     };
-    let name = folder.file_name()?.to_string_lossy();
-    let ending = name.strip_prefix(COMPONENT).unwrap_or("");
-    let beside = folder.parent()?.join(format!("tokenizer{ending}"));
-    [folder.to_owned(), beside].into_iter().find(|folder| holds(folder))
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if holds(folder) {
+        return Some(folder.to_owned());
+    }
+    // A folder such as `.` has its name by the way that leads to it only.
+    let folder = folder.canonicalize().ok()?;
+    let name = folder.file_name()?.to_str()?;
+    let beside = folder.parent()?.join(format!("tokenizer{}", name.strip_prefix(COMPONENT)?));
+    holds(&beside).then_some(beside)
 }
 
 /// The towers of a pipeline. Without a `model_index.json` every folder that is named so counts.

@@ -1,4 +1,5 @@
-//! What a user named, and which text towers stand there: a file, a model's folder, a pipeline's folder.
+//! What a user named, and which text towers stand there: a file, a model's folder, a pipeline's folder, or a name on the
+//! hub, whose files are fetched first.
 //!
 //! Nothing but headers and configurations is read here, so that a model can be looked at without compiling it.
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 mod contents;
 mod folder;
+pub mod hub;
 
 use crate::import::safetensors::config::Config;
 use crate::import::safetensors::naming::{Location, locate};
@@ -16,6 +18,7 @@ use crate::import::safetensors::{self, Shape};
 use crate::import::{Imported, onnx};
 use crate::ir::Outputs;
 use crate::preset::Preset;
+use crate::progress::Progress;
 use crate::tensors::{Tensors, foreign};
 
 /// What stands at a path.
@@ -98,6 +101,18 @@ impl Tower {
             Weights::Onnx(_) => None,
             Weights::Tensors(named) => Some(named.shape.width),
         }
+    }
+}
+
+/// The path of `model` on this machine: the path itself, or, for a name such as `hf:OWNER/REPO`, where the hub's files
+/// were put. A file whose own name begins with `hf:` is reached as `./hf:…`.
+///
+/// # Errors
+/// When the name is none, or what it names cannot be fetched.
+pub fn local(model: &Path, progress: &Progress) -> Result<PathBuf> {
+    match model.to_str().filter(|text| hub::HubName::is_one(text)) {
+        Some(text) => hub::fetch(&hub::HubName::parse(text)?, &hub::Settings::from_env()?, progress),
+        None => Ok(model.to_owned()),
     }
 }
 

@@ -25,11 +25,6 @@ use unet::{Unet, UnetFigures};
 /// Channels that are listed.
 const CHANNELS: usize = 16;
 
-/// The built-in prompts: varied in length, style, subject and language. The first is empty.
-pub fn prompts() -> Vec<String> {
-    serde_json::from_str(include_str!("prompts.json")).expect("the list is JSON")
-}
-
 /// What a verification tells.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
@@ -130,8 +125,7 @@ pub fn verify(
 fn same_towers(plan: &Plan<'_>, references: &[Reference]) -> Result<()> {
     let theirs: Vec<(usize, usize)> =
         references.iter().map(|reference| (reference.layers, reference.width)).collect();
-    let ours: Vec<(usize, usize)> =
-        plan.towers().map(|tower| (usize::from(tower.layers), tower.width as usize)).collect();
+    let ours: Vec<(usize, usize)> = plan.towers().map(|tower| (tower.layers, tower.width)).collect();
     let columns: usize = references.iter().map(|reference| reference.columns).sum();
     let pooled = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
     ensure!(
@@ -373,19 +367,5 @@ impl fmt::Display for Verification {
             )?;
         }
         write!(f, "  measured with the kernels {}", self.kernels)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_prompts_are_as_many_as_promised_and_differ() {
-        let mut prompts = prompts();
-        assert_eq!((prompts.len(), prompts[0].as_str()), (24, ""));
-        prompts.sort();
-        prompts.dedup();
-        assert_eq!(prompts.len(), 24);
     }
 }

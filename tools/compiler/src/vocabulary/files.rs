@@ -12,9 +12,7 @@ const STANDARD_MERGES: &str = include_str!("../../../../models/vocabulary/merges
 
 /// The vocabulary that comes with the compiler.
 pub(super) fn standard() -> Result<Definition> {
-    let mut definition = with_merges("the standard merges.txt".into(), STANDARD_MERGES)?;
-    definition.pad = Some(END.into());
-    Ok(definition)
+    with_merges("the standard merges.txt".into(), STANDARD_MERGES)
 }
 
 /// The vocabulary at a path that the user gave.

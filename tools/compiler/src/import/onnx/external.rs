@@ -65,7 +65,8 @@ fn embed_tensor(tensor: &mut TensorProto, folder: &Path, files: &mut HashMap<Str
     Ok(())
 }
 
-/// Opens a file of the model's folder, following links only if they stay inside.
+/// Opens a file of the model's folder, following links only if they stay inside, or lead from a snapshot in the hub's
+/// cache to its blobs.
 fn open(folder: &Path, location: &str) -> Result<File> {
     let outside =
         || format!("external data `{location}` lies outside the model's folder, where nothing is read");
@@ -77,7 +78,18 @@ fn open(folder: &Path, location: &str) -> Result<File> {
         folder.canonicalize().with_context(|| format!("cannot open folder `{}`", folder.display()))?;
     let missing = || format!("cannot open external data `{location}`; put it beside the model");
     let file = folder.join(relative).canonicalize().with_context(missing)?;
-    ensure!(file.starts_with(&folder), outside());
+    ensure!(file.starts_with(&folder) || is_blob(&file, &folder), outside());
     ensure!(file.is_file(), "external data `{location}` is not a file");
     File::open(&file).with_context(missing)
+}
+
+/// Whether `folder` is `REPOSITORY/snapshots/COMMIT` or below it, and `file` is directly in `REPOSITORY/blobs`: so the hub's
+/// cache keeps the files that a snapshot has.
+fn is_blob(file: &Path, folder: &Path) -> bool {
+    let in_blobs =
+        || file.parent()?.parent().filter(|repository| file.parent() == Some(&repository.join("blobs")));
+    in_blobs().is_some_and(|repository| {
+        let below = folder.strip_prefix(repository.join("snapshots"));
+        below.is_ok_and(|below| below.components().next().is_some())
+    })
 }

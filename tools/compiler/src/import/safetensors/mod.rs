@@ -80,11 +80,15 @@ pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) ->
     let projection = projection(tensors, location)?;
     let heads = match config {
         Some(config) => config.heads,
-        None => width / HEAD,
+        None if width.is_multiple_of(HEAD) => width / HEAD,
+        None => bail!(
+            "{file}: how many heads a width of {width} is shared by can't be told, since it is no multiple of {HEAD}: put the \
+             model's config.json beside the file"
+        ),
     };
     ensure!(
         heads > 0 && width.is_multiple_of(heads),
-        "{file}: a width of {width} can't be shared by {heads} heads; a config.json beside the file would tell how many there are"
+        "{file}: a width of {width} can't be shared by {heads} heads; the config.json beside it is another model's"
     );
     let openai_sizes = location.naming == Naming::HuggingFace && width < 1024;
     let guessed = if openai_sizes { Activation::QuickGelu } else { Activation::Gelu };
@@ -174,7 +178,7 @@ fn contradiction(shape: &Shape, config: &Config, tensors: &Tensors, projection: 
     Ok(())
 }
 
-/// Every tensor that the tower needs, with its shape.
+/// Every tensor of a whole tower, with its shape.
 fn needed(location: &Location, shape: &Shape) -> Vec<(String, Vec<usize>)> {
     let Shape { vocabulary, context, width, mlp, layers, .. } = *shape;
     let mut all =
@@ -235,17 +239,18 @@ impl Shape {
     }
 }
 
-/// Builds the graph that computes `outputs` of the tower at `location`, which has that [`shape`].
+/// Builds the graph that computes `outputs` of the tower at `location`, which has that [`shape`]. Only the layers that the
+/// outputs need are read.
 ///
 /// # Errors
 /// When a tensor can't be read as f32, or an output can't be had.
 pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<Imported> {
     let half = needed(location, shape).iter().any(|(name, _)| tensors.is_half(name));
-    graph::build(read(tensors, location, shape)?, outputs, half)
+    graph::build(read(tensors, location, shape, outputs)?, outputs, half)
 }
 
 /// Reads the tower's tensors.
-fn read(tensors: &Tensors, location: &Location, shape: &Shape) -> Result<TextModel> {
+fn read(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<TextModel> {
     let linear = |name: &str| -> Result<Linear> {
         Ok(Linear {
             weight: tensors.matrix(&format!("{name}.weight"))?,
@@ -261,7 +266,7 @@ fn read(tensors: &Tensors, location: &Location, shape: &Shape) -> Result<TextMod
         })
     };
     let mut layers = Vec::new();
-    for index in 0..shape.layers {
+    for index in 0..outputs.layers(shape.layers) {
         let names = location.layer(index);
         let [query, key, value] = match names.attention_in.as_slice() {
             [query, key, value] => [linear(query)?, linear(key)?, linear(value)?],

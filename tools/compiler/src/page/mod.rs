@@ -1,0 +1,181 @@
+//! A report as a page: one file, nothing fetched, light and dark as the reader's system is.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+mod plot;
+
+use crate::verify::{StepFigures, Verification};
+use plot::{Bar, Series, bars, escaped, lines};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page for a verification of `plan` against `model`, both as the user named them.
+pub fn page(plan: &str, model: &str, found: &Verification) -> String {
+    let mut body = String::new();
+    let _ = write!(
+        body,
+        "<h1>{} against {}</h1><p class=\"soft\">The plan's embeddings beside the f32 model's, run by tract, on {} prompts of {} \
+         tokens; kernels: {}.</p>",
+        escaped(plan),
+        escaped(model),
+        found.figures.prompts.len(),
+        found.figures.positions.len(),
+        escaped(found.kernels)
+    );
+    cards(&mut body, found);
+    layers(&mut body, found);
+    positions(&mut body, found);
+    prompts(&mut body, found);
+    channels(&mut body, found);
+    steps(&mut body, found);
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{}: quantization report</title><style>{STYLE}</style></head><body>{body}</body></html>\n",
+        escaped(plan)
+    )
+}
+
+fn section(body: &mut String, title: &str, text: &str) {
+    let _ = write!(body, "<h2>{}</h2><p>{}</p>", escaped(title), escaped(text));
+}
+
+fn cards(body: &mut String, found: &Verification) {
+    let figures = &found.figures;
+    let mut cards = vec![
+        (format!("{:.2} dB", figures.hidden.sqnr_db), "SQNR of the hidden states"),
+        (format!("{:.5}", figures.hidden.cosine_mean), "cosine of a token's row, mean"),
+        (format!("{:.5}", figures.hidden.cosine_min), "cosine of a token's row, least"),
+    ];
+    if let Some(specific) = figures.prompt_specific_db {
+        cards.push((format!("{specific:.2} dB"), "SQNR of what differs between prompts"));
+    }
+    if let Some(pooled) = figures.pooled {
+        cards.push((format!("{:.2} dB", pooled.sqnr_db), "SQNR of the pooled output"));
+    }
+    if let Some(unet) = found.unet {
+        cards.push((format!("{:.2} dB", unet.sqnr_db), "SQNR of the UNet's output"));
+        cards.push((format!("{:.2} dB", unet.guidance_sqnr_db), "of what the prompt changes in it"));
+    }
+    cards.push((format!("{:.2} MB", found.plan_bytes as f64 / 1e6), "plan"));
+    let total: f64 = found.steps.iter().map(|step| step.ms).sum();
+    cards.push((format!("{total:.1} ms"), "an encode here, one thread"));
+    body.push_str("<ul class=\"cards\">");
+    for (value, what) in cards {
+        let _ = write!(body, "<li><b>{value}</b><span>{what}</span></li>");
+    }
+    body.push_str("</ul>");
+}
+
+fn layers(body: &mut String, found: &Verification) {
+    section(
+        body,
+        "Where the error arises",
+        "SQNR of the residual stream after each layer; layer 0 is the embedded prompt. The lower line counts only what differs \
+         between prompts: what all prompts share flatters the upper one.",
+    );
+    let towers: Vec<usize> = {
+        let mut towers: Vec<usize> = found.figures.layers.iter().map(|layer| layer.tower).collect();
+        towers.dedup();
+        towers
+    };
+    for tower in &towers {
+        let of = |pick: fn(&crate::verify::figures::LayerFigures) -> Option<f64>| {
+            let layers = found.figures.layers.iter().filter(|layer| layer.tower == *tower);
+            layers.filter_map(|layer| Some((layer.layer as f64, pick(layer)?))).collect()
+        };
+        let series = [
+            Series { name: "all", points: of(|layer| Some(layer.sqnr_db)) },
+            Series { name: "prompt-specific", points: of(|layer| layer.prompt_specific_db) },
+        ];
+        if towers.len() > 1 {
+            let _ = write!(body, "<p class=\"soft\">Text encoder {}</p>", tower + 1);
+        }
+        let _ = write!(body, "<figure>{}</figure>", lines(&series, "layer", "dB"));
+    }
+}
+
+fn positions(body: &mut String, found: &Verification) {
+    section(
+        body,
+        "By token position",
+        "SQNR of the hidden states at each position. Position 0 is the start token, the same for every prompt.",
+    );
+    let points = found.figures.positions.iter().enumerate().map(|(at, db)| (at as f64, *db)).collect();
+    let _ = write!(
+        body,
+        "<figure>{}</figure>",
+        lines(&[Series { name: "hidden states", points }], "position", "dB")
+    );
+}
+
+fn prompts(body: &mut String, found: &Verification) {
+    section(body, "Prompts, the worst first", "SQNR of each prompt's hidden states.");
+    let bar = |prompt: &crate::verify::figures::PromptFigures| Bar {
+        name: if prompt.prompt.is_empty() { "(the empty prompt)".into() } else { prompt.prompt.clone() },
+        value: prompt.sqnr_db,
+        label: format!("{:.2} dB", prompt.sqnr_db),
+    };
+    let all: Vec<Bar> = found.figures.prompts.iter().take(32).map(bar).collect();
+    let _ = write!(body, "<figure>{}</figure>", bars(&all, "SQNR by prompt"));
+}
+
+fn channels(body: &mut String, found: &Verification) {
+    section(
+        body,
+        "The worst channels",
+        "Channels of the hidden states by their part of the whole squared error. A channel with a small root mean square and a large \
+         error is where quantization hurts most.",
+    );
+    body.push_str(
+        "<div class=\"wide\"><table><thead><tr><th>channel</th><th>part of the error</th><th>root mean square</th>\
+         <th>SQNR in it</th></tr></thead><tbody>",
+    );
+    for channel in &found.figures.channels {
+        let _ = write!(
+            body,
+            "<tr><td>{}</td><td>{:.2} %</td><td>{:.3}</td><td>{:.1} dB</td></tr>",
+            channel.channel,
+            channel.part_of_error * 100.0,
+            channel.rms,
+            channel.sqnr_db
+        );
+    }
+    body.push_str("</tbody></table></div>");
+}
+
+fn steps(body: &mut String, found: &Verification) {
+    section(
+        body,
+        "Size and time",
+        "Bytes in the plan and median milliseconds of an encode on this machine at one thread, by kind of step and by layer.",
+    );
+    let grouped = |key: &dyn Fn(&StepFigures) -> String| {
+        let mut order = Vec::new();
+        let mut sums: BTreeMap<String, (usize, f64)> = BTreeMap::new();
+        for step in &found.steps {
+            let name = key(step);
+            if !sums.contains_key(&name) {
+                order.push(name.clone());
+            }
+            let sum = sums.entry(name).or_default();
+            *sum = (sum.0 + step.bytes, sum.1 + step.ms);
+        }
+        order.into_iter().map(|name| (sums[&name], name)).collect::<Vec<_>>()
+    };
+    let bar = |((bytes, ms), name): ((usize, f64), String)| Bar {
+        name,
+        value: ms,
+        label: format!("{ms:.2} ms, {:.2} MB", bytes as f64 / 1e6),
+    };
+    let kinds: Vec<Bar> = grouped(&|step| step.name.to_owned()).into_iter().map(bar).collect();
+    let _ = write!(body, "<figure>{}</figure>", bars(&kinds, "time by kind of step"));
+    let towers = found.steps.iter().map(|step| step.tower).max().unwrap_or(0);
+    let place = |step: &StepFigures| {
+        let tower = if towers > 0 { format!("encoder {}, ", step.tower + 1) } else { String::new() };
+        if step.layer == 0 { format!("{tower}embedding") } else { format!("{tower}layer {}", step.layer) }
+    };
+    let layers: Vec<Bar> = grouped(&place).into_iter().map(bar).collect();
+    let _ = write!(body, "<figure>{}</figure>", bars(&layers, "time by layer"));
+}

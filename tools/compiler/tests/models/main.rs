@@ -1,0 +1,11 @@
+//! Models as people hold them: folders, checkpoints, pipelines; with words and LoRAs; and what is none.
+
+mod checkpoints;
+mod common;
+mod folders;
+mod loras;
+mod pipelines;
+mod refusals;
+mod same_plan;
+mod verify;
+mod words;
