@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::kernels::layout::code_stride;
 use crate::kernels::{Codes as CodeRows, CodesMut as CodeRowsMut};
 use crate::plan::format::ALIGN;
-use crate::plan::{Codes, Rows};
+use crate::plan::{Codes, Rows, SPREAD};
 
 /// An arena of `N` bytes with the alignment that encoders want, for a `static` or a board's start-up.
 #[repr(C, align(64))]
@@ -55,9 +55,9 @@ impl<'a> Arena<'a> {
         self.range(place.offset, rows * place.columns as usize * 4)
     }
 
-    /// The bytes of a place for `rows` rows of codes, the scales behind them.
+    /// The bytes of a place for `rows` rows of codes, their spreads behind them.
     pub(super) fn code_place(&self, place: Codes, rows: usize) -> Range<usize> {
-        self.range(place.offset, rows * (code_stride(place.columns as usize) + 4))
+        self.range(place.offset, rows * (code_stride(place.columns as usize) + SPREAD))
     }
 
     /// `bytes` bytes from `offset`, which is for one sequence.
@@ -82,19 +82,19 @@ pub(super) fn values<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
     bytemuck::try_cast_slice(bytes).unwrap_or(&[])
 }
 
-/// Bytes as the f32 that they are.
-pub(super) fn values_mut(bytes: &mut [u8]) -> &mut [f32] {
+/// Bytes as the values that they are, to be written.
+pub(super) fn values_mut<T: bytemuck::Pod>(bytes: &mut [u8]) -> &mut [T] {
     bytemuck::try_cast_slice_mut(bytes).unwrap_or(&mut [])
 }
 
 /// The codes in the bytes of a place.
 pub(super) fn codes(place: Codes, rows: usize, bytes: &[u8]) -> CodeRows<'_> {
-    let (codes, scales) = bytes.split_at(rows * code_stride(place.columns as usize));
-    CodeRows { codes, scales: values(scales), columns: place.columns as usize }
+    let (codes, spreads) = bytes.split_at(rows * code_stride(place.columns as usize));
+    CodeRows { codes, spreads: values(spreads), columns: place.columns as usize }
 }
 
 /// The place for codes in its bytes.
 pub(super) fn codes_mut(place: Codes, rows: usize, bytes: &mut [u8]) -> CodeRowsMut<'_> {
-    let (codes, scales) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
-    CodeRowsMut { codes, scales: values_mut(scales), columns: place.columns as usize }
+    let (codes, spreads) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
+    CodeRowsMut { codes, spreads: values_mut(spreads), columns: place.columns as usize }
 }

@@ -7,7 +7,8 @@ use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::norm::Norm as NormParameters;
 use crate::kernels::{Kernels, Sequences, attention_scratch};
 use crate::plan::{
-    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Per, Plan, Pool, Rows, Step,
+    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear, Norm, NormOutput, Per, Plan, Pool, Rows,
+    Step,
 };
 use crate::threads::Team;
 use crate::tokenizer::Tokens;
@@ -47,6 +48,7 @@ pub(super) fn run(
             Step::Pool(step) => pass.pool(step),
             Step::Normalize(step) => pass.normalize(step.rows),
             Step::Join(step) => pass.join(step),
+            Step::First(step) => pass.first(step, constants),
         }
         let values = step.out().map_or(&[][..], |out| pass.values(out));
         after_step(Observed { index, step: &step, values });
@@ -71,12 +73,18 @@ impl<T: Team> Pass<'_, '_, T> {
 
     fn embed(&mut self, step: &Embed, constants: &[u8]) {
         let width = step.out.columns as usize;
-        let Some([rows, scales, _]) = step.constants(self.context) else { return };
+        let Some([rows, scales, positions, ids, _]) = step.constants(self.context) else { return };
         let (tokens, rest) = constants.split_at(rows);
-        let (scales, positions) = rest.split_at(scales);
+        let (scales, rest) = rest.split_at(scales);
+        let (positions, rest) = rest.split_at(positions);
+        let (ids, fine) = rest.split_at(ids);
+        let ids = &values::<u32>(ids)[..if ids.is_empty() { 0 } else { step.fine as usize }];
         let token = |id: u32| {
             let at = id as usize * width;
             match step.precision {
+                EmbedPrecision::Int8 if let Ok(index) = ids.binary_search(&id) => {
+                    TokenRow::F16(&values(fine)[index * width..(index + 1) * width])
+                }
                 EmbedPrecision::Int8 => {
                     TokenRow::Int8(&values::<i8>(tokens)[at..at + width], values::<f32>(scales)[id as usize])
                 }
@@ -183,7 +191,7 @@ impl<T: Team> Pass<'_, '_, T> {
         let out = self.arena.place(step.out, self.rows(Per::Sequence));
         let [input, out] = self.arena.cut([input, out]);
         let input: &[f32] = values(input);
-        for (sequence, out) in values_mut(out).chunks_exact_mut(columns).enumerate() {
+        for (sequence, out) in values_mut::<f32>(out).chunks_exact_mut(columns).enumerate() {
             let row = self.sequences.range(sequence).start + self.tokens[sequence].end_position();
             out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
         }
@@ -194,7 +202,7 @@ impl<T: Team> Pass<'_, '_, T> {
     fn normalize(&mut self, rows: Rows) {
         let place = self.arena.place(rows, self.rows(rows.per));
         let [bytes] = self.arena.cut([place]);
-        for row in values_mut(bytes).chunks_exact_mut(rows.columns as usize) {
+        for row in values_mut::<f32>(bytes).chunks_exact_mut(rows.columns as usize) {
             let length = libm::sqrtf(row.iter().fold(0.0, |sum, &x| libm::fmaf(x, x, sum)));
             row.iter_mut().for_each(|x| *x /= length);
         }
@@ -208,11 +216,25 @@ impl<T: Team> Pass<'_, '_, T> {
         let parts = values::<f32>(left)
             .chunks_exact(left_columns)
             .zip(values::<f32>(right).chunks_exact(right_columns));
-        for (out, (left, right)) in values_mut(out).chunks_exact_mut(left_columns + right_columns).zip(parts)
+        for (out, (left, right)) in
+            values_mut::<f32>(out).chunks_exact_mut(left_columns + right_columns).zip(parts)
         {
             let (first, second) = out.split_at_mut(left_columns);
             first.copy_from_slice(left);
             second.copy_from_slice(right);
+        }
+    }
+
+    fn first(&mut self, step: &First, constants: &[u8]) {
+        let columns = step.rows.columns as usize;
+        let place = self.arena.place(step.rows, self.rows(Per::Token));
+        let [rows] = self.arena.cut([place]);
+        let rows = values_mut::<f32>(rows);
+        for (sequence, tokens) in self.tokens.iter().enumerate() {
+            if tokens.unpadded().first() == Some(&step.id) {
+                let start = self.sequences.range(sequence).start * columns;
+                rows[start..start + columns].copy_from_slice(&values(constants)[..columns]);
+            }
         }
     }
 

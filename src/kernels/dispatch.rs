@@ -7,6 +7,7 @@ use super::ops::attention::{Attention, padded_keys};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
+use super::ops::quantize::Spread;
 use super::shared::SharedMut;
 use super::{Kernels, MAX_TOKENS};
 use crate::threads::Team;
@@ -19,18 +20,18 @@ const TASKS_PER_THREAD: usize = 12;
 /// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
 const MIN_ROWS: usize = 24;
 
-/// Quantized rows: `rows` rows of `stride` bytes, and a scale for each.
+/// Quantized rows: `rows` rows of `stride` bytes, and how each is spread.
 #[derive(Clone, Copy)]
 pub(crate) struct Codes<'a> {
     pub(crate) codes: &'a [u8],
-    pub(crate) scales: &'a [f32],
+    pub(crate) spreads: &'a [Spread],
     pub(crate) columns: usize,
 }
 
 /// A place for quantized rows.
 pub(crate) struct CodesMut<'a> {
     pub(crate) codes: &'a mut [u8],
-    pub(crate) scales: &'a mut [f32],
+    pub(crate) spreads: &'a mut [Spread],
     pub(crate) columns: usize,
 }
 
@@ -138,18 +139,18 @@ impl Kernels {
         team: &impl Team,
         input: &[f32],
         out: CodesMut<'_>,
-        quantize: impl Fn(&[f32], &mut [u8]) -> f32 + Sync,
+        quantize: impl Fn(&[f32], &mut [u8]) -> Spread + Sync,
     ) {
         let (width, stride) = (out.columns, code_stride(out.columns));
         let rows = input.len() / width;
-        assert!(out.codes.len() >= rows * stride && out.scales.len() >= rows);
-        let (codes, scales) = (SharedMut::new(out.codes), SharedMut::new(out.scales));
+        assert!(out.codes.len() >= rows * stride && out.spreads.len() >= rows);
+        let (codes, spreads) = (SharedMut::new(out.codes), SharedMut::new(out.spreads));
         team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
             for row in rows_of_task(task, rows) {
                 // SAFETY: the row is this task's, and was found to be there.
-                let (codes, scale) =
-                    unsafe { (codes.part(row * stride..(row + 1) * stride), scales.part(row..row + 1)) };
-                scale.fill(quantize(&input[row * width..(row + 1) * width], codes));
+                let (codes, spread) =
+                    unsafe { (codes.part(row * stride..(row + 1) * stride), spreads.part(row..row + 1)) };
+                spread.fill(quantize(&input[row * width..(row + 1) * width], codes));
             }
             if let Some(pair_rows) = self.0.pair_rows {
                 for row in rows_of_task(task, rows - rows % 2).step_by(2) {
@@ -176,12 +177,12 @@ impl Kernels {
         let product =
             self.product(panels.packing).expect("the encoder refuses kernels that lack the packing");
         assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
-        assert!(input.codes.len() >= rows * stride && input.scales.len() >= rows);
+        assert!(input.codes.len() >= rows * stride && input.spreads.len() >= rows);
         assert!(weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearInt8 {
             codes: input.codes,
             stride,
-            scales: input.scales,
+            spreads: input.spreads,
             panels,
             weights,
             epilogue,

@@ -48,6 +48,7 @@ use ops::attention::Attention;
 use ops::embed::{PositionRow, TokenRow};
 use ops::linear::{Accumulators, LinearF32, LinearInt8, Task, TileInput};
 use ops::norm::Norm;
+use ops::quantize::Spread;
 
 /// The most tokens of a sequence.
 pub const MAX_TOKENS: usize = ops::attention::MAX_TOKENS;
@@ -64,8 +65,8 @@ struct Table {
     flip: u8,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
-    norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> f32,
-    quantize_row: unsafe fn(&[f32], &mut [u8]) -> f32,
+    norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> Spread,
+    quantize_row: unsafe fn(&[f32], &mut [u8]) -> Spread,
     /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
     pair_rows: Option<PairRowsFn>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
@@ -122,12 +123,12 @@ macro_rules! table {
                 }
             );
             compiled!($features
-                unsafe fn norm_row_to_codes(norm: &Norm<'_>, row: &[f32], codes: &mut [u8]) -> f32 {
+                unsafe fn norm_row_to_codes(norm: &Norm<'_>, row: &[f32], codes: &mut [u8]) -> Spread {
                     ops::norm::norm_row_to_codes($simd, norm, row, FLIP, codes)
                 }
             );
             compiled!($features
-                unsafe fn quantize_row(row: &[f32], codes: &mut [u8]) -> f32 {
+                unsafe fn quantize_row(row: &[f32], codes: &mut [u8]) -> Spread {
                     ops::quantize::quantize_row($simd, row, FLIP, codes)
                 }
             );

@@ -73,6 +73,10 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+fn spread_bits(spreads: &[Spread]) -> Vec<[u32; 2]> {
+    spreads.iter().map(|spread| [spread.scale.to_bits(), spread.middle.to_bits()]).collect()
+}
+
 const WIDTHS: [usize; 9] = [1, 7, 16, 17, 40, 64, 100, 768, 1280];
 
 /// Weights of every channel and input from `code`, in panels; with a naive product to compare.
@@ -112,14 +116,14 @@ fn int8_products_agree_over_odd_shapes() {
                 all_agree(panels.packing, &what, |kernels| {
                     let mut out = before.clone();
                     let mut codes = vec![0x55; rows * code_stride(inputs as usize)];
-                    let mut scales = vec![0.0; rows];
+                    let mut spreads = vec![Spread::default(); rows];
                     let columns = inputs as usize;
                     kernels.quantize(
                         &Solo,
                         &input,
-                        CodesMut { codes: &mut codes, scales: &mut scales, columns },
+                        CodesMut { codes: &mut codes, spreads: &mut spreads, columns },
                     );
-                    let codes = Codes { codes: &codes, scales: &scales, columns };
+                    let codes = Codes { codes: &codes, spreads: &spreads, columns };
                     let epilogue = Epilogue { activation, residual };
                     kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
                     bits(&out)
@@ -139,15 +143,21 @@ fn the_largest_codes_do_not_saturate() {
             let (weights, _) = int8_panels(panels, || weight, &mut random);
             let columns = inputs as usize;
             for kernels in Kernels::available().filter(|kernels| kernels.reads(panels.packing)) {
-                let input = vec![value; 7 * columns];
+                // One value at the other end, so that zero is in the middle.
+                let mut input = vec![value; 7 * columns];
+                input.iter_mut().step_by(columns).for_each(|first| *first = -value);
                 let mut codes = vec![0; 7 * code_stride(columns)];
-                let mut scales = vec![0.0; 7];
-                kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, scales: &mut scales, columns });
-                let codes = Codes { codes: &codes, scales: &scales, columns };
+                let mut spreads = vec![Spread::default(); 7];
+                kernels.quantize(
+                    &Solo,
+                    &input,
+                    CodesMut { codes: &mut codes, spreads: &mut spreads, columns },
+                );
+                let codes = Codes { codes: &codes, spreads: &spreads, columns };
                 let mut out = vec![0.0; 7 * 80];
                 let epilogue = Epilogue { activation: Activation::Identity, residual: false };
                 kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
-                let sum = 127 * i32::from(weight) * inputs as i32 * if value < 0.0 { -1 } else { 1 };
+                let sum = 127 * i32::from(weight) * (inputs as i32 - 2) * if value < 0.0 { -1 } else { 1 };
                 for (index, got) in out.iter().enumerate() {
                     let at = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
                     let (scale, bias) = (at(panels.scale_at(index % 80)), at(panels.bias_at(index % 80)));
@@ -176,11 +186,11 @@ fn int8_products_are_the_products_in(packing: Packing) {
     let (weights, plain) = int8_panels(panels, || source.code(), &mut random);
     let kernels = Kernels::named("scalar").unwrap();
     let input = random.values(5 * 52);
-    let (mut codes, mut scales) = (vec![0; 5 * 64], vec![0.0; 5]);
-    kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, scales: &mut scales, columns: 52 });
+    let (mut codes, mut spreads) = (vec![0; 5 * 64], vec![Spread::default(); 5]);
+    kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, spreads: &mut spreads, columns: 52 });
     let mut out = vec![0.0; 5 * 37];
     let epilogue = Epilogue { activation: Activation::Identity, residual: false };
-    let view = Codes { codes: &codes, scales: &scales, columns: 52 };
+    let view = Codes { codes: &codes, spreads: &spreads, columns: 52 };
     kernels.linear_int8(&Solo, view, panels, weights.bytes(), epilogue, &mut out);
     let float = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
     for row in 0..5 {
@@ -188,8 +198,9 @@ fn int8_products_are_the_products_in(packing: Packing) {
             let sum: i32 = (0..52)
                 .map(|k| i32::from(codes[row * 64 + k] as i8) * i32::from(plain[output * 52 + k]))
                 .sum();
+            let weights: i32 = (0..52).map(|k| i32::from(plain[output * 52 + k])).sum();
             let want = libm::fmaf(
-                sum as f32 * scales[row],
+                libm::fmaf(sum as f32, spreads[row].scale, weights as f32 * spreads[row].middle),
                 float(panels.scale_at(output)),
                 float(panels.bias_at(output)),
             );
@@ -206,17 +217,18 @@ fn codes_are_never_minus_128_and_flip_as_the_kernel_wants() {
         input[0] = -1e9;
         input[width..2 * width].fill(0.0);
         input[2 * width] = f32::MIN_POSITIVE;
-        let mut plain: Option<(Vec<u8>, Vec<u32>)> = None;
+        input[2 * width - 1] = -0.0;
+        let mut plain: Option<(Vec<u8>, Vec<[u32; 2]>)> = None;
         for kernels in Kernels::available() {
-            let (mut codes, mut scales) = (vec![0; 3 * code_stride(width)], vec![0.0; 3]);
+            let (mut codes, mut spreads) = (vec![0; 3 * code_stride(width)], vec![Spread::default(); 3]);
             kernels.quantize(
                 &Solo,
                 &input,
-                CodesMut { codes: &mut codes, scales: &mut scales, columns: width },
+                CodesMut { codes: &mut codes, spreads: &mut spreads, columns: width },
             );
             let got = kernels.plain_codes(&codes, width);
             assert!(got.iter().all(|&code| code as i8 != -128));
-            let got = (got, bits(&scales));
+            let got = (got, spread_bits(&spreads));
             assert_eq!(plain.get_or_insert_with(|| got.clone()), &got, "{} {width}", kernels.name());
         }
     }
@@ -232,20 +244,20 @@ fn norms_agree() {
             let mut out = vec![0.0; input.len()];
             kernels.norm(&Solo, norm, &input, &mut out);
             let stride = code_stride(width);
-            let (mut codes, mut scales) = (vec![0; 11 * stride], vec![0.0; 11]);
-            let place = CodesMut { codes: &mut codes, scales: &mut scales, columns: width };
+            let (mut codes, mut spreads) = (vec![0; 11 * stride], vec![Spread::default(); 11]);
+            let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: width };
             kernels.norm_to_codes(&Solo, norm, &input, place);
             let codes = kernels.plain_codes(&codes, width);
             // The two forms must tell the same: quantizing the rows gives the codes.
-            let (mut again, mut again_scales) = (vec![0; 11 * stride], vec![0.0; 11]);
+            let (mut again, mut again_spreads) = (vec![0; 11 * stride], vec![Spread::default(); 11]);
             kernels.quantize(
                 &Solo,
                 &out,
-                CodesMut { codes: &mut again, scales: &mut again_scales, columns: width },
+                CodesMut { codes: &mut again, spreads: &mut again_spreads, columns: width },
             );
-            assert_eq!(bits(&scales), bits(&again_scales));
+            assert_eq!(spread_bits(&spreads), spread_bits(&again_spreads));
             assert_eq!(codes, kernels.plain_codes(&again, width));
-            (bits(&out), codes, bits(&scales))
+            (bits(&out), codes, spread_bits(&spreads))
         });
         // And it is a layer norm.
         let mut out = vec![0.0; input.len()];
@@ -380,4 +392,29 @@ fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
         // Forced, the reference reads everything.
         assert!(Kernels::named("scalar").unwrap().reads(packing));
     }
+}
+
+#[test]
+fn codes_use_the_whole_range_and_say_the_values() {
+    let kernels = Kernels::named("scalar").unwrap();
+    for (least, largest) in [(-0.17, 12.0), (-3.0, 3.0), (5.0, 5.25), (-1e-3, 0.0)] {
+        let row: Vec<f32> = (0..=100).map(|i| least + (largest - least) * (i as f32 / 100.0)).collect();
+        let (mut codes, mut spreads) = (vec![0; code_stride(row.len())], [Spread::default()]);
+        let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: row.len() };
+        kernels.quantize(&Solo, &row, place);
+        let [Spread { scale, middle }] = spreads;
+        assert_eq!((codes[0] as i8, codes[100] as i8), (-127, 127));
+        for (code, x) in codes.iter().zip(&row) {
+            let error = (f32::from(*code as i8) * scale + middle - x).abs();
+            assert!(error <= 0.51 * (largest - least) / 254.0, "{least} {largest}: {x} {error}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_one_value_keep_it() {
+    let (mut codes, mut spreads) = (vec![0; code_stride(20)], [Spread::default()]);
+    let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: 20 };
+    Kernels::named("scalar").unwrap().quantize(&Solo, &[0.3; 20], place);
+    assert_eq!((&codes[..20], spreads), (&[0; 20][..], [Spread { scale: 0.0, middle: 0.3 }]));
 }

@@ -6,7 +6,9 @@
 
 use core::ops::Range;
 
-use super::manifest::{Attention, Codes, Embed, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step};
+use super::manifest::{
+    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step,
+};
 use super::{LoadError, Plan, StepFault};
 use crate::tokenizer::Padding;
 
@@ -130,6 +132,10 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         Step::Pool(step) => pool(arena, step),
         Step::Normalize(step) => arena.reads(Value::Rows(step.rows)).map(drop),
         Step::Join(step) => join(arena, step),
+        Step::First(step) => {
+            ensure(step.rows.per == Per::Token, StepFault::Sizes)?;
+            arena.reads(Value::Rows(step.rows)).map(drop)
+        }
     }
 }
 
@@ -137,6 +143,7 @@ fn embed(arena: &mut Arena, plan: &Plan<'_>, step: &Embed) -> Result<(), StepFau
     let ids = plan.tokenizer.vocabulary().size();
     step.padding.check(ids).map_err(|_| StepFault::Padding)?;
     ensure(step.out.per == Per::Token && step.out.columns > 0, StepFault::Sizes)?;
+    ensure(step.fine == 0 || step.precision == EmbedPrecision::Int8, StepFault::Sizes)?;
     arena.writes(Value::Rows(step.out))
 }
 

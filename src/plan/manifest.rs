@@ -71,8 +71,11 @@ impl Rows {
     }
 }
 
-/// A place in the arena for rows of activation codes: the codes, each row at a multiple of 64 bytes, then a scale (f32)
-/// for each row.
+/// Bytes that go with each row of activation codes.
+pub(crate) const SPREAD: usize = 8;
+
+/// A place in the arena for rows of activation codes: the codes, each row at a multiple of 64 bytes, then for each row
+/// its scale and its middle (f32): a value is `code · scale + middle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codes {
     /// In bytes, a multiple of 64.
@@ -86,7 +89,7 @@ pub struct Codes {
 impl Codes {
     /// Bytes for one sequence of `context` tokens, a multiple of 64; `None` when they overflow.
     pub fn bytes(&self, context: usize) -> Option<usize> {
-        let row = code_stride(self.columns as usize).checked_add(4)?;
+        let row = code_stride(self.columns as usize).checked_add(SPREAD)?;
         aligned(self.per.rows(context).checked_mul(row)?)
     }
 }
@@ -113,6 +116,8 @@ pub enum Step {
     Normalize(Normalize),
     /// Rows side by side.
     Join(Join),
+    /// What the first row of a sequence is known to be.
+    First(First),
 }
 
 /// How an embedding step's tables are stored.
@@ -127,13 +132,16 @@ pub enum EmbedPrecision {
 /// `out[i] = tokens[ids[i]] + positions[i]`: the beginning of a text tower, which pads in its own way.
 ///
 /// Constants, each at the next multiple of 64: for `Int8` the rows' codes `[tokens, width]`, the rows' scales
-/// `[tokens]` f32, positions `[context, width]` f16; for `F32` rows and positions.
+/// `[tokens]` f32, positions `[context, width]` f16, the fine rows' ids `[fine]` u32 in ascending order, and those rows
+/// `[fine, width]` f16; for `F32` rows and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Embed {
     /// Rows of the token table.
     pub tokens: u32,
     /// How the tables are stored.
     pub precision: EmbedPrecision,
+    /// Tokens whose rows also stand in f16, and are read there; none where the tables are f32.
+    pub fine: u32,
     /// What the ids behind the text are.
     pub padding: Padding,
     /// Written.
@@ -141,16 +149,23 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// Bytes of token rows, row scales and positions, each a multiple of 64; `None` when they overflow.
-    pub fn constants(&self, context: usize) -> Option<[usize; 3]> {
+    /// Bytes of token rows, row scales, positions, fine rows' ids and fine rows, each a multiple of 64; `None` when they
+    /// overflow.
+    pub fn constants(&self, context: usize) -> Option<[usize; 5]> {
         let (tokens, width) = (self.tokens as usize, self.out.columns as usize);
         let values = tokens.checked_mul(width)?;
         let positions = context.checked_mul(width)?;
+        let fine = self.fine as usize;
         Some(match self.precision {
             EmbedPrecision::Int8 => {
-                [aligned(values)?, aligned(tokens.checked_mul(4)?)?, aligned(positions.checked_mul(2)?)?]
+                let scales = aligned(tokens.checked_mul(4)?)?;
+                let ids = aligned(fine.checked_mul(4)?)?;
+                let rows = aligned(fine.checked_mul(width)?.checked_mul(2)?)?;
+                [aligned(values)?, scales, aligned(positions.checked_mul(2)?)?, ids, rows]
             }
-            EmbedPrecision::F32 => [aligned(values.checked_mul(4)?)?, 0, aligned(positions.checked_mul(4)?)?],
+            EmbedPrecision::F32 => {
+                [aligned(values.checked_mul(4)?)?, 0, aligned(positions.checked_mul(4)?)?, 0, 0]
+            }
         })
     }
 }
@@ -262,16 +277,28 @@ pub struct Join {
     pub out: Rows,
 }
 
+/// In each sequence that begins with token `id`, the first row of `rows` becomes the constants.
+///
+/// Attention being causal, all that a text tower computes at the first position depends on the token there alone; and that
+/// is nearly always the start token, whose values are known when the plan is made.
+///
+/// Constants: `[columns]` f32, up to the next multiple of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct First {
+    /// The token.
+    pub id: u32,
+    /// A row per token; what stands there but the first row stays.
+    pub rows: Rows,
+}
+
 impl Step {
     /// Bytes of the step's constants, a multiple of 64; `None` when they overflow.
     pub fn constant_bytes(&self, context: usize) -> Option<usize> {
         match self {
-            Step::Embed(embed) => {
-                let [rows, scales, positions] = embed.constants(context)?;
-                rows.checked_add(scales)?.checked_add(positions)
-            }
+            Step::Embed(embed) => embed.constants(context)?.into_iter().try_fold(0, usize::checked_add),
             Step::Norm(norm) => aligned(norm.input.columns as usize * 4)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
+            Step::First(first) => aligned((first.rows.columns as usize).checked_mul(4)?),
             Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) | Step::Join(_) => Some(0),
         }
     }
@@ -289,6 +316,7 @@ impl Step {
             Step::Pool(step) => Some(step.out),
             Step::Normalize(step) => Some(step.rows),
             Step::Join(step) => Some(step.out),
+            Step::First(step) => Some(step.rows),
         }
     }
 }

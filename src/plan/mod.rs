@@ -9,9 +9,10 @@ pub mod format;
 mod manifest;
 
 pub use error::{LoadError, StepFault};
+pub(crate) use manifest::SPREAD;
 pub use manifest::{
-    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Manifest, Norm, NormOutput, Normalize, Per, Pool,
-    Rows, Step, Text,
+    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear, Manifest, Norm, NormOutput, Normalize, Per,
+    Pool, Rows, Step, Text,
 };
 
 use crate::kernels::{Kernels, PackingError};

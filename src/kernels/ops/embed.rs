@@ -7,6 +7,8 @@ use crate::kernels::simd::{LANES, Simd};
 pub(crate) enum TokenRow<'a> {
     /// Codes and their scale.
     Int8(&'a [i8], f32),
+    /// Half-precision values by their bits.
+    F16(&'a [u16]),
     /// Values.
     F32(&'a [f32]),
 }
@@ -42,6 +44,7 @@ fn block<S: Simd>(s: S, token: TokenRow<'_>, position: PositionRow<'_>, index: u
     };
     match token {
         TokenRow::Int8(codes, scale) => s.mul_add(s.load_i8(&lanes(codes, index)), s.splat(scale), position),
+        TokenRow::F16(bits) => s.add(s.load_f16(&lanes(bits, index)), position),
         TokenRow::F32(values) => s.add(s.load(&lanes(values, index)), position),
     }
 }

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::math::{Activation, activate, quick_gelu};
+use super::quantize::Spread;
 use crate::kernels::layout::{PANEL, Panels};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
@@ -118,8 +119,8 @@ pub(crate) struct LinearInt8<'a> {
     /// Rows of `code_stride(inputs)` bytes.
     pub(crate) codes: &'a [u8],
     pub(crate) stride: usize,
-    /// A scale per row.
-    pub(crate) scales: &'a [f32],
+    /// How each row's codes are spread.
+    pub(crate) spreads: &'a [Spread],
     pub(crate) panels: Panels,
     /// `panels.bytes()` bytes, aligned to 64.
     pub(crate) weights: &'a [u8],
@@ -332,15 +333,18 @@ unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
     let outputs = step.panels.outputs as usize;
     let channels = channels(&step.panels, panel);
     // SAFETY: the trailer belongs to the panel.
-    let (scale, bias) = unsafe {
+    let (sum, scale, bias) = unsafe {
         let trailer = step.weights.as_ptr();
         (
+            s.load_i32(&*trailer.add(step.panels.sum_at(channels.start)).cast()),
             s.load(block_at(trailer, step.panels.scale_at(channels.start))),
             s.load(block_at(trailer, step.panels.bias_at(channels.start))),
         )
     };
-    for (sums, (row, row_scale)) in sums.zip(step.scales.iter().enumerate().skip(first_row)) {
-        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(*row_scale)), scale, bias);
+    for (sums, (row, spread)) in sums.zip(step.spreads.iter().enumerate().skip(first_row)) {
+        let by_middle = s.mul(sum, s.splat(spread.middle));
+        let product = s.mul_add(s.load_i32(sums), s.splat(spread.scale), by_middle);
+        let value = s.mul_add(product, scale, bias);
         let place = row * outputs + channels.start..row * outputs + channels.end;
         let value = match ACTIVATION {
             IDENTITY => value,

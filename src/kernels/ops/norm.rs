@@ -1,6 +1,6 @@
 //! Layer normalisation of a row, to f32 or straight to int8 codes.
 
-use super::quantize::row_scale;
+use super::quantize::{Range, Spread, codes as codes_of, load_last};
 use crate::kernels::simd::{LANES, Simd};
 
 /// `y = (x - mean) / sqrt(variance + epsilon) · gain + bias`.
@@ -58,8 +58,7 @@ fn moments<S: Simd>(s: S, row: &[f32], epsilon: f32) -> (S::V, S::V) {
     (mean, s.splat(1.0 / libm::sqrtf(variance + epsilon)))
 }
 
-/// Calls `each` with the blocks of the normalised row, in order; behind the row's end they are zero, as gain and bias
-/// are there.
+/// Calls `each` with the blocks of the normalised row, in order; behind the row's end the last block has its first value.
 #[inline(always)]
 fn normalise<S: Simd>(
     s: S,
@@ -75,7 +74,7 @@ fn normalise<S: Simd>(
         each(block(s.load(x), s.load(gain), s.load(bias)));
     }
     if !x.is_empty() {
-        each(block(s.load_part(x), s.load_part(gain), s.load_part(bias)));
+        each(block(load_last(s, x), load_last(s, gain), load_last(s, bias)));
     }
 }
 
@@ -91,9 +90,9 @@ pub(crate) fn norm_row<S: Simd>(s: S, norm: &Norm<'_>, row: &[f32], out: &mut [f
     });
 }
 
-/// Normalises `row` and quantizes the result into `codes` (each xor `flip`); returns the scale.
+/// Normalises `row` and quantizes the result into `codes` (each xor `flip`); returns how they are spread.
 ///
-/// The normalised values are worked out twice, once for their largest and once for the codes: cheaper than a place
+/// The normalised values are worked out twice, once for their range and once for the codes: cheaper than a place
 /// to keep them.
 #[inline(always)]
 pub(crate) fn norm_row_to_codes<S: Simd>(
@@ -102,19 +101,17 @@ pub(crate) fn norm_row_to_codes<S: Simd>(
     row: &[f32],
     flip: u8,
     codes: &mut [u8],
-) -> f32 {
+) -> Spread {
     let moments = moments(s, row, norm.epsilon);
-    let mut largest = [s.splat(0.0); 2];
-    normalise(s, norm, row, moments, |block| {
-        largest = [s.max(s.abs(block), largest[1]), largest[0]];
-    });
-    let (scale, factor) = row_scale(s.maximum(s.max(largest[0], largest[1])));
-    let factor = s.splat(factor);
+    let mut range = Range::new(s);
+    normalise(s, norm, row, moments, |block| range.see(s, block));
+    let (spread, factor) = range.spread(s);
+    let (middle, factor) = (s.splat(spread.middle), s.splat(factor));
     let mut places = codes.as_chunks_mut::<LANES>().0.iter_mut();
     normalise(s, norm, row, moments, |block| {
         if let Some(place) = places.next() {
-            s.store_codes(s.mul(block, factor), flip, place);
+            s.store_codes(codes_of(s, block, middle, factor), flip, place);
         }
     });
-    scale
+    spread
 }

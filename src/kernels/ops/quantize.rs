@@ -1,47 +1,112 @@
-//! Rows of f32 to int8 codes, symmetric, a scale per row.
+//! Rows of f32 to int8 codes, from the least value to the largest, with a scale and a middle per row.
 
-use crate::kernels::simd::{LANES, Simd};
+use crate::kernels::simd::{Block, LANES, Simd};
 
-/// Rows whose largest magnitude is below this become zeros: its reciprocal would overflow.
+/// Half of a row's range below which its codes are all zero: its reciprocal would overflow.
 const TINY: f32 = 1e-30;
 
-/// The scale of a row whose largest magnitude is `largest`, and the factor that makes codes of its values.
-///
-/// `|x| ≤ largest` gives `|x · factor| < 127.5`: a code is never -128.
-#[inline(always)]
-pub(crate) fn row_scale(largest: f32) -> (f32, f32) {
-    if largest < TINY { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) }
+/// How the codes of a row are its values: `code · scale + middle`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub(crate) struct Spread {
+    pub(crate) scale: f32,
+    pub(crate) middle: f32,
 }
 
-/// Quantizes `row` into the first `row.len()` of `codes` (each xor `flip`); returns the scale.
+// SAFETY: two f32 and nothing between or behind them; zeros are among their values.
+unsafe impl bytemuck::Zeroable for Spread {}
+// SAFETY: as above; every bit pattern is a value.
+unsafe impl bytemuck::Pod for Spread {}
+
+impl Spread {
+    /// For values from `least` to `largest`; and the factor that makes codes of values less the middle.
+    ///
+    /// No value is further from the middle than the half below says, rounded as it is; so a code is within ±127.
+    #[inline(always)]
+    fn new(least: f32, largest: f32) -> (Self, f32) {
+        // Of rows of zeros too the middle has one sign: which of 0 and -0 is larger, instruction sets see differently.
+        let middle = least * 0.5 + largest * 0.5 + 0.0;
+        let (above, below) = (largest - middle, middle - least);
+        let half = if above > below { above } else { below };
+        let (scale, factor) = if half < TINY { (0.0, 0.0) } else { (half / 127.0, 127.0 / half) };
+        (Self { scale, middle }, factor)
+    }
+}
+
+/// The least and the largest of the values that it is shown, by two chains each: comparisons wait for one another.
+pub(super) struct Range<S: Simd> {
+    least: [S::V; 2],
+    largest: [S::V; 2],
+}
+
+impl<S: Simd> Range<S> {
+    #[inline(always)]
+    pub(super) fn new(s: S) -> Self {
+        Self { least: [s.splat(f32::INFINITY); 2], largest: [s.splat(f32::NEG_INFINITY); 2] }
+    }
+
+    #[inline(always)]
+    pub(super) fn see(&mut self, s: S, block: S::V) {
+        self.least = [s.min(block, self.least[1]), self.least[0]];
+        self.largest = [s.max(block, self.largest[1]), self.largest[0]];
+    }
+
+    #[inline(always)]
+    pub(super) fn spread(self, s: S) -> (Spread, f32) {
+        let least = s.min(self.least[0], self.least[1]);
+        let largest = s.maximum(s.max(self.largest[0], self.largest[1]));
+        Spread::new(-s.maximum(s.sub(s.splat(0.0), least)), largest)
+    }
+}
+
+/// The last values of a row, of which there are fewer than lanes; the first of them also stands behind them, where it
+/// changes neither the least nor the largest.
 #[inline(always)]
-pub(crate) fn quantize_row<S: Simd>(s: S, row: &[f32], flip: u8, codes: &mut [u8]) -> f32 {
+pub(super) fn load_last<S: Simd>(s: S, tail: &[f32]) -> S::V {
+    let mut block: Block = [tail.first().copied().unwrap_or(0.0); LANES];
+    block[..tail.len()].copy_from_slice(tail);
+    s.load(&block)
+}
+
+/// The codes of a block.
+#[inline(always)]
+pub(super) fn codes<S: Simd>(s: S, block: S::V, middle: S::V, factor: S::V) -> S::V {
+    s.mul(s.sub(block, middle), factor)
+}
+
+/// Quantizes `row` into the first `row.len()` of `codes` (each xor `flip`).
+#[inline(always)]
+pub(crate) fn quantize_row<S: Simd>(s: S, row: &[f32], flip: u8, codes: &mut [u8]) -> Spread {
     let (blocks, tail) = row.as_chunks::<LANES>();
-    // Comparisons wait for one another: four chains of them.
-    let mut largest = [s.splat(0.0); 4];
-    let (fours, rest) = blocks.as_chunks::<4>();
-    for four in fours {
-        for (largest, block) in largest.iter_mut().zip(four) {
-            *largest = s.max(s.abs(s.load(block)), *largest);
+    let (pairs, rest) = blocks.as_chunks::<2>();
+    // Two of two chains each.
+    let mut ranges = [Range::new(s), Range::new(s)];
+    for pair in pairs {
+        for (range, block) in ranges.iter_mut().zip(pair) {
+            range.see(s, s.load(block));
         }
     }
-    for (largest, block) in largest.iter_mut().zip(rest) {
-        *largest = s.max(s.abs(s.load(block)), *largest);
+    let [mut range, other] = ranges;
+    for block in rest {
+        range.see(s, s.load(block));
     }
-    let mut largest = s.max(s.max(largest[0], largest[1]), s.max(largest[2], largest[3]));
     if !tail.is_empty() {
-        largest = s.max(s.abs(s.load_part(tail)), largest);
+        range.see(s, load_last(s, tail));
     }
-    let (scale, factor) = row_scale(s.maximum(largest));
-    let factor = s.splat(factor);
+    for i in 0..2 {
+        range.least[i] = s.min(range.least[i], other.least[i]);
+        range.largest[i] = s.max(range.largest[i], other.largest[i]);
+    }
+    let (spread, factor) = range.spread(s);
+    let (middle, factor) = (s.splat(spread.middle), s.splat(factor));
     let (places, _) = codes.as_chunks_mut::<LANES>();
     for (block, place) in blocks.iter().zip(places.iter_mut()) {
-        s.store_codes(s.mul(s.load(block), factor), flip, place);
+        s.store_codes(self::codes(s, s.load(block), middle, factor), flip, place);
     }
     if !tail.is_empty()
         && let Some(place) = places.get_mut(blocks.len())
     {
-        s.store_codes(s.mul(s.load_part(tail), factor), flip, place);
+        s.store_codes(self::codes(s, load_last(s, tail), middle, factor), flip, place);
     }
-    scale
+    spread
 }

@@ -11,6 +11,7 @@ use crate::lower;
 use crate::prepare::{Prepared, Spec};
 use crate::preset::Choice;
 use crate::progress::Progress;
+use crate::quantize::{self, Quantized};
 use crate::report::{self, Report};
 use crate::source::Tower;
 use crate::target::Target;
@@ -28,6 +29,8 @@ pub struct Job {
     pub vocabulary: Option<PathBuf>,
     /// How weights are stored.
     pub precision: Precision,
+    /// How they are quantized, where they are int8.
+    pub quantize: quantize::Options,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
 }
@@ -47,7 +50,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     let (source, choice) = job.model.open(progress)?;
     let towers = job.model.select(&source, &choice)?;
     let mut vocabularies = progress.stage("vocabulary", || vocabularies(job, &towers))?;
-    let prepared = job.model.prepare_all(&towers, &choice, progress)?;
+    let mut prepared = job.model.prepare_all(&towers, &choice, progress)?;
     let words = &prepared[0].words;
     if !words.is_empty() {
         let source = vocabulary_source(job, towers[0]);
@@ -74,13 +77,16 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             );
         }
     }
-    let emitted = progress.stage("quantize, pack, lay out", || {
-        plan_for(job, job.target, &prepared, &paddings, &vocabularies[0])
-    })?;
+    let found = match job.precision {
+        Precision::Int8 => quantized(job, &mut prepared, &paddings, &vocabularies[0], progress)?,
+        Precision::F32 => prepared.iter().map(|_| None).collect(),
+    };
+    let plan_for = |target| plan_for(job, target, &prepared, &found, &paddings, &vocabularies[0]);
+    let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
     let stand_in = (job.target != Target::default())
         .then(|| {
-            let ours = plan_for(job, Target::default(), &prepared, &paddings, &vocabularies[0])?;
+            let ours = plan_for(Target::default())?;
             trial::agree(&ours, &emitted)?;
             anyhow::Ok(ours)
         })
@@ -172,17 +178,41 @@ fn fits(tower: &Prepared, vocabulary: &VocabularyTable) -> Result<()> {
     Ok(())
 }
 
+/// Quantizes each tower's weights; returns what the plan is to know of each.
+fn quantized(
+    job: &Job,
+    prepared: &mut [Prepared],
+    paddings: &[Padding],
+    vocabulary: &VocabularyTable,
+    progress: &Progress,
+) -> Result<Vec<Option<Quantized>>> {
+    let one = |(tower, &padding): (&mut Prepared, &Padding)| {
+        progress.counted("quantize", |told| {
+            let (model, outputs) = (&mut tower.model, &tower.outputs);
+            job.quantize.quantize(model, outputs, vocabulary, padding, told).map(Some)
+        })
+    };
+    prepared.iter_mut().zip(paddings).map(one).collect()
+}
+
 fn plan_for(
     job: &Job,
     target: Target,
     prepared: &[Prepared],
+    found: &[Option<Quantized>],
     paddings: &[Padding],
     vocabulary: &VocabularyTable,
 ) -> Result<Emitted> {
     let towers: Vec<lower::Tower<'_>> = prepared
         .iter()
+        .zip(found)
         .zip(paddings)
-        .map(|(tower, &padding)| lower::Tower { model: &tower.model, outputs: tower.outputs, padding })
+        .map(|((tower, quantized), &padding)| lower::Tower {
+            model: &tower.model,
+            outputs: tower.outputs,
+            padding,
+            quantized: quantized.as_ref(),
+        })
         .collect();
     let logit_scale = prepared.iter().find_map(|tower| tower.logit_scale);
     let options =

@@ -138,7 +138,7 @@ fn text(string: &str) -> Text {
 /// Appends the constants of `step`.
 fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<()> {
     match (constants, step) {
-        (Constants::Embeddings(model), Step::Embed(embed)) => {
+        (Constants::Embeddings(model, fine), Step::Embed(embed)) => {
             let (tokens, positions) = (&model.token_embedding, &model.position_embedding);
             match embed.precision {
                 EmbedPrecision::Int8 => {
@@ -149,6 +149,9 @@ fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<(
                         out,
                         positions.values.iter().map(|&value| half::f16::from_f32(value).to_le_bytes()),
                     );
+                    block(out, fine.iter().map(|id| id.to_le_bytes()));
+                    let rows = fine.iter().flat_map(|&id| tokens.row(id as usize));
+                    block(out, rows.map(|&value| half::f16::from_f32(value).to_le_bytes()));
                 }
                 EmbedPrecision::F32 => {
                     floats(out, &tokens.values);
@@ -160,6 +163,7 @@ fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<(
             floats(out, &norm.gain);
             floats(out, &norm.bias);
         }
+        (Constants::Row(row), _) => floats(out, row),
         (Constants::Linears(linears), Step::Linear(step)) => {
             let linears: Vec<&Linear> = linears.iter().map(Cow::as_ref).collect();
             out.extend(pack::pack(&linears, step.panels)?);

@@ -28,6 +28,9 @@ pub struct Linear {
     pub weight: Matrix,
     /// `outputs` values; zeros where the model has none.
     pub bias: Vec<f32>,
+    /// Where the weights have been quantized: a step for each of `outputs` rows. Each weight is a whole multiple of its
+    /// row's, from -127 to 127.
+    pub steps: Option<Vec<f32>>,
 }
 
 /// `y = (x - mean) / sqrt(variance + epsilon) * gain + bias`, over the last axis, biased variance.

@@ -1,6 +1,8 @@
 //! Compiles a CLIP text encoder into a cliptext plan.
 
 pub mod arena;
+pub mod arithmetic;
+pub mod calibrate;
 pub mod compile;
 pub mod edit;
 pub mod emit;

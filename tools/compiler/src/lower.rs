@@ -9,14 +9,15 @@ use anyhow::{Context, Result, ensure};
 use cliptext::kernels::Activation as PlanActivation;
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::{
-    Attention, Codes, Embed, EmbedPrecision, Join, Linear as LinearStep, Norm, NormOutput, Normalize, Per,
-    Pool, Rows, Step,
+    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear as LinearStep, Norm, NormOutput, Normalize,
+    Per, Pool, Rows, Step,
 };
 use cliptext::tokenizer::Padding;
 
 use crate::arena::{self, Demand};
 use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
 use crate::pack;
+use crate::quantize::Quantized;
 
 /// A text tower and what a plan takes of it.
 #[derive(Clone, Copy, Debug)]
@@ -27,16 +28,20 @@ pub struct Tower<'m> {
     pub outputs: Outputs,
     /// How it fills prompts up to the context.
     pub padding: Padding,
+    /// What quantizing its weights has found out; `None`: the plan does without.
+    pub quantized: Option<&'m Quantized>,
 }
 
 /// The constants of a step, by where they stand in the model.
 pub enum Constants<'m> {
-    /// Token and position tables.
-    Embeddings(&'m TextModel),
+    /// Token and position tables; the tokens whose rows are fine.
+    Embeddings(&'m TextModel, &'m [u32]),
     /// Gain and bias.
     Norm(&'m LayerNorm),
     /// Weights and biases of linears with the same inputs, as one.
     Linears(Vec<Cow<'m, Linear>>),
+    /// A row.
+    Row(Cow<'m, [f32]>),
     /// None.
     None,
 }
@@ -81,6 +86,7 @@ struct Builder<'m> {
 enum Draft {
     Embed {
         tokens: u32,
+        fine: u32,
         padding: Padding,
         out: Buffer,
     },
@@ -110,6 +116,10 @@ enum Draft {
         codes: Option<Buffer>,
     },
     Normalize {
+        rows: Buffer,
+    },
+    First {
+        id: u32,
         rows: Buffer,
     },
     Join {
@@ -185,7 +195,8 @@ impl<'m> Builder<'m> {
 
     /// The steps of one tower; says where its hidden states and its pooled output are.
     fn tower(&mut self, tower: &Tower<'m>) -> Result<(Buffer, Option<Buffer>)> {
-        let Tower { model, outputs, padding } = *tower;
+        let Tower { model, outputs, padding, quantized } = *tower;
+        let start = quantized.map(|quantized| &quantized.start);
         ensure!(
             outputs.hidden_layer <= model.layers.len(),
             "hidden states after layer {} are wanted, the model has {} layers",
@@ -195,7 +206,9 @@ impl<'m> Builder<'m> {
         let width = model.width();
         let mut x = self.rows(width, Per::Token);
         let tokens = u32::try_from(model.token_embedding.rows).context("more tokens than 32 bits count")?;
-        self.push(Draft::Embed { tokens, padding, out: x }, Constants::Embeddings(model));
+        let fine = quantized.map_or(&[][..], |quantized| &quantized.fine);
+        let draft = Draft::Embed { tokens, fine: fine.len() as u32, padding, out: x };
+        self.push(draft, Constants::Embeddings(model, fine));
         let layers = outputs.layers(model.layers.len());
         let mut hidden = None;
         for (index, layer) in model.layers[..layers].iter().enumerate() {
@@ -208,6 +221,9 @@ impl<'m> Builder<'m> {
             let qkv = self.rows(3 * width, Per::Token);
             let linears = [&layer.query, &layer.key, &layer.value];
             self.linear(normed, linears, PlanActivation::Identity, None, qkv, None);
+            if let Some(start) = start {
+                self.first(start.id, qkv, Cow::Borrowed(&start.qkv[index]));
+            }
             let mixed = self.rows(width, Per::Token);
             let codes = self.codes_of(mixed);
             let scratch = self.scratch(width);
@@ -228,6 +244,9 @@ impl<'m> Builder<'m> {
             Some(hidden) => hidden,
             None => self.hidden(x, &outputs, &model.final_norm),
         };
+        if let Some(start) = start {
+            self.first(start.id, hidden, Cow::Owned(start.hidden(model, &outputs)));
+        }
         if outputs.pooled == Pooled::None {
             return Ok((hidden, None));
         }
@@ -252,7 +271,7 @@ impl<'m> Builder<'m> {
             let codes = self.codes_of(row);
             self.push(Draft::Pool { input: normed, out: row, codes }, Constants::None);
             let out = self.rows(weight.rows, Per::Sequence);
-            let projection = Cow::Owned(Linear { bias: vec![0.0; weight.rows], weight });
+            let projection = Cow::Owned(Linear { bias: vec![0.0; weight.rows], weight, steps: None });
             let draft = Draft::Linear {
                 input: codes.unwrap_or(row),
                 activation: PlanActivation::Identity,
@@ -280,6 +299,11 @@ impl<'m> Builder<'m> {
         let out = self.rows(columns + more, per);
         self.push(Draft::Join { left, right, out }, Constants::None);
         Some(out)
+    }
+
+    /// Puts the known first row into `rows`.
+    fn first(&mut self, id: u32, rows: Buffer, row: Cow<'m, [f32]>) {
+        self.push(Draft::First { id, rows }, Constants::Row(row));
     }
 
     /// Normalised input for a linear: codes where linears read codes.
@@ -396,7 +420,7 @@ impl Draft {
             Draft::Linear { input, residual, out, codes, .. } => [Some(input), residual, Some(out), codes],
             Draft::Attention { qkv, scratch, out, codes, .. } => [Some(qkv), Some(scratch), Some(out), codes],
             Draft::Pool { input, out, codes } => [Some(input), Some(out), codes, None],
-            Draft::Normalize { rows } => [Some(rows), None, None, None],
+            Draft::Normalize { rows } | Draft::First { rows, .. } => [Some(rows), None, None, None],
             Draft::Join { left, right, out } => [Some(left), Some(right), Some(out), None],
         };
         all.into_iter().flatten()
@@ -404,9 +428,9 @@ impl Draft {
 
     fn resolve(&self, places: &Places<'_>, constants: &Constants<'_>, packing: Packing) -> Step {
         match *self {
-            Draft::Embed { tokens, padding, out } => {
+            Draft::Embed { tokens, fine, padding, out } => {
                 let precision = if packing.is_int8() { EmbedPrecision::Int8 } else { EmbedPrecision::F32 };
-                Step::Embed(Embed { tokens, precision, padding, out: places.rows(out) })
+                Step::Embed(Embed { tokens, precision, fine, padding, out: places.rows(out) })
             }
             Draft::Norm { input, epsilon, out } => {
                 let out = match places.shapes[out.0] {
@@ -435,6 +459,7 @@ impl Draft {
                 out: places.rows(out),
                 requantized: codes.map(|b| places.codes(b)),
             }),
+            Draft::First { id, rows } => Step::First(First { id, rows: places.rows(rows) }),
             Draft::Normalize { rows } => Step::Normalize(Normalize { rows: places.rows(rows) }),
             Draft::Join { left, right, out } => {
                 Step::Join(Join { left: places.rows(left), right: places.rows(right), out: places.rows(out) })

@@ -20,6 +20,7 @@ use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
+use cliptext_compiler::quantize::{self, Quality};
 use cliptext_compiler::target::Target;
 use cliptext_compiler::verify::{self, Reference};
 
@@ -78,6 +79,15 @@ struct CompileArgs {
     /// How weights are stored: f32 is for checking
     #[arg(long, value_enum, default_value = "int8")]
     precision: PrecisionArg,
+    /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour
+    #[arg(long, value_enum, default_value = "fast")]
+    quality: QualityArg,
+    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 100 built-in ones]
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// By how much an int8 plan may grow to be more precise, as in `2%`
+    #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = percent)]
+    budget: f64,
     /// The kind of CPU that weights are packed for
     #[arg(long, default_value_t, long_help = target_help())]
     target: Target,
@@ -150,6 +160,12 @@ enum PrecisionArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum QualityArg {
+    Fast,
+    Best,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Switch {
     On,
     Off,
@@ -160,6 +176,14 @@ enum PooledArg {
     None,
     Eos,
     Projected,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match number {
+        Some(number) if (0.0..=100.0).contains(&number) => Ok(number / 100.0),
+        _ => Err("expected a percentage from 0% to 100%, as in 2%".into()),
+    }
 }
 
 fn target_help() -> String {
@@ -266,6 +290,14 @@ fn is_page(path: &Path) -> bool {
 }
 
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
+    let mut quantize = quantize::Options::new(match args.quality {
+        QualityArg::Fast => Quality::Fast,
+        QualityArg::Best => Quality::Best,
+    });
+    quantize.recipe.budget = args.budget;
+    if let Some(path) = &args.calibrate {
+        quantize.calibration = prompts::read(path)?;
+    }
     let job = Job {
         model: args.model.spec()?,
         plan: args.output,
@@ -274,6 +306,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::F32 => Precision::F32,
         },
+        quantize,
         target: args.target,
     };
     let report = compile(&job, &Progress::new(args.quiet))?;

@@ -28,9 +28,26 @@ impl Progress {
         }
         let start = Instant::now();
         let result = work();
-        let start_of_line = if live { "\r" } else { "" };
+        // What a bar has left there goes.
+        let start_of_line = if live { "\r\x1b[K" } else { "" };
         let _ = writeln!(out, "{start_of_line}{stage:<42} {:>6.1} s", start.elapsed().as_secs_f64());
         result
+    }
+
+    /// Does `work`, called `stage`, which says now and then how many of how many parts are done.
+    pub fn counted<R>(&self, stage: &str, work: impl FnOnce(&dyn Fn(usize, usize)) -> R) -> R {
+        let live = !self.quiet && std::io::stderr().is_terminal();
+        self.stage(stage, || {
+            work(&|done, all| {
+                const BAR: usize = 24;
+                if live {
+                    let bar = "█".repeat(done * BAR / all.max(1));
+                    let mut out = std::io::stderr();
+                    let _ = write!(out, "\r{stage:<42} {bar:<BAR$} {done} of {all}");
+                    let _ = out.flush();
+                }
+            })
+        })
     }
 
     /// Tells, on a terminal, how far the download of `name` is; `size` in bytes, where it is known.

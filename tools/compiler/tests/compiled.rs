@@ -34,7 +34,12 @@ impl Loaded {
 
 fn emitted(recognised: &Recognised, precision: Precision, vocabulary: &[u8]) -> Emitted {
     let options = Options { precision, target: Target::default(), logit_scale: None, source: "test".into() };
-    let tower = Tower { model: &recognised.model, outputs: recognised.outputs, padding: Padding::End };
+    let tower = Tower {
+        model: &recognised.model,
+        outputs: recognised.outputs,
+        padding: Padding::End,
+        quantized: None,
+    };
     emit(&[tower], vocabulary, &options).unwrap()
 }
 

@@ -75,7 +75,7 @@ impl<'t> Part<'t> {
 
     fn linear(&mut self, name: &str) -> Result<Linear> {
         let mut part = self.part(name);
-        Ok(Linear { weight: part.matrix("weight")?, bias: part.matrix("bias")?.values })
+        Ok(Linear { weight: part.matrix("weight")?, bias: part.matrix("bias")?.values, steps: None })
     }
 
     fn norm(&mut self, name: &str) -> Result<LayerNorm> {

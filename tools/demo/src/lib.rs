@@ -8,6 +8,7 @@ use cliptext::tokenizer::Padding;
 use cliptext_compiler::emit::{self, Emitted, Precision};
 use cliptext_compiler::ir::{Outputs, Pooled, TextModel};
 use cliptext_compiler::lower::Tower;
+use cliptext_compiler::quantize::{self, Quality};
 use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{self, VocabularySource, VocabularyTable};
 use cliptext_synthetic::{Activation, Options};
@@ -32,7 +33,7 @@ pub fn plan() -> Result<Vec<u8>> {
 /// # Errors
 /// When a part of the tower or the vocabulary is missing: a mistake in the tools.
 pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
-    let model = model(cliptext_synthetic::generate(tower))?;
+    let mut model = model(cliptext_synthetic::generate(tower))?;
     let vocabulary = vocabulary::build(VocabularySource::Standard, &[])?;
     let outputs = Outputs {
         hidden_layer: model.layers.len(),
@@ -41,7 +42,9 @@ pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
         normalized: false,
         end_token: vocabulary.end_id,
     };
-    let tower = Tower { model: &model, outputs, padding: Padding::End };
+    let quantize = quantize::Options::new(Quality::Fast);
+    let quantized = quantize.quantize(&mut model, &outputs, &vocabulary, Padding::End, |_, _| {})?;
+    let tower = Tower { model: &model, outputs, padding: Padding::End, quantized: Some(&quantized) };
     emit::emit(&[tower], &vocabulary.bytes, &options(source))
 }
 
@@ -110,7 +113,7 @@ pub fn zero_shot<'m>(model: &'m TextModel, vocabulary: &VocabularyTable) -> Towe
         normalized: true,
         end_token: vocabulary.end_id,
     };
-    Tower { model, outputs, padding: Padding::End }
+    Tower { model, outputs, padding: Padding::End, quantized: None }
 }
 
 /// Two models as Stable Diffusion XL takes them: the penultimate hidden states of both without the final norm, the second
@@ -124,7 +127,7 @@ pub fn xl<'m>([first, second]: &'m [TextModel; 2], vocabulary: &VocabularyTable)
             normalized: false,
             end_token: vocabulary.end_id,
         };
-        Tower { model, outputs, padding }
+        Tower { model, outputs, padding, quantized: None }
     };
     [tower(first, Pooled::None, Padding::End), tower(second, Pooled::Projected, Padding::Id(0))]
 }

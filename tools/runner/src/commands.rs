@@ -234,6 +234,7 @@ pub(crate) fn describe(step: &Step) -> String {
         }
         Step::Pool(step) => format!("pool       {}", step.out.columns),
         Step::Normalize(step) => format!("normalize  {}", step.rows.columns),
+        Step::First(step) => format!("first      {} of token {}", step.rows.columns, step.id),
         Step::Join(step) => format!("join       {} + {}", step.left.columns, step.right.columns),
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use cliptext::kernels::layout::{Packing, Panels};
 
 use crate::ir::Linear;
-use crate::quantize::quantize_rows;
+use crate::quantize::{quantize_rows, with_scales};
 
 /// The panels of several linears with the same inputs, one after the other as one.
 pub fn pack(linears: &[&Linear], panels: Panels) -> Result<Vec<u8>> {
@@ -28,7 +28,10 @@ pub fn panels(linears: &[&Linear], packing: Packing) -> Panels {
 }
 
 fn pack_int8(linear: &Linear, panels: Panels, first: usize, out: &mut [u8]) {
-    let quantized = quantize_rows(&linear.weight);
+    let quantized = match &linear.steps {
+        Some(steps) => with_scales(&linear.weight, steps.clone()),
+        None => quantize_rows(&linear.weight),
+    };
     let group = panels.packing.group();
     for (row, codes) in quantized.codes.chunks_exact(quantized.cols).enumerate() {
         let output = first + row;

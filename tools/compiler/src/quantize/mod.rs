@@ -1,61 +1,407 @@
-//! f32 to int8: symmetric, a scale per row.
+//! f32 weights to int8, so that what the plan computes stays close to what the model does.
+//!
+//! `docs/quantization.md` tells what each part is worth.
 
-use crate::ir::Matrix;
+mod activations;
+mod forward;
+mod rounding;
+mod rows;
+mod smooth;
 
-/// A matrix of int8 codes with a scale for each row: `value ≈ code · scale`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantizedMatrix {
-    /// Number of rows.
-    pub rows: usize,
-    /// Number of columns.
-    pub cols: usize,
-    /// `rows * cols` codes in -127..=127, row after row.
-    pub codes: Vec<i8>,
-    /// A scale per row.
-    pub scales: Vec<f32>,
+use anyhow::{Result, anyhow};
+use cliptext::tokenizer::Padding;
+
+use crate::arithmetic::functions::activate;
+use crate::arithmetic::gemm::add_gram;
+use crate::calibrate;
+use crate::ir::{Layer, Linear, Matrix, Outputs, TextModel};
+use crate::vocabulary::VocabularyTable;
+use activations::through_codes;
+use forward::{Attended, add, attention, embedded, linear, normed};
+use rounding::Inputs;
+
+pub use rows::{QuantizedMatrix, quantize_rows, with_scales};
+
+/// How much work goes into a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// Under a minute for CLIP ViT-L on two cores.
+    Fast,
+    /// Up to a quarter of an hour.
+    Best,
 }
 
-/// Quantizes every row of `matrix` by its own largest magnitude, each value to the nearest code.
-pub fn quantize_rows(matrix: &Matrix) -> QuantizedMatrix {
-    let (codes, scales) = quantize_values(&matrix.values, matrix.cols);
-    QuantizedMatrix { rows: matrix.rows, cols: matrix.cols, codes, scales }
+/// How a model is quantized.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is done.
+    pub recipe: Recipe,
+    /// The prompts to calibrate on.
+    pub calibration: Vec<String>,
 }
 
-fn quantize_values(values: &[f32], cols: usize) -> (Vec<i8>, Vec<f32>) {
-    let mut codes = Vec::with_capacity(values.len());
-    let mut scales = Vec::with_capacity(values.len() / cols.max(1));
-    for row in values.chunks_exact(cols) {
-        let largest = row.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-        // A row of (next to) nothing: its reciprocal would overflow.
-        let (scale, factor) = if largest < 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
-        scales.push(scale);
-        codes.extend(row.iter().map(|value| (value * factor).round_ties_even() as i8));
+impl Options {
+    /// With the built-in prompts.
+    pub fn new(quality: Quality) -> Self {
+        let calibration = calibrate::PROMPTS.lines().map(str::to_owned).collect();
+        Self { recipe: Recipe::of(quality), calibration }
     }
-    (codes, scales)
+
+    /// Quantizes what `outputs` needs of `model`'s layers; returns what the plan is to know besides. `layer_done` is told how
+    /// many layers of how many are done.
+    ///
+    /// # Errors
+    /// Where the vocabulary does not go with the model, or the model's values are not finite.
+    pub fn quantize(
+        &self,
+        model: &mut TextModel,
+        outputs: &Outputs,
+        vocabulary: &VocabularyTable,
+        padding: Padding,
+        mut layer_done: impl FnMut(usize, usize),
+    ) -> Result<Quantized> {
+        let Recipe { prompts, joined, budget, .. } = self.recipe;
+        let prompts = evenly(&self.calibration, prompts);
+        let prompts = calibrate::tokens(&prompts, joined, vocabulary, model.context(), padding)?;
+        let layers = outputs.layers(model.layers.len());
+        let fine = fine_tokens(model, layers, &prompts, budget);
+        quantize(model, layers, &prompts, fine, &self.recipe, |done| layer_done(done, layers))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// At most `count` of `prompts`, evenly from all of them.
+fn evenly(prompts: &[String], count: usize) -> Vec<&str> {
+    let count = count.min(prompts.len());
+    (0..count).map(|index| prompts[index * prompts.len() / count].as_str()).collect()
+}
 
-    #[test]
-    fn codes_are_symmetric_and_within_half_a_step() {
-        let values: Vec<f32> = (0..600).map(|i| ((i * 7919 % 601) as f32 - 300.0) * 0.013).collect();
-        let matrix = Matrix { rows: 6, cols: 100, values };
-        let quantized = quantize_rows(&matrix);
-        for row in 0..6 {
-            let scale = quantized.scales[row];
-            for (code, value) in quantized.codes[row * 100..][..100].iter().zip(matrix.row(row)) {
-                assert!((-127..=127).contains(code));
-                assert!((f32::from(*code) * scale - value).abs() <= scale * 0.5001);
-            }
+/// The tokens to keep fine embeddings of, in ascending order: as many as `budget` has room for, those that are met most
+/// often in `prompts` and the padding behind them, then those of the lowest ids, which vocabularies give to what is common.
+fn fine_tokens(model: &TextModel, layers: usize, prompts: &[Vec<u32>], budget: f64) -> Vec<u32> {
+    let table = &model.token_embedding;
+    let weights = |layer: &Layer| {
+        let linears = [&layer.query, &layer.key, &layer.value, &layer.out, &layer.fc1, &layer.fc2];
+        linears.map(|linear| linear.weight.values.len()).iter().sum::<usize>()
+    };
+    let bytes = table.values.len() + model.layers[..layers].iter().map(weights).sum::<usize>();
+    let room = (budget * bytes as f64 / (2 * table.cols + 4) as f64) as usize;
+    let mut met = vec![0usize; table.rows];
+    // The first token is known exactly anyway.
+    prompts.iter().flat_map(|ids| &ids[1..]).for_each(|&id| met[id as usize] += 1);
+    let mut ids: Vec<u32> = (0..table.rows as u32).collect();
+    ids.sort_by_key(|&id| std::cmp::Reverse(met[id as usize]));
+    // What f16 does not reach stays as it is.
+    ids.retain(|&id| table.row(id as usize).iter().all(|value| value.abs() < 60_000.0));
+    ids.truncate(room);
+    ids.sort_unstable();
+    ids
+}
+
+/// Which of the techniques are used, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// Prompts of the calibration that are used, at most.
+    pub prompts: usize,
+    /// Further ones that are made by joining some of them.
+    pub joined: usize,
+    /// Whether difficulty is moved from activations into weights.
+    pub smooth: bool,
+    /// Whether the errors of rounding are made up for by the weights still to be rounded; else each weight goes to its
+    /// nearest code.
+    pub compensate: bool,
+    /// Parts of the full scale that are tried for each row where errors are made up for.
+    pub clips: &'static [f32],
+    /// Whether biases take over the mean error.
+    pub correct_bias: bool,
+    /// By what part of itself a plan may grow for the sake of precision, 0 to 1.
+    pub budget: f64,
+}
+
+impl Recipe {
+    /// Each weight to its nearest code.
+    pub const PLAIN: Recipe = Recipe {
+        prompts: 32,
+        joined: 0,
+        smooth: false,
+        compensate: false,
+        clips: &[1.0],
+        correct_bias: false,
+        budget: 0.0,
+    };
+
+    /// What measures best in the time that there is.
+    pub const fn of(quality: Quality) -> Self {
+        let fast = Recipe {
+            prompts: 32,
+            joined: 0,
+            smooth: true,
+            compensate: true,
+            clips: &[1.0, 0.9, 0.8, 0.7],
+            correct_bias: true,
+            budget: 0.01,
+        };
+        match quality {
+            Quality::Fast => fast,
+            Quality::Best => Recipe {
+                prompts: 256,
+                joined: 256,
+                clips: &[1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65],
+                ..fast
+            },
         }
     }
+}
 
-    #[test]
-    fn rows_of_zeros_and_denormals_become_zeros() {
-        let matrix = Matrix { rows: 2, cols: 2, values: vec![0.0, -0.0, 1e-41, -1e-40] };
-        let quantized = quantize_rows(&matrix);
-        assert_eq!((quantized.codes, quantized.scales), (vec![0; 4], vec![0.0; 2]));
+/// What the tower computes at the first position, which holds the start token in every prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// The start token.
+    pub id: u32,
+    /// For each layer queries, keys and values, `3 * width` values.
+    pub qkv: Vec<Vec<f32>>,
+    /// The residual stream: `[0]` is the embedded token, then what each layer leaves; `width` values each.
+    pub states: Vec<Vec<f32>>,
+}
+
+/// What quantizing found out about a tower, besides its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantized {
+    /// The first position.
+    pub start: Start,
+    /// Tokens whose embedding is kept in f16, in ascending order.
+    pub fine: Vec<u32>,
+}
+
+impl Start {
+    /// The first row of the hidden states that `outputs` wants.
+    pub fn hidden(&self, model: &TextModel, outputs: &Outputs) -> Vec<f32> {
+        let state = &self.states[outputs.hidden_layer];
+        let state = Matrix { rows: 1, cols: state.len(), values: state.clone() };
+        if outputs.hidden_norm { normed(&model.final_norm, &state).values } else { state.values }
+    }
+}
+
+/// The first position of every prompt.
+fn start(model: &TextModel, id: u32) -> Start {
+    let mut x =
+        Matrix { rows: 1, cols: model.width(), values: model.token_embedding.row(id as usize).to_vec() };
+    x.values.iter_mut().zip(model.position_embedding.row(0)).for_each(|(x, p)| *x += p);
+    let mut start = Start { id, qkv: vec![], states: vec![x.values.clone()] };
+    for layer in &model.layers {
+        let h = normed(&layer.norm1, &x);
+        let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|l| linear(l, &h));
+        start.qkv.push([&query.values[..], &key.values, &value.values].concat());
+        // Attention has one key to look at.
+        add(&mut x, &linear(&layer.out, &value));
+        let mut inner = linear(&layer.fc1, &normed(&layer.norm2, &x));
+        activate(layer.activation, &mut inner.values);
+        add(&mut x, &linear(&layer.fc2, &inner));
+        start.states.push(x.values.clone());
+    }
+    start
+}
+
+/// The residual stream of the calibration's prompts: as the model has it, and as the plan will.
+struct Streams {
+    exact: Matrix,
+    ours: Matrix,
+    /// Rows of a prompt.
+    tokens: usize,
+}
+
+/// A token's embedding as the plan has it.
+fn embedding(model: &TextModel, table: &QuantizedMatrix, fine: &[u32], id: usize, row: &mut [f32]) {
+    if fine.binary_search(&(id as u32)).is_ok() {
+        let values = model.token_embedding.row(id).iter();
+        row.iter_mut().zip(values).for_each(|(x, &value)| *x = half::f16::from_f32(value).to_f32());
+    } else {
+        let codes = &table.codes[id * row.len()..][..row.len()];
+        row.iter_mut().zip(codes).for_each(|(x, &code)| *x = f32::from(code) * table.scales[id]);
+    }
+}
+
+/// Quantizes the first `layers` layers, one after the other: each is fitted to what the layers before it, already
+/// quantized, give out. `fine` are the tokens whose embeddings stay fine.
+///
+/// `prompts` hold the start token first, and all as many tokens.
+///
+/// # Errors
+/// Where the model's values are not finite.
+fn quantize(
+    model: &mut TextModel,
+    layers: usize,
+    prompts: &[Vec<u32>],
+    fine: Vec<u32>,
+    recipe: &Recipe,
+    mut layer_done: impl FnMut(usize),
+) -> Result<Quantized> {
+    let mut start = start(model, prompts[0][0]);
+    let table = quantize_rows(&model.token_embedding);
+    let mut streams = Streams {
+        exact: embedded(model, prompts, |id, row| row.copy_from_slice(model.token_embedding.row(id))),
+        ours: embedded(model, prompts, |id, row| embedding(model, &table, &fine, id, row)),
+        tokens: prompts[0].len() - 1,
+    };
+    for (index, layer) in model.layers[..layers].iter_mut().enumerate() {
+        quantize_layer(layer, &mut streams, &mut start.qkv[index], model.heads, recipe)?;
+        layer_done(index + 1);
+    }
+    Ok(Quantized { start, fine })
+}
+
+fn quantize_layer(
+    layer: &mut Layer,
+    streams: &mut Streams,
+    start: &mut [f32],
+    heads: usize,
+    recipe: &Recipe,
+) -> Result<()> {
+    let width = streams.exact.cols;
+    let (keys, values) = start[width..].split_at_mut(width);
+
+    let mut exact = normed(&layer.norm1, &streams.exact);
+    if recipe.smooth {
+        let factors = smooth::factors(&exact, &[&layer.query, &layer.key, &layer.value], recipe.compensate);
+        divide(&mut exact.values, &factors);
+        divide(&mut layer.norm1.gain, &factors);
+        divide(&mut layer.norm1.bias, &factors);
+        for linear in [&mut layer.query, &mut layer.key, &mut layer.value] {
+            multiply(&mut linear.weight.values, &factors);
+        }
+    }
+    let step = Rounded::new(normed(&layer.norm1, &streams.ours), recipe)?;
+    let [q, k, v] = [&mut layer.query, &mut layer.key, &mut layer.value].map(|l| step.linear(l, &exact));
+    drop(step);
+    let (exact_qkv, ours_qkv) =
+        (Attended { query: q.0, key: k.0, value: v.0 }, Attended { query: q.1, key: k.1, value: v.1 });
+    let mix = |qkv: &Attended| attention(heads, layer.scale, qkv, (&*keys, &*values), streams.tokens);
+    let (mut exact, mut ours) = (mix(&exact_qkv), mix(&ours_qkv));
+    drop((exact_qkv, ours_qkv));
+    // Where it is made by the values' rows, a factor per channel passes through the attention.
+    let mut factors = vec![1.0; width];
+    if recipe.smooth {
+        factors = smooth::factors(&exact, &[&layer.out], recipe.compensate);
+        divide(&mut exact.values, &factors);
+        divide(&mut ours.values, &factors);
+        multiply(&mut layer.out.weight.values, &factors);
+        let value = &mut layer.value;
+        divide(&mut value.bias, &factors);
+        divide(values, &factors);
+        value.weight.values.chunks_exact_mut(width).zip(&factors).for_each(|(row, s)| divide(row, &[*s]));
+        if let Some(steps) = &mut value.steps {
+            divide(steps, &factors);
+        }
+    }
+    let step = Rounded::new(ours, recipe)?;
+    let (exact, ours) = step.linear(&mut layer.out, &exact);
+    drop(step);
+    add(&mut streams.exact, &exact);
+    add(&mut streams.ours, &ours);
+
+    let mut exact = normed(&layer.norm2, &streams.exact);
+    if recipe.smooth {
+        let factors = smooth::factors(&exact, &[&layer.fc1], recipe.compensate);
+        divide(&mut exact.values, &factors);
+        divide(&mut layer.norm2.gain, &factors);
+        divide(&mut layer.norm2.bias, &factors);
+        multiply(&mut layer.fc1.weight.values, &factors);
+    }
+    let step = Rounded::new(normed(&layer.norm2, &streams.ours), recipe)?;
+    let (mut exact, mut ours) = step.linear(&mut layer.fc1, &exact);
+    drop(step);
+    activate_all(layer, &mut exact);
+    activate_all(layer, &mut ours);
+    let step = Rounded::new(ours, recipe)?;
+    let (exact, ours) = step.linear(&mut layer.fc2, &exact);
+    add(&mut streams.exact, &exact);
+    add(&mut streams.ours, &ours);
+    Ok(())
+}
+
+fn activate_all(layer: &Layer, x: &mut Matrix) {
+    let chunk = 64 * x.cols;
+    crate::arithmetic::parallel::each(x.values.chunks_mut(chunk), |rows| activate(layer.activation, rows));
+}
+
+/// Divides each row of `values` by `factors`.
+fn divide(values: &mut [f32], factors: &[f32]) {
+    for row in values.chunks_exact_mut(factors.len()) {
+        row.iter_mut().zip(factors).for_each(|(x, s)| *x /= s);
+    }
+}
+
+/// Multiplies each row of `values` by `factors`.
+fn multiply(values: &mut [f32], factors: &[f32]) {
+    for row in values.chunks_exact_mut(factors.len()) {
+        row.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
+    }
+}
+
+/// Linears that read the same inputs, being rounded.
+struct Rounded<'r> {
+    recipe: &'r Recipe,
+    /// The inputs as the kernels will see them.
+    inputs: Matrix,
+    rounding: Option<Inputs>,
+}
+
+impl<'r> Rounded<'r> {
+    fn new(mut inputs: Matrix, recipe: &'r Recipe) -> Result<Self> {
+        let n = inputs.cols;
+        through_codes(&mut inputs.values, n);
+        let rounding = match recipe.compensate {
+            true => {
+                let mut gram = vec![0.0; n * n];
+                add_gram(&mut gram, &inputs.values, n);
+                if recipe.correct_bias {
+                    // The biases take over the mean: only what varies about it is left to the weights.
+                    subtract_square(&mut gram, &column_means(&inputs), inputs.rows);
+                }
+                let inputs = Inputs::new(&gram, n);
+                Some(inputs.map_err(|_| anyhow!("the model computes values that are not finite numbers"))?)
+            }
+            false => None,
+        };
+        Ok(Self { recipe, inputs, rounding })
+    }
+
+    /// Rounds the weights of `linear`, whose inputs in the f32 model are `exact`; returns its outputs, in f32 and ours.
+    fn linear(&self, linear: &mut Linear, exact: &Matrix) -> (Matrix, Matrix) {
+        let wanted = forward::linear(linear, exact);
+        let quantized = match &self.rounding {
+            Some(rounding) => rounding.round(&linear.weight, self.recipe.clips),
+            None => quantize_rows(&linear.weight),
+        };
+        linear.weight.values = quantized.values();
+        linear.steps = Some(quantized.scales);
+        let mut ours = forward::linear(linear, &self.inputs);
+        if self.recipe.correct_bias {
+            let lacking: Vec<f32> = column_means(&wanted)
+                .iter()
+                .zip(column_means(&ours))
+                .map(|(wanted, ours)| wanted - ours)
+                .collect();
+            linear.bias.iter_mut().zip(&lacking).for_each(|(bias, lack)| *bias += lack);
+            for row in ours.values.chunks_exact_mut(lacking.len()) {
+                row.iter_mut().zip(&lacking).for_each(|(x, lack)| *x += lack);
+            }
+        }
+        (wanted, ours)
+    }
+}
+
+fn column_means(x: &Matrix) -> Vec<f32> {
+    let mut sums = vec![0f64; x.cols];
+    for row in x.values.chunks_exact(x.cols) {
+        row.iter().zip(&mut sums).for_each(|(x, sum)| *sum += f64::from(*x));
+    }
+    sums.into_iter().map(|sum| (sum / x.rows as f64) as f32).collect()
+}
+
+/// `m -= rows · a · aᵀ`.
+fn subtract_square(m: &mut [f32], a: &[f32], rows: usize) {
+    for (row, x) in m.chunks_exact_mut(a.len()).zip(a) {
+        let factor = rows as f32 * x;
+        row.iter_mut().zip(a).for_each(|(m, y)| *m -= factor * y);
     }
 }

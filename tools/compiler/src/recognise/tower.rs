@@ -277,5 +277,5 @@ fn reordered(affine: &Affine, order: &[usize], with_factor: bool) -> Linear {
         weight.values.extend(row.iter().map(|&w| (f64::from(w) * inside) as f32));
     }
     let bias = order.iter().map(|&channel| (affine.bias[channel] / outside) as f32).collect();
-    Linear { weight, bias }
+    Linear { weight, bias, steps: None }
 }

@@ -303,6 +303,7 @@ fn name(step: &Step, sums: usize) -> &'static str {
         Step::Pool(_) => "pool",
         Step::Normalize(_) => "normalize",
         Step::Join(_) => "join",
+        Step::First(_) => "first",
         Step::Linear(linear) => match (linear.residual.is_some(), linear.out.per, sums % 2) {
             (_, Per::Sequence, _) => "projection",
             (false, _, 0) => "query, key, value",

@@ -255,6 +255,7 @@ fn read(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs
         Ok(Linear {
             weight: tensors.matrix(&format!("{name}.weight"))?,
             bias: tensors.floats(&format!("{name}.bias"))?,
+            steps: None,
         })
     };
     let norm = |name: &str| -> Result<LayerNorm> {
@@ -319,6 +320,7 @@ fn thirds(weight: &Matrix, bias: &[f32]) -> [Linear; 3] {
         Linear {
             weight: Matrix { rows, cols: weight.cols, values },
             bias: bias[third * rows..][..rows].to_vec(),
+            steps: None,
         }
     })
 }

@@ -1,0 +1,102 @@
+//! What each part of quantization is worth: the table in `docs/quantization.md`, made again for any model.
+//!
+//! `cargo run --release -p cliptext-compiler --example ablation MODEL` compiles the model in memory once for each row and
+//! compares the plan, run by this CPU's kernels, with the f32 model on the prompts that `cliptext verify` has.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cliptext::tokenizer::Padding;
+use cliptext_compiler::edit::Edits;
+use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::lower::Tower;
+use cliptext_compiler::prepare::Spec;
+use cliptext_compiler::preset::Choice;
+use cliptext_compiler::progress::Progress;
+use cliptext_compiler::quantize::{Options, Quality, Recipe};
+use cliptext_compiler::target::Target;
+use cliptext_compiler::verify::{self, Reference, verify};
+use cliptext_compiler::vocabulary::{self, VocabularySource};
+
+fn main() -> Result<()> {
+    let path = std::env::args().nth(1).context("give a model's file or folder")?;
+    let choice = Choice {
+        preset: None,
+        hidden: None,
+        final_norm: None,
+        pooled: None,
+        normalize: None,
+        padding: None,
+        context: None,
+    };
+    let spec = Spec {
+        name: path.clone(),
+        path: Path::new(&path).into(),
+        tower: None,
+        choice,
+        edits: Edits::default(),
+    };
+    let progress = Progress::new(true);
+    let tower = spec.prepare(&progress)?.towers.pop().context("the model has no text tower")?;
+    drop(tower.run);
+    let (model, outputs) = (tower.model, tower.outputs);
+    let vocabulary = vocabulary::build(VocabularySource::Standard, &[])?;
+    let references = [Reference::new(model.clone(), &outputs)?];
+    let prompts = verify::prompts();
+
+    let full = Recipe::of(Quality::Fast);
+    let none = Recipe { budget: 0.0, ..Recipe::PLAIN };
+    let rows: [(&str, Option<Recipe>); 13] = [
+        ("each weight to its nearest code", None),
+        ("+ first row known", Some(none)),
+        ("+ smoothing", Some(Recipe { smooth: true, ..none })),
+        ("+ errors made up for", Some(Recipe { smooth: true, compensate: true, ..none })),
+        ("+ bias correction", Some(Recipe { clips: &[1.0], budget: 0.0, ..full })),
+        ("+ scales found by search", Some(Recipe { budget: 0.0, ..full })),
+        ("+ 1% for fine embeddings: `--quality fast`", Some(full)),
+        ("fast without smoothing", Some(Recipe { smooth: false, ..full })),
+        ("fast without making up for errors", Some(Recipe { compensate: false, ..full })),
+        ("fast without bias correction", Some(Recipe { correct_bias: false, ..full })),
+        ("fast with 2% for embeddings", Some(Recipe { budget: 0.02, ..full })),
+        ("all prompts, none joined", Some(Recipe { prompts: 100, ..full })),
+        ("`--quality best`", Some(Recipe::of(Quality::Best))),
+    ];
+    println!(
+        "| | SQNR dB | cosine mean | cosine min | prompt-specific SQNR dB | MB | s |\n|---|---|---|---|---|---|---|"
+    );
+    for (name, recipe) in rows {
+        let mut model = model.clone();
+        let start = Instant::now();
+        let quantized = match recipe {
+            Some(recipe) => {
+                let options = Options { recipe, ..Options::new(Quality::Fast) };
+                Some(options.quantize(&mut model, &outputs, &vocabulary, Padding::End, |_, _| {})?)
+            }
+            None => None,
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let towers = [Tower { model: &model, outputs, padding: Padding::End, quantized: quantized.as_ref() }];
+        let options = emit::Options {
+            precision: Precision::Int8,
+            target: Target::default(),
+            logit_scale: None,
+            source: spec.name.clone(),
+        };
+        let plan = emit::emit(&towers, &vocabulary.bytes, &options)?.bytes;
+        // Plans are read in place, from a multiple of 64.
+        let mut memory = vec![0; plan.len() + 63];
+        let aligned = &mut cliptext::align_arena(&mut memory)[..plan.len()];
+        aligned.copy_from_slice(&plan);
+        let figures = verify(aligned, &references, &prompts, None, &progress)?.figures;
+        println!(
+            "| {name} | {:.2} | {:.5} | {:.5} | {:.2} | {:.2} | {seconds:.0} |",
+            figures.hidden.sqnr_db,
+            figures.hidden.cosine_mean,
+            figures.hidden.cosine_min,
+            figures.prompt_specific_db.unwrap_or(f64::NAN),
+            plan.len() as f64 / 1e6
+        );
+    }
+    Ok(())
+}

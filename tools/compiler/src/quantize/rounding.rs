@@ -1,0 +1,209 @@
+//! Rounding of weights in which each error is made up for by the weights that are still to be rounded.
+//!
+//! Of all codes, those are wanted that keep what the layer computes: with inputs `X` (as the runtime will see them,
+//! quantized) and the steps given, `|X·Vᵀ − X·Wᵀ|² + λ|V − W|²` is to be small. With `H = XᵀX + λI = L·Lᵀ` that is
+//! `|(V − W)·L|²`. `L` being triangular, its columns can be made small one after the other from the last, each by the choice
+//! of one code: Babai's nearest plane, which is what GPTQ computes (Frantar et al., "GPTQ", 2022; Chen et al., "The geometry
+//! of LLM quantization", 2025), and takes only the factor, no inverse.
+
+use crate::arithmetic::cholesky::{self, NotPositive};
+use crate::arithmetic::gemm::{Part, View, add_product};
+use crate::arithmetic::parallel;
+use crate::ir::Matrix;
+
+use super::rows::{QuantizedMatrix, code, row_scale};
+
+/// Inputs that are rounded before the others are told.
+const BLOCK: usize = 128;
+
+/// λ as a part of the mean diagonal of `XᵀX`: 0.01 to 0.1 measure alike.
+const DAMPING: f32 = 0.01;
+
+/// What rounding needs to know of a linear's inputs.
+pub struct Inputs {
+    /// The inputs' number.
+    count: usize,
+    /// Input at each place: those that matter most come last, to be rounded first.
+    order: Vec<usize>,
+    /// `[count, count]`: the factor of `H` in that order.
+    factor: Vec<f32>,
+}
+
+impl Inputs {
+    /// From `XᵀX`, `[count, count]`.
+    ///
+    /// # Errors
+    /// [`NotPositive`] where `gram` has values that are not finite.
+    pub fn new(gram: &[f32], count: usize) -> Result<Self, NotPositive> {
+        let diagonal: Vec<f32> = (0..count).map(|i| gram[i * count + i]).collect();
+        let mean = diagonal.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]));
+        let mut damping = DAMPING;
+        // Once in a while f32 is too coarse: more damping is always enough.
+        for _ in 0..6 {
+            // Inputs that are always zero must not make the matrix singular.
+            let lambda = (f64::from(damping) * mean) as f32 + f32::MIN_POSITIVE;
+            let mut factor = vec![0.0; count * count];
+            for (row, &i) in order.iter().enumerate() {
+                for (col, &j) in order.iter().enumerate().take(row + 1) {
+                    factor[row * count + col] = gram[i * count + j];
+                }
+                factor[row * count + row] += lambda;
+            }
+            if cholesky::factor(&mut factor, count).is_ok() {
+                return Ok(Self { count, order, factor });
+            }
+            damping *= 10.0;
+        }
+        Err(NotPositive)
+    }
+
+    /// The codes of `weight` (`[outputs, count]`). Each row's scale is its largest magnitude's times that one of `clips` which
+    /// leaves the least error: what a smaller scale clips is made up for, too.
+    pub fn round(&self, weight: &Matrix, clips: &[f32]) -> QuantizedMatrix {
+        let full: Vec<f32> = weight.values.chunks_exact(self.count).map(row_scale).collect();
+        let scaled = |clip: f32| full.iter().map(|scale| scale * clip).collect();
+        let mut tried = clips.iter().map(|&clip| self.round_to(weight, scaled(clip)));
+        let (mut best, mut least) = tried.next().unwrap_or_else(|| self.round_to(weight, full.clone()));
+        for (other, errors) in tried {
+            for (row, (least, error)) in least.iter_mut().zip(errors).enumerate() {
+                if error < *least {
+                    let place = row * self.count..(row + 1) * self.count;
+                    best.codes[place.clone()].copy_from_slice(&other.codes[place]);
+                    best.scales[row] = other.scales[row];
+                    *least = error;
+                }
+            }
+        }
+        best
+    }
+
+    /// The codes of `weight` for the steps in `scales`, and each row's `|(V − W)·L|²`.
+    fn round_to(&self, weight: &Matrix, scales: Vec<f32>) -> (QuantizedMatrix, Vec<f64>) {
+        let (n, outputs) = (self.count, weight.rows);
+        let rows = weight.values.chunks_exact(n);
+        let mut values: Vec<f32> = rows.flat_map(|row| self.order.iter().map(|&i| row[i])).collect();
+        // `(V − W)·L` of the columns to come, as far as it is settled: each choice has to make up for it.
+        let mut owed = vec![0.0; outputs * n];
+        let mut left = vec![0.0; outputs];
+        for start in (0..n).step_by(BLOCK).rev() {
+            let end = n.min(start + BLOCK);
+            let rows = values.chunks_exact_mut(n).zip(owed.chunks_exact_mut(n)).zip(&scales).zip(&mut left);
+            parallel::each(rows, |(((values, owed), &scale), left)| {
+                *left += self.round_block(start, end, values, owed, scale);
+            });
+            // The block holds its errors now: the inputs before it are to make up for them.
+            let errors = View::strided(&owed[start..], outputs, end - start, n).to_vec();
+            let factor = View::strided(&self.factor[start * n..], end - start, start, n);
+            add_product(&mut owed, n, View::new(&errors, end - start), factor, 1.0, Part::Whole);
+        }
+        let mut codes = vec![0i8; outputs * n];
+        for ((codes, values), &scale) in codes.chunks_exact_mut(n).zip(values.chunks_exact(n)).zip(&scales) {
+            for (&place, &value) in self.order.iter().zip(values) {
+                codes[place] = code(value, scale);
+            }
+        }
+        (QuantizedMatrix { rows: outputs, cols: n, codes, scales }, left)
+    }
+
+    /// Rounds the inputs `start..end` of one output: `values` become multiples of `scale`, `owed` their errors. Returns what
+    /// is left of the block's columns, squared.
+    fn round_block(&self, start: usize, end: usize, values: &mut [f32], owed: &mut [f32], scale: f32) -> f64 {
+        let mut left = 0.0;
+        for k in (start..end).rev() {
+            let factor = &self.factor[k * self.count..][..=k];
+            let target = values[k] + owed[k] / factor[k];
+            let rounded = f32::from(code(target, scale)) * scale;
+            let error = values[k] - rounded;
+            let column = f64::from((target - rounded) * factor[k]);
+            left += column * column;
+            values[k] = rounded;
+            for (owed, factor) in owed[start..k].iter_mut().zip(&factor[start..k]) {
+                *owed += error * factor;
+            }
+            owed[k] = error;
+        }
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arithmetic::gemm::{add_gram, product};
+    use crate::quantize::rows::{row_scale, with_scales};
+
+    /// Inputs that have much in common, weights, and the scales of the weights.
+    fn example(rows: usize, n: usize, outputs: usize) -> (Vec<f32>, Matrix, Vec<f32>) {
+        let mut state = 9u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut x = Vec::new();
+        for _ in 0..rows {
+            let common = 2.0 * next();
+            x.extend((0..n).map(|_| common + 0.5 * next()));
+        }
+        let weight = Matrix { rows: outputs, cols: n, values: (0..outputs * n).map(|_| next()).collect() };
+        let scales = weight.values.chunks_exact(n).map(row_scale).map(|scale| scale * 8.0).collect();
+        (x, weight, scales)
+    }
+
+    fn outputs(x: &[f32], n: usize, weight: &[f32]) -> Vec<f32> {
+        product(View::new(x, n), View::new(weight, n).transposed())
+    }
+
+    fn error(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+    }
+
+    #[test]
+    fn errors_are_made_up_for() {
+        for n in [20, 50, 300] {
+            let (x, weight, scales) = example(4 * n, n, 10);
+            let mut gram = vec![0.0; n * n];
+            add_gram(&mut gram, &x, n);
+            let wanted = outputs(&x, n, &weight.values);
+            let inputs = Inputs::new(&gram, n).unwrap();
+            let (rounded, _) = inputs.round_to(&weight, scales.clone());
+            let nearest = with_scales(&weight, scales);
+            let ours = error(&outputs(&x, n, &rounded.values()), &wanted);
+            let theirs = error(&outputs(&x, n, &nearest.values()), &wanted);
+            assert!(ours < 0.5 * theirs, "{n}: {ours} {theirs}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_told_and_clipping_leaves_no_more() {
+        let (n, out) = (200, 8);
+        let (x, mut weight, _) = example(1000, n, out);
+        // A large weight each, which would set the step.
+        weight.values.iter_mut().step_by(n).for_each(|w| *w = 1.6);
+        let mut gram = vec![0.0; n * n];
+        add_gram(&mut gram, &x, n);
+        let inputs = Inputs::new(&gram, n).unwrap();
+        let scales: Vec<f32> = weight.values.chunks_exact(n).map(row_scale).collect();
+        let (rounded, left) = inputs.round_to(&weight, scales);
+        let wanted = outputs(&x, n, &weight.values);
+        let whole = error(&outputs(&x, n, &rounded.values()), &wanted);
+        let lambda = f64::from(DAMPING) * (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n as f64;
+        let told = whole + lambda * error(&rounded.values(), &weight.values);
+        assert!((left.iter().sum::<f64>() / told - 1.0).abs() < 1e-3, "{left:?} {told}");
+        let clipped = inputs.round(&weight, &[1.0, 0.9, 0.8, 0.7]);
+        let clipped = error(&outputs(&x, n, &clipped.values()), &wanted);
+        assert!(clipped < whole, "{clipped} {whole}");
+    }
+
+    #[test]
+    fn inputs_that_are_always_zero_do_no_harm() {
+        let mut gram = vec![0.0; 9];
+        gram[0] = 2.0;
+        let inputs = Inputs::new(&gram, 3).unwrap();
+        let weight = Matrix { rows: 1, cols: 3, values: vec![0.5, -1.27, 0.25] };
+        let rounded = inputs.round(&weight, &[1.0]);
+        assert_eq!(rounded.codes, [50, -127, 25]);
+        assert!(Inputs::new(&[f32::NAN], 1).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! f32 to int8 by the nearest code: symmetric, a scale per row.
+
+use crate::ir::Matrix;
+
+/// A matrix of int8 codes with a scale for each row: `value ≈ code · scale`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedMatrix {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// `rows * cols` codes in -127..=127, row after row.
+    pub codes: Vec<i8>,
+    /// A scale per row.
+    pub scales: Vec<f32>,
+}
+
+impl QuantizedMatrix {
+    /// The values that the codes stand for.
+    pub fn values(&self) -> Vec<f32> {
+        let rows = self.codes.chunks_exact(self.cols).zip(&self.scales);
+        rows.flat_map(|(row, scale)| row.iter().map(move |&code| f32::from(code) * scale)).collect()
+    }
+}
+
+/// Rows whose largest magnitude is below this become zeros: its reciprocal would overflow.
+const TINY: f32 = 1e-30;
+
+/// The scale of a row by its largest magnitude; 0 for a row of (next to) nothing.
+pub fn row_scale(row: &[f32]) -> f32 {
+    let largest = row.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    if largest < TINY { 0.0 } else { largest / 127.0 }
+}
+
+/// The code nearest to `value`; 0 where the scale is.
+#[inline(always)]
+pub fn code(value: f32, scale: f32) -> i8 {
+    if scale == 0.0 {
+        return 0;
+    }
+    (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8
+}
+
+/// Quantizes every row of `matrix` by its own largest magnitude, each value to the nearest code.
+pub fn quantize_rows(matrix: &Matrix) -> QuantizedMatrix {
+    let scales = matrix.values.chunks_exact(matrix.cols).map(row_scale).collect();
+    with_scales(matrix, scales)
+}
+
+/// Quantizes every row of `matrix` by its scale, each value to the nearest code.
+pub fn with_scales(matrix: &Matrix, scales: Vec<f32>) -> QuantizedMatrix {
+    let rows = matrix.values.chunks_exact(matrix.cols).zip(&scales);
+    let codes = rows.flat_map(|(row, &scale)| row.iter().map(move |&value| code(value, scale))).collect();
+    QuantizedMatrix { rows: matrix.rows, cols: matrix.cols, codes, scales }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_symmetric_and_within_half_a_step() {
+        let values: Vec<f32> = (0..600).map(|i| ((i * 7919 % 601) as f32 - 300.0) * 0.013).collect();
+        let matrix = Matrix { rows: 6, cols: 100, values };
+        let quantized = quantize_rows(&matrix);
+        for row in 0..6 {
+            let scale = quantized.scales[row];
+            for (code, value) in quantized.codes[row * 100..][..100].iter().zip(matrix.row(row)) {
+                assert!((-127..=127).contains(code));
+                assert!((f32::from(*code) * scale - value).abs() <= scale * 0.5001);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_and_denormals_become_zeros() {
+        let matrix = Matrix { rows: 2, cols: 2, values: vec![0.0, -0.0, 1e-41, 0.0] };
+        let quantized = quantize_rows(&matrix);
+        assert_eq!(quantized.scales, vec![0.0; 2]);
+        assert_eq!(quantized.codes, [0; 4]);
+    }
+
+    #[test]
+    fn multiples_of_a_step_come_back_as_they_were() {
+        for step in [1e-9f32, 0.003_7, 1.0, 77.7] {
+            let values: Vec<f32> = (-127..=127).map(|code| code as f32 * step).collect();
+            let matrix = Matrix { rows: 1, cols: 255, values };
+            let codes: Vec<i8> = (-127..=127).collect();
+            assert_eq!(with_scales(&matrix, vec![step]).codes, codes);
+        }
+    }
+}

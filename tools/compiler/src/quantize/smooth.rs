@@ -1,0 +1,100 @@
+//! Moving difficulty from activations into weights, where a factor per channel costs nothing at run time.
+//!
+//! Channel `j` of a linear's input is divided by `s_j` in whatever makes it (a layer norm's gain and bias, or a linear's row),
+//! and column `j` of its weights is multiplied by it: the product stays the same, while a few loud channels no longer set
+//! the step of a whole row. `s_j = a_j^α / w_j^(1-α)`, with `a` the channel's largest or mean input and `w` its column's largest
+//! weight (Xiao et al., "SmoothQuant", 2022); of a list of `α`, the one with the least error on the calibration's inputs is
+//! taken, and none at all where nothing does better.
+
+use crate::arithmetic::gemm::{View, add_gram, product};
+use crate::ir::{Linear, Matrix};
+
+use super::activations::through_codes;
+use super::rows::row_scale;
+
+/// Exponents that are tried.
+const ALPHAS: [f32; 7] = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+/// Rows of the calibration that they are tried on.
+const ROWS: usize = 768;
+/// How much of the error of rounding each weight to its nearest code is left by rounding that makes up for errors.
+const LEFT: f64 = 0.3;
+
+/// The factors by which the channels of `inputs` are to be divided before `linears` read them; `compensated`: whether the
+/// weights will be rounded to make up for errors.
+pub fn factors(inputs: &Matrix, linears: &[&Linear], compensated: bool) -> Vec<f32> {
+    let n = inputs.cols;
+    let step = inputs.rows.div_ceil(ROWS).max(1);
+    let sample: Vec<f32> = (0..inputs.rows).step_by(step).flat_map(|row| inputs.row(row)).copied().collect();
+    let mut gram = vec![0.0; n * n];
+    linears.iter().for_each(|linear| add_gram(&mut gram, &linear.weight.values, n));
+    let mut squares = vec![0f64; n];
+    let (mut largest, mut mean) = (vec![0f32; n], vec![0f32; n]);
+    for row in sample.chunks_exact(n) {
+        for (j, x) in row.iter().enumerate() {
+            largest[j] = largest[j].max(x.abs());
+            mean[j] += x.abs();
+            squares[j] += f64::from(*x) * f64::from(*x);
+        }
+    }
+    let mut weights = vec![0f32; n];
+    for row in linears.iter().flat_map(|linear| linear.weight.values.chunks_exact(n)) {
+        row.iter().zip(&mut weights).for_each(|(x, largest)| *largest = largest.max(x.abs()));
+    }
+    let error = |factors: &[f32]| {
+        let left = if compensated { LEFT } else { 1.0 };
+        activation_error(&sample, factors, &gram) + left * weight_error(&squares, factors, linears)
+    };
+    let mut best = vec![1.0; n];
+    let mut least = error(&best);
+    for inputs in [&largest, &mean] {
+        for alpha in ALPHAS {
+            let tried = by_alpha(inputs, &weights, alpha);
+            let error = error(&tried);
+            if error < least {
+                (best, least) = (tried, error);
+            }
+        }
+    }
+    best
+}
+
+/// `a^α / w^(1-α)`, with a geometric mean of 1.
+fn by_alpha(inputs: &[f32], weights: &[f32], alpha: f32) -> Vec<f32> {
+    let logarithm = |x: f32| libm::log2(f64::from(x.max(1e-6)));
+    let alpha = f64::from(alpha);
+    let logarithms: Vec<f64> = inputs
+        .iter()
+        .zip(weights)
+        .map(|(&a, &w)| alpha * logarithm(a) - (1.0 - alpha) * logarithm(w))
+        .collect();
+    let mean = logarithms.iter().sum::<f64>() / logarithms.len() as f64;
+    logarithms.iter().map(|l| libm::exp2(l - mean) as f32).collect()
+}
+
+/// `Σ |e · Wᵀ|²` over the errors `e` that quantizing makes in the rows.
+fn activation_error(rows: &[f32], factors: &[f32], gram: &[f32]) -> f64 {
+    let n = factors.len();
+    let divided = |row: &[f32]| -> Vec<f32> { row.iter().zip(factors).map(|(x, s)| x / s).collect() };
+    let mut errors: Vec<f32> = rows.chunks_exact(n).flat_map(divided).collect();
+    through_codes(&mut errors, n);
+    for (errors, row) in errors.chunks_exact_mut(n).zip(rows.chunks_exact(n)) {
+        for ((e, x), s) in errors.iter_mut().zip(row).zip(factors) {
+            *e = *e * s - x;
+        }
+    }
+    let spread = product(View::new(&errors, n), View::new(gram, n));
+    errors.iter().zip(spread).map(|(a, b)| f64::from(*a) * f64::from(b)).sum()
+}
+
+/// The error to be expected from weights rounded to their nearest codes, as if errors were even over a step.
+fn weight_error(squares: &[f64], factors: &[f32], linears: &[&Linear]) -> f64 {
+    let n = factors.len();
+    let per_step: f64 = squares.iter().zip(factors).map(|(q, &s)| q / (f64::from(s) * f64::from(s))).sum();
+    let rows = linears.iter().flat_map(|linear| linear.weight.values.chunks_exact(n));
+    let steps = rows.map(|row| {
+        let scaled: Vec<f32> = row.iter().zip(factors).map(|(w, s)| w * s).collect();
+        let step = f64::from(row_scale(&scaled));
+        step * step
+    });
+    steps.sum::<f64>() / 12.0 * per_step
+}
