@@ -15,7 +15,7 @@ use crate::threads::Team;
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
 const ROWS_PER_TASK: usize = 8;
 /// Tasks of a product for each thread, at least: the last to end holds up the others by no more than a task. No more than
-/// that: tasks with the same panels fetch them twice, at the same time.
+/// that: products cut by rows too, whose tasks share panels, were slower.
 const TASKS_PER_THREAD: usize = 12;
 /// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
 const MIN_ROWS: usize = 24;
