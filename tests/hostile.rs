@@ -254,9 +254,9 @@ fn a_second_tower_with_a_shorter_table_is_refused() {
     let before: usize = parts.steps[..index].iter().map(|step| step.constant_bytes(77).unwrap()).sum();
     let Step::Embed(embed) = &mut parts.steps[index] else { panic!() };
     let (rows, width) = (embed.tokens as usize, embed.out.columns as usize);
-    let [codes, scales, _] = embed.constants(77).unwrap();
+    let [codes, scales, ..] = embed.constants(77).unwrap();
     embed.tokens -= 16;
-    let [fewer_codes, fewer_scales, _] = embed.constants(77).unwrap();
+    let [fewer_codes, fewer_scales, ..] = embed.constants(77).unwrap();
     // Rows and scales go, so that all sizes agree.
     parts.constants.drain(before + codes + fewer_scales..before + codes + scales);
     parts.constants.drain(before + fewer_codes..before + codes);

@@ -14,27 +14,19 @@ use cliptext_compiler::lower::Tower;
 use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::Choice;
 use cliptext_compiler::progress::Progress;
+use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{Options, Quality, Recipe};
 use cliptext_compiler::target::Target;
-use cliptext_compiler::verify::{self, Reference, verify};
+use cliptext_compiler::verify::{Reference, verify};
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("give a model's file or folder")?;
-    let choice = Choice {
-        preset: None,
-        hidden: None,
-        final_norm: None,
-        pooled: None,
-        normalize: None,
-        padding: None,
-        context: None,
-    };
     let spec = Spec {
         name: path.clone(),
         path: Path::new(&path).into(),
         tower: None,
-        choice,
+        choice: Choice::default(),
         edits: Edits::default(),
     };
     let progress = Progress::new(true);
@@ -43,23 +35,22 @@ fn main() -> Result<()> {
     let (model, outputs) = (tower.model, tower.outputs);
     let vocabulary = vocabulary::build(VocabularySource::Standard, &[])?;
     let references = [Reference::new(model.clone(), &outputs)?];
-    let prompts = verify::prompts();
+    let prompts = prompts::evaluation();
 
     let full = Recipe::of(Quality::Fast);
     let none = Recipe { budget: 0.0, ..Recipe::PLAIN };
-    let rows: [(&str, Option<Recipe>); 13] = [
+    let rows: [(&str, Option<Recipe>); 12] = [
         ("each weight to its nearest code", None),
         ("+ first row known", Some(none)),
         ("+ smoothing", Some(Recipe { smooth: true, ..none })),
         ("+ errors made up for", Some(Recipe { smooth: true, compensate: true, ..none })),
-        ("+ bias correction", Some(Recipe { clips: &[1.0], budget: 0.0, ..full })),
-        ("+ scales found by search", Some(Recipe { budget: 0.0, ..full })),
-        ("+ 1% for fine embeddings: `--quality fast`", Some(full)),
+        ("+ 100 prompts instead of 32", Some(Recipe { prompts: 100, clips: &[1.0], budget: 0.0, ..full })),
+        ("`--quality fast`: 32 prompts, scales found by search, 1% for embeddings", Some(full)),
         ("fast without smoothing", Some(Recipe { smooth: false, ..full })),
         ("fast without making up for errors", Some(Recipe { compensate: false, ..full })),
-        ("fast without bias correction", Some(Recipe { correct_bias: false, ..full })),
+        ("fast without scales found by search", Some(Recipe { clips: &[1.0], ..full })),
         ("fast with 2% for embeddings", Some(Recipe { budget: 0.02, ..full })),
-        ("all prompts, none joined", Some(Recipe { prompts: 100, ..full })),
+        ("fast with 100 prompts", Some(Recipe { prompts: 100, ..full })),
         ("`--quality best`", Some(Recipe::of(Quality::Best))),
     ];
     println!(

@@ -8,10 +8,10 @@ use cliptext_compiler::emit::{self, Precision};
 use cliptext_compiler::ir::{Outputs, Pooled, TextModel};
 use cliptext_compiler::lower::Tower;
 use cliptext_compiler::measure::Comparison;
+use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{Options, Quality, Quantized, Recipe};
 use cliptext_compiler::reference::{encode, relative_error};
 use cliptext_compiler::target::Target;
-use cliptext_compiler::verify;
 use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
 use cliptext_demo::{model, small_vocabulary};
 use cliptext_synthetic::{Options as Size, generate};
@@ -96,7 +96,7 @@ fn each_part_brings_the_plan_closer() {
     let vocabulary = vocabulary();
     let model = tower(&vocabulary);
     let plain = sqnr(&plan(&model, None, &vocabulary), &model, &vocabulary);
-    let rounded = Recipe { compensate: true, correct_bias: true, ..Recipe::PLAIN };
+    let rounded = Recipe { compensate: true, ..Recipe::PLAIN };
     let rounded = sqnr(&made(&model, rounded, &vocabulary), &model, &vocabulary);
     let fast = Recipe::of(Quality::Fast);
     let fast = sqnr(&made(&model, fast, &vocabulary), &model, &vocabulary);
@@ -168,7 +168,7 @@ fn the_calibration_is_not_what_is_measured_on() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/vit-l/public_prompts.json");
     let golden = std::fs::read_to_string(golden).unwrap();
     for prompt in &built_in {
-        assert!(!verify::prompts().iter().any(|measured| measured == prompt), "{prompt}");
+        assert!(!prompts::evaluation().iter().any(|measured| measured == prompt), "{prompt}");
         assert!(!golden.contains(&format!("{prompt:?}")), "{prompt}");
         assert!(built_in.iter().filter(|other| *other == prompt).count() == 1, "{prompt}");
     }

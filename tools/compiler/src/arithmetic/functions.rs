@@ -29,7 +29,7 @@ pub fn activate(activation: Activation, values: &mut [f32]) {
         Activation::QuickGelu => values.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)),
         Activation::Gelu => values.iter_mut().for_each(|x| *x = gelu(*x)),
         Activation::GeluTanh => values.iter_mut().for_each(|x| {
-            const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+            const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
             let inner = *x * *x * 0.044_715 + 1.0;
             *x /= 1.0 + exp(-TWICE_SQRT_2_OVER_PI * (*x * inner));
         }),

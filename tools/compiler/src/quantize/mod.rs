@@ -111,23 +111,14 @@ pub struct Recipe {
     pub compensate: bool,
     /// Parts of the full scale that are tried for each row where errors are made up for.
     pub clips: &'static [f32],
-    /// Whether biases take over the mean error.
-    pub correct_bias: bool,
     /// By what part of itself a plan may grow for the sake of precision, 0 to 1.
     pub budget: f64,
 }
 
 impl Recipe {
     /// Each weight to its nearest code.
-    pub const PLAIN: Recipe = Recipe {
-        prompts: 32,
-        joined: 0,
-        smooth: false,
-        compensate: false,
-        clips: &[1.0],
-        correct_bias: false,
-        budget: 0.0,
-    };
+    pub const PLAIN: Recipe =
+        Recipe { prompts: 32, joined: 0, smooth: false, compensate: false, clips: &[1.0], budget: 0.0 };
 
     /// What measures best in the time that there is.
     pub const fn of(quality: Quality) -> Self {
@@ -137,7 +128,6 @@ impl Recipe {
             smooth: true,
             compensate: true,
             clips: &[1.0, 0.9, 0.8, 0.7],
-            correct_bias: true,
             budget: 0.01,
         };
         match quality {
@@ -353,10 +343,6 @@ impl<'r> Rounded<'r> {
             true => {
                 let mut gram = vec![0.0; n * n];
                 add_gram(&mut gram, &inputs.values, n);
-                if recipe.correct_bias {
-                    // The biases take over the mean: only what varies about it is left to the weights.
-                    subtract_square(&mut gram, &column_means(&inputs), inputs.rows);
-                }
                 let inputs = Inputs::new(&gram, n);
                 Some(inputs.map_err(|_| anyhow!("the model computes values that are not finite numbers"))?)
             }
@@ -374,34 +360,7 @@ impl<'r> Rounded<'r> {
         };
         linear.weight.values = quantized.values();
         linear.steps = Some(quantized.scales);
-        let mut ours = forward::linear(linear, &self.inputs);
-        if self.recipe.correct_bias {
-            let lacking: Vec<f32> = column_means(&wanted)
-                .iter()
-                .zip(column_means(&ours))
-                .map(|(wanted, ours)| wanted - ours)
-                .collect();
-            linear.bias.iter_mut().zip(&lacking).for_each(|(bias, lack)| *bias += lack);
-            for row in ours.values.chunks_exact_mut(lacking.len()) {
-                row.iter_mut().zip(&lacking).for_each(|(x, lack)| *x += lack);
-            }
-        }
+        let ours = forward::linear(linear, &self.inputs);
         (wanted, ours)
-    }
-}
-
-fn column_means(x: &Matrix) -> Vec<f32> {
-    let mut sums = vec![0f64; x.cols];
-    for row in x.values.chunks_exact(x.cols) {
-        row.iter().zip(&mut sums).for_each(|(x, sum)| *sum += f64::from(*x));
-    }
-    sums.into_iter().map(|sum| (sum / x.rows as f64) as f32).collect()
-}
-
-/// `m -= rows · a · aᵀ`.
-fn subtract_square(m: &mut [f32], a: &[f32], rows: usize) {
-    for (row, x) in m.chunks_exact_mut(a.len()).zip(a) {
-        let factor = rows as f32 * x;
-        row.iter_mut().zip(a).for_each(|(m, y)| *m -= factor * y);
     }
 }

@@ -10,6 +10,7 @@ use cliptext_compiler::emit::Precision;
 use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Preset};
 use cliptext_compiler::progress::Progress;
+use cliptext_compiler::quantize;
 use cliptext_compiler::report::Report;
 use cliptext_compiler::target::Target;
 use cliptext_synthetic::{Activation, Options, Tower, checkpoint, generate};
@@ -204,6 +205,7 @@ pub fn job(model: &Path, scratch: &Scratch) -> Job {
         plan: scratch.path().join("x.plan"),
         vocabulary: Some(merges()),
         precision: Precision::F32,
+        quantize: quantize::Options::new(quantize::Quality::Fast),
         target: Target::default(),
     }
 }
