@@ -82,7 +82,7 @@ struct CompileArgs {
     /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour
     #[arg(long, value_enum, default_value = "fast")]
     quality: QualityArg,
-    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 100 built-in ones]
+    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 96 built-in ones]
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
     /// By how much an int8 plan may grow to be more precise, as in `2%`
