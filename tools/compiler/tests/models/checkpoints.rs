@@ -7,17 +7,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cliptext::tokenizer::Padding;
-use cliptext_compiler::compile::Job;
-use cliptext_compiler::emit::Precision;
-use cliptext_compiler::preset::Preset;
+use cliptext_compiler::preset::{Choice, Preset};
 use cliptext_compiler::source::Source;
 use cliptext_test_support::Scratch;
 
 use super::common::*;
 
-fn int8(model: &Path, scratch: &Scratch, wanted: Option<Preset>) -> Vec<u8> {
-    let choice = cliptext_compiler::preset::Choice { preset: wanted, ..Default::default() };
-    compiled(&Job { precision: Precision::Int8, ..with_choice(job(model, scratch), choice) }).bytes().to_vec()
+/// The plan's bytes, with every f32 weight in them.
+fn plan(model: &Path, scratch: &Scratch, wanted: Option<Preset>) -> Vec<u8> {
+    let choice = Choice { preset: wanted, ..Choice::default() };
+    compiled(&with_choice(job(model, scratch), choice)).bytes().to_vec()
 }
 
 #[test]
@@ -25,7 +24,7 @@ fn stable_diffusion_1() {
     let scratch = Scratch::new();
     let tower = like_l();
     let folder = write_component(&scratch.path().join("text_encoder"), &tower);
-    let expected = int8(&folder, &scratch, Some(Preset::Sd1));
+    let expected = plan(&folder, &scratch, Some(Preset::Sd1));
     // Some tools leave `text_model.` out.
     for bare in [false, true] {
         let mut tensors = hugging_face(&tower, "cond_stage_model.transformer.");
@@ -37,7 +36,7 @@ fn stable_diffusion_1() {
         let source = Source::open(&file).unwrap();
         assert_eq!((source.preset, source.towers.len()), (Some(Preset::Sd1), 1));
         assert!(source.kind.contains("Stable Diffusion 1"), "{}", source.kind);
-        assert!(int8(&file, &scratch, None) == expected);
+        assert!(plan(&file, &scratch, None) == expected);
     }
 }
 
@@ -46,22 +45,22 @@ fn stable_diffusion_2() {
     let scratch = Scratch::new();
     let tower = like_h();
     let folder = write_component(&scratch.path().join("text_encoder"), &tower);
-    let expected = int8(&folder, &scratch, Some(Preset::Sd2));
+    let expected = plan(&folder, &scratch, Some(Preset::Sd2));
     let mut tensors = open_clip(&tower, "cond_stage_model.model.");
     tensors.push(Named::f32("cond_stage_model.model.logit_scale", &[], &[4.6052]));
     tensors.extend(others());
     let file = write(&scratch.path().join("sd2.safetensors"), &tensors);
-    let mut plan = compiled(&job(&file, &scratch));
-    assert_eq!(plan.report.preset.as_deref(), Some("sd2"));
-    let report = &plan.report.towers[0];
+    let mut found = compiled(&job(&file, &scratch));
+    assert_eq!(found.report.preset.as_deref(), Some("sd2"));
+    let report = &found.report.towers[0];
     assert_eq!((report.layers, report.hidden_layer, report.hidden_norm), (2, 2, true));
     assert_eq!((report.pooled, report.padding.as_str()), (None, "zero"));
-    assert_eq!(plan.plan().tokenizer().padding(), Padding::Id(0));
-    assert_eq!(plan.plan().manifest().logit_scale, Some(f64::from(4.6052f32).exp() as f32));
+    assert_eq!(found.plan().tokenizer().padding(), Padding::Id(0));
+    assert_eq!(found.plan().manifest().logit_scale, Some(f64::from(4.6052f32).exp() as f32));
     // Apart from the logit scale, which the folder has not.
     let without: Vec<Named> = tensors.into_iter().filter(|t| !t.name.ends_with("logit_scale")).collect();
     let file = write(&scratch.path().join("sd2.safetensors"), &without);
-    assert!(int8(&file, &scratch, None) == expected);
+    assert!(plan(&file, &scratch, None) == expected);
 }
 
 /// Writes the two encoders of SDXL as a pipeline's folder without index, each by its own names.
@@ -84,28 +83,28 @@ fn stable_diffusion_xl_and_what_looks_like_it() {
     ]
     .concat();
     let file = write(&scratch.path().join("sdxl.safetensors"), &both);
-    let mut plan = compiled(&Job { precision: Precision::Int8, ..job(&file, &scratch) });
-    assert_eq!(plan.report.preset.as_deref(), Some("sdxl"));
-    let towers = &plan.report.towers;
+    let mut both_in_one = compiled(&job(&file, &scratch));
+    assert_eq!(both_in_one.report.preset.as_deref(), Some("sdxl"));
+    let towers = &both_in_one.report.towers;
     assert_eq!(towers.len(), 2);
     assert_eq!((towers[0].width, towers[0].hidden_layer, towers[0].hidden_norm), (64, 2, false));
     assert_eq!((towers[0].pooled, towers[0].padding.as_str()), (None, "eot"));
     assert_eq!((towers[1].width, towers[1].hidden_layer, towers[1].hidden_norm), (1280, 1, false));
     assert_eq!((towers[1].pooled_kind, towers[1].padding.as_str()), (Some("projected"), "zero-after-eos"));
-    assert_eq!(plan.plan().width(), 64 + 1280);
-    assert!(int8(&folder, &scratch, Some(Preset::Sdxl)) == plan.bytes());
+    assert_eq!(both_in_one.plan().width(), 64 + 1280);
+    assert!(plan(&folder, &scratch, Some(Preset::Sdxl)) == both_in_one.bytes());
 
     // The refiner has the second encoder alone, as its first embedder.
     let refiner = [open_clip(&g, "conditioner.embedders.0.model."), others()].concat();
     let refiner = write(&scratch.path().join("refiner.safetensors"), &refiner);
-    let expected = int8(&folder.join("text_encoder_2"), &scratch, Some(Preset::Sdxl));
+    let expected = plan(&folder.join("text_encoder_2"), &scratch, Some(Preset::Sdxl));
     let source = Source::open(&refiner).unwrap();
     assert_eq!((source.preset, source.towers.len()), (Some(Preset::Sdxl), 1));
-    assert!(int8(&refiner, &scratch, None) == expected);
+    assert!(plan(&refiner, &scratch, None) == expected);
 
     // One of the two, by name.
     let name = "conditioner.embedders.1.model";
-    let one = one_of(Job { precision: Precision::Int8, ..job(&file, &scratch) }, Some(name.into()));
+    let one = one_of(job(&file, &scratch), Some(name.into()));
     assert!(compiled(&one).bytes() == expected);
     let error = refused(&one_of(one, Some("clip_g".into())));
     assert!(error.contains("clip_g") && error.contains(name), "{error}");

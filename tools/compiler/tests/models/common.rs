@@ -287,7 +287,7 @@ pub fn compiled(job: &Job) -> Compiled {
 /// What the job fails with; nothing may be left behind.
 #[track_caller]
 pub fn refused(job: &Job) -> String {
-    let error = compile(job, &Progress::new(true)).err().expect("a refusal");
+    let error = compile(job, &Progress::new(true)).expect_err("a refusal");
     assert!(!job.plan.exists());
     let left = std::fs::read_dir(job.plan.parent().unwrap()).unwrap();
     let temporary = |name: &str| name.contains("tmp") || name.contains(".plan");

@@ -29,6 +29,9 @@ const CHANGES: [Change; 6] = [
 
 const RANK: usize = 4;
 
+/// What a module's part is called in a file.
+type Key = Box<dyn Fn(&str, &str) -> String>;
+
 /// `[up, down]` of a change.
 fn matrices(change: &Change) -> [Named; 2] {
     let (module, [outputs, inputs]) = *change;
@@ -113,7 +116,7 @@ fn every_way_to_name_a_lora_merges_the_same() {
         };
         format!("text_encoder.text_model.{key}")
     };
-    let names: [(&str, Box<dyn Fn(&str, &str) -> String>); 7] = [
+    let names: [(&str, Key); 7] = [
         ("kohya", Box::new(kohya("lora_te_"))),
         ("kohya, first of two", Box::new(kohya("lora_te1_"))),
         ("diffusers", Box::new(diffusers(".lora_linear_layer.up", ".lora_linear_layer.down"))),

@@ -111,13 +111,16 @@ fn write_hollow(folder: &Path, options: &Options) {
     write_text(&folder.join("config.json"), &checkpoint::config(options));
 }
 
+/// A component's folder, its class, and what it is made of.
+type Component<'a> = (&'a str, &'a str, &'a Options);
+
 #[test]
 fn presets_are_found_by_class_and_size() {
     let l = Options::default();
     let h =
         Options { width: 1024, layers: 23, heads: 16, mlp: 4096, activation: Activation::Gelu, ..l.clone() };
     let g = Options { width: 1280, layers: 32, heads: 20, mlp: 5120, projection: Some(1280), ..h.clone() };
-    let cases: [(&str, &[(&str, &str, &Options)], Option<Preset>); 6] = [
+    let cases: [(&str, &[Component<'_>], Option<Preset>); 6] = [
         ("StableDiffusionPipeline", &[("text_encoder", TEXT, &l)], Some(Preset::Sd1)),
         ("StableDiffusionPipeline", &[("text_encoder", TEXT, &h)], Some(Preset::Sd2)),
         (

@@ -86,7 +86,10 @@ fn other_formats_are_told_apart() {
     }
 }
 
-fn folder(files: &[(&str, &str)]) -> (Scratch, PathBuf) {
+/// A file's name and what is in it.
+type TextFile<'a> = (&'a str, &'a str);
+
+fn folder(files: &[TextFile<'_>]) -> (Scratch, PathBuf) {
     let scratch = Scratch::new();
     let folder = scratch.path().join("model");
     std::fs::create_dir(&folder).unwrap();
@@ -99,7 +102,7 @@ fn folder(files: &[(&str, &str)]) -> (Scratch, PathBuf) {
 #[test]
 fn folders_without_a_text_encoder() {
     let config = checkpoint::config(&like_l().options);
-    let cases: [(&[(&str, &str)], &[&str]); 9] = [
+    let cases: [(&[TextFile<'_>], &[&str]); 9] = [
         (&[], &["no text encoder here", "model.safetensors", "model_index.json"]),
         (&[("config.json", &config), ("pytorch_model.bin", "\u{80}")], &["pytorch_model.bin", "save_file"]),
         (
