@@ -164,17 +164,19 @@ fn histogram(channels: &[f32]) -> Vec<(f64, f64)> {
 }
 
 fn positions(body: &mut String, found: &Verification) {
+    let positions = &found.figures.positions;
+    let first = positions.first().map_or(String::new(), |db| format!(" ({db:.1} dB)"));
     section(
         body,
         "By token position",
-        "SQNR of the hidden states at each position. Position 0 is the start token, the same for every prompt.",
+        &format!(
+            "SQNR of the hidden states at each position but the first{first}, which holds the start token and is the same for every \
+             prompt."
+        ),
     );
-    let points = found.figures.positions.iter().enumerate().map(|(at, db)| (at as f64, *db)).collect();
-    let _ = write!(
-        body,
-        "<figure>{}</figure>",
-        lines(&[Series { name: "hidden states", points }], "position", "dB")
-    );
+    let points = positions.iter().enumerate().skip(1).map(|(at, db)| (at as f64, *db)).collect();
+    let series = [Series { name: "hidden states", points }];
+    let _ = write!(body, "<figure>{}</figure>", lines(&series, "position", "dB"));
 }
 
 fn prompts(body: &mut String, found: &Verification) {
