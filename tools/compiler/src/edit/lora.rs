@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
 
 use crate::ir::{Layer, Matrix, TextModel};
 use crate::preset::BIG_G;
@@ -166,9 +167,11 @@ impl LoraFile {
                 None => unmatched.push(name.to_owned()),
             }
         }
+        let settings = settings(&tensors).with_context(|| file.clone())?;
         let mut changes: BTreeMap<Slot, Vec<Change>> = BTreeMap::new();
         for ((slot, place), parts) in found {
-            let change = change(&tensors, place, &parts, weight).with_context(|| file.clone())?;
+            let scale = settings.get(&slot).copied().unwrap_or_default();
+            let change = change(&tensors, place, &parts, scale, weight).with_context(|| file.clone())?;
             changes.entry(slot).or_default().push(change);
         }
         ensure!(
@@ -195,7 +198,38 @@ impl LoraFile {
     }
 }
 
-fn change(tensors: &Tensors, place: Place, parts: &Parts, weight: f32) -> Result<Change> {
+/// How the product of two matrices counts, where no tensor says it: PEFT's settings.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scale {
+    /// `lora_alpha`; the rank where it is not said.
+    alpha: Option<f32>,
+    /// Whether alpha is divided by the rank's root instead of the rank (`use_rslora`, arXiv:2312.03732).
+    by_root: bool,
+}
+
+/// PEFT's settings, which diffusers keeps in a header's notes: an object whose keys begin with the text encoder's name.
+fn settings(tensors: &Tensors) -> Result<BTreeMap<Slot, Scale>> {
+    const KEY: &str = "lora_adapter_metadata";
+    let Some(text) = tensors.note(KEY) else { return Ok(BTreeMap::new()) };
+    let said: Map<String, Value> =
+        serde_json::from_str(text).with_context(|| format!("{KEY}: expected a JSON object"))?;
+    let mut scales = BTreeMap::new();
+    for (name, slot) in [("text_encoder", Slot::First), ("text_encoder_2", Slot::Second)] {
+        let get = |key: &str| said.get(&format!("{name}.{key}"));
+        let patterns = get("alpha_pattern").and_then(Value::as_object);
+        ensure!(
+            patterns.is_none_or(Map::is_empty),
+            "{KEY}: {name}.alpha_pattern gives layers an alpha of their own, which cliptext does not read; save the LoRA in \
+             kohya's layout, with alphas as tensors"
+        );
+        let alpha = get("lora_alpha").and_then(Value::as_f64).map(|alpha| alpha as f32);
+        let by_root = get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
+        scales.insert(slot, Scale { alpha, by_root });
+    }
+    Ok(scales)
+}
+
+fn change(tensors: &Tensors, place: Place, parts: &Parts, scale: Scale, weight: f32) -> Result<Change> {
     let (Some(up), Some(down)) = (&parts.up, &parts.down) else {
         let there = parts.up.as_ref().or(parts.down.as_ref()).or(parts.alpha.as_ref());
         bail!("{} stands alone: up and down must both be there", there.map_or("a tensor", String::as_str));
@@ -209,9 +243,10 @@ fn change(tensors: &Tensors, place: Place, parts: &Parts, weight: f32) -> Result
             [alpha] => *alpha,
             other => bail!("{alpha}: expected one number, found {}", other.len()),
         },
-        None => rank as f32,
+        None => scale.alpha.unwrap_or(rank as f32),
     };
-    Ok(Change { name, place, up, down, factor: weight * alpha / rank as f32 })
+    let divisor = if scale.by_root { (rank as f32).sqrt() } else { rank as f32 };
+    Ok(Change { name, place, up, down, factor: weight * alpha / divisor })
 }
 
 /// The slot that a tensor's name speaks of, and the name without the part that says so; `None` for other networks'.

@@ -23,6 +23,8 @@ pub struct Tensors {
     path: PathBuf,
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
+    /// Notes that the headers hold, which some programs keep settings in.
+    notes: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,12 @@ impl Tensors {
     /// # Errors
     /// When a file can't be read, is something else, is cut off, or has a header that lies. The message names the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut tensors = Tensors { path: path.to_owned(), shards: vec![], entries: BTreeMap::new() };
+        let mut tensors = Tensors {
+            path: path.to_owned(),
+            shards: vec![],
+            entries: BTreeMap::new(),
+            notes: BTreeMap::new(),
+        };
         if path.extension().is_some_and(|extension| extension == "json") {
             tensors.add_shards(path)?;
         } else {
@@ -99,6 +106,7 @@ impl Tensors {
             .map_err(|error| explain(&error, &bytes))
             .with_context(named)?;
         debug_assert_eq!(length as u64, header);
+        self.notes.extend(metadata.metadata().clone().into_iter().flatten());
         let base = 8 + length;
         let shard = self.shards.len();
         for (name, info) in metadata.tensors() {
@@ -117,6 +125,11 @@ impl Tensors {
     /// The file that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the header's `__metadata__` says under `key`.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
     }
 
     /// All names, in order.

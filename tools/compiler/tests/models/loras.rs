@@ -168,6 +168,40 @@ fn weights_count_and_add_up() {
     assert!(relative_error(&back, &never) < 1e-5);
 }
 
+/// diffusers keeps PEFT's settings in the header.
+#[test]
+fn alpha_may_stand_in_the_header() {
+    let scratch = Scratch::new();
+    let tower = like_l();
+    let model = write_component(&scratch.path().join("model"), &tower);
+    let key = |module: &str, part: &str| {
+        let letter = if part == "up" { "B" } else { "A" };
+        format!("text_encoder.text_model.{module}.lora_{letter}.weight")
+    };
+    let tensors = lora(&CHANGES, None, key);
+    let file = scratch.path().join("lora.safetensors");
+    let with_settings = |settings: &str| {
+        let views = tensors.iter().map(|tensor| (tensor.name.clone(), tensor));
+        let notes = [("lora_adapter_metadata".to_owned(), settings.to_owned())].into_iter().collect();
+        safetensors::serialize_to_file(views, Some(notes), &file).unwrap();
+        LoraFile::read(&file, 1.0)
+    };
+    for (settings, factor) in [
+        (r#"{"text_encoder.lora_alpha": 8, "text_encoder.r": 4}"#, 2.0),
+        (r#"{"text_encoder.lora_alpha": 3.0, "text_encoder.use_rslora": true}"#, 1.5),
+        (r#"{"unet.lora_alpha": 8, "text_encoder_2.lora_alpha": 8}"#, 1.0),
+    ] {
+        let edits = Edits { inversions: vec![], loras: vec![with_settings(settings).unwrap()] };
+        let ours = compiled(&with_edits(job(&model, &scratch), edits)).encode(PROMPT).0;
+        let expected = merged(&tower, &CHANGES, factor, &scratch.path().join("merged"));
+        let expected = compiled(&job(&expected, &scratch)).encode(PROMPT).0;
+        assert!(relative_error(&ours, &expected) < 1e-6, "{settings}");
+    }
+    let own = with_settings(r#"{"text_encoder.alpha_pattern": {"q_proj": 2}}"#);
+    assert!(format!("{:#}", own.unwrap_err()).contains("alpha_pattern"));
+    assert!(format!("{:#}", with_settings("[").unwrap_err()).contains("JSON"));
+}
+
 #[test]
 fn a_lora_of_the_second_encoder() {
     let scratch = Scratch::new();
