@@ -65,8 +65,8 @@ struct Table {
     flip: u8,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
-    norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> Spread,
-    quantize_row: unsafe fn(&[f32], &mut [u8]) -> Spread,
+    norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [Spread]),
+    quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [Spread]),
     /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
     pair_rows: Option<PairRowsFn>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
@@ -123,13 +123,18 @@ macro_rules! table {
                 }
             );
             compiled!($features
-                unsafe fn norm_row_to_codes(norm: &Norm<'_>, row: &[f32], codes: &mut [u8]) -> Spread {
-                    ops::norm::norm_row_to_codes($simd, norm, row, FLIP, codes)
+                unsafe fn norm_rows_to_codes(
+                    norm: &Norm<'_>,
+                    rows: &[f32],
+                    codes: &mut [u8],
+                    spreads: &mut [Spread],
+                ) {
+                    ops::norm::norm_rows_to_codes($simd, norm, rows, FLIP, codes, spreads)
                 }
             );
             compiled!($features
-                unsafe fn quantize_row(row: &[f32], codes: &mut [u8]) -> Spread {
-                    ops::quantize::quantize_row($simd, row, FLIP, codes)
+                unsafe fn quantize_rows(rows: &[f32], codes: &mut [u8], spreads: &mut [Spread]) {
+                    ops::quantize::quantize_rows($simd, rows, FLIP, codes, spreads)
                 }
             );
             compiled!($features
@@ -150,8 +155,8 @@ macro_rules! table {
                 flip: FLIP,
                 embed_row,
                 norm_row,
-                norm_row_to_codes,
-                quantize_row,
+                norm_rows_to_codes,
+                quantize_rows,
                 pair_rows: $pair_rows,
                 products: &[$({
                     compiled!($features

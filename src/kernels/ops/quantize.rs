@@ -34,6 +34,7 @@ impl Spread {
 }
 
 /// The least and the largest of the values that it is shown, by two chains each: comparisons wait for one another.
+#[derive(Clone, Copy)]
 pub(super) struct Range<S: Simd> {
     least: [S::V; 2],
     largest: [S::V; 2],
@@ -74,9 +75,22 @@ pub(super) fn codes<S: Simd>(s: S, block: S::V, middle: S::V, factor: S::V) -> S
     s.mul(s.sub(block, middle), factor)
 }
 
+/// Quantizes rows, as many as `spreads`, which take how each is spread; `rows` and `codes` (each xor `flip`) are cut
+/// evenly, a row's codes begin its part.
+#[inline(always)]
+pub(crate) fn quantize_rows<S: Simd>(s: S, rows: &[f32], flip: u8, codes: &mut [u8], spreads: &mut [Spread]) {
+    let count = spreads.len().max(1);
+    let parts = rows
+        .chunks_exact((rows.len() / count).max(1))
+        .zip(codes.chunks_exact_mut((codes.len() / count).max(1)));
+    for ((row, codes), spread) in parts.zip(spreads) {
+        *spread = quantize_row(s, row, flip, codes);
+    }
+}
+
 /// Quantizes `row` into the first `row.len()` of `codes` (each xor `flip`).
 #[inline(always)]
-pub(crate) fn quantize_row<S: Simd>(s: S, row: &[f32], flip: u8, codes: &mut [u8]) -> Spread {
+fn quantize_row<S: Simd>(s: S, row: &[f32], flip: u8, codes: &mut [u8]) -> Spread {
     let (blocks, tail) = row.as_chunks::<LANES>();
     let (pairs, rest) = blocks.as_chunks::<2>();
     // Two of two chains each.
