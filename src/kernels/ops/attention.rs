@@ -131,7 +131,7 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
     }
 }
 
-/// `keys[channel][token]`, zeros behind the last token.
+/// `keys[channel][token]`; what stands behind the last token is masked anyway.
 #[inline(always)]
 fn transpose_keys<S: Simd>(
     s: S,
@@ -141,23 +141,26 @@ fn transpose_keys<S: Simd>(
     stride: usize,
     keys: &mut [f32],
 ) {
-    for (column, first) in rows.clone().step_by(LANES).enumerate() {
-        for (index, keys) in keys[..step.head_dim * stride].chunks_mut(LANES * stride).enumerate() {
-            let channels = index * LANES..((index + 1) * LANES).min(step.head_dim);
-            let mut tile = [[0.0; LANES]; LANES];
-            for (row, out) in (first..rows.end).zip(&mut tile) {
-                let key = &step.vector(row, 1, head)[channels.clone()];
-                match key.as_array::<LANES>() {
-                    Some(key) => s.store(s.load(key), out),
-                    None => out[..key.len()].copy_from_slice(key),
-                }
+    let (tokens, channels) = (rows.len(), step.head_dim);
+    let keys = &mut keys[..channels * stride];
+    if tokens < LANES || channels < LANES {
+        for (token, row) in rows.enumerate() {
+            for (keys, &value) in keys.chunks_exact_mut(stride).zip(step.vector(row, 1, head)) {
+                keys[token] = value;
             }
-            s.transpose(&mut tile);
-            for (out, channel) in keys.chunks_exact_mut(stride).zip(&tile) {
-                if let Some(place) = out.as_chunks_mut::<LANES>().0.get_mut(column) {
-                    s.store(s.load(channel), place);
-                }
-            }
+        }
+        return;
+    }
+    for token in (0..tokens).step_by(LANES) {
+        // The last sixteen tokens, or channels, may have some of those before them.
+        let token = token.min(tokens - LANES);
+        let from = step.vector(rows.start + token, 1, head);
+        for channel in (0..channels).step_by(LANES) {
+            let channel = channel.min(channels - LANES);
+            let to = &mut keys[channel * stride + token..];
+            // SAFETY: sixteen of the sequence's rows, which are rows of `qkv`, and of the head's channels; there is a
+            // row of `stride` keys for each channel.
+            unsafe { s.transpose(from[channel..].as_ptr(), 3 * step.width(), to.as_mut_ptr(), stride) };
         }
     }
 }
