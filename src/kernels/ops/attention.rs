@@ -245,6 +245,37 @@ unsafe fn chains<S: Simd, const Q: usize, const B: usize, const FULL: bool>(
     sums
 }
 
+/// Factors of a chain in [`exercise`].
+pub(crate) const EXERCISE: usize = 64;
+
+/// What the inner loop of [`attend`] multiplies in benchmarks: factors, and vectors of two blocks.
+pub(crate) struct Exercise {
+    pub(crate) factors: [f32; EXERCISE],
+    pub(crate) vectors: [[Block; 2]; EXERCISE],
+}
+
+/// The inner loop of [`attend`] alone; adds its sums to `out` and returns the number of multiplications.
+#[inline(always)]
+pub(crate) fn exercise<S: Simd>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
+    match S::CHAINS {
+        16 => exercise_by::<S, 6, 2>(s, exercise, out),
+        _ => exercise_by::<S, 4, 1>(s, exercise, out),
+    }
+}
+
+/// [`exercise`] with `Q` lists of factors and `B` blocks, at most two.
+#[inline(always)]
+fn exercise_by<S: Simd, const Q: usize, const B: usize>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
+    let vectors =
+        Vectors { start: exercise.vectors.as_ptr().cast(), step: 2 * LANES, count: EXERCISE, lanes: LANES };
+    // SAFETY: as many factors as vectors, and two blocks of each.
+    let sums = unsafe { chains::<S, Q, B, true>(s, [exercise.factors.as_ptr(); Q], vectors) };
+    for sum in sums.as_flattened() {
+        s.store(s.add(s.load(out), *sum), out);
+    }
+    Q * B * LANES * EXERCISE
+}
+
 /// Scores of queries `first..first + queries`, scaled to powers of two, against `B` blocks of keys from `block` on.
 #[inline(always)]
 fn score<S: Simd, const Q: usize, const B: usize>(
