@@ -44,11 +44,12 @@ pub(crate) use dispatch::{Codes, CodesMut, Sequences, attention_scratch};
 pub use ops::math::Activation;
 
 use layout::Packing;
-use ops::attention::Attention;
+use ops::attention::{Attention, Exercise};
 use ops::embed::{PositionRow, TokenRow};
 use ops::linear::{Accumulators, LinearF32, LinearInt8, Task, TileInput};
 use ops::norm::Norm;
 use ops::quantize::Spread;
+use simd::Block;
 
 /// The most tokens of a sequence.
 pub const MAX_TOKENS: usize = ops::attention::MAX_TOKENS;
@@ -71,6 +72,8 @@ struct Table {
     pair_rows: Option<PairRowsFn>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
     attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
+    /// The inner loop of `attend` alone; returns its number of multiplications.
+    exercise: unsafe fn(&Exercise, &mut Block) -> usize,
 }
 
 /// Rearranges the codes of two rows.
@@ -149,6 +152,11 @@ macro_rules! table {
                     unsafe { ops::attention::attend($simd, step, rows, head, keys) }
                 }
             );
+            compiled!($features
+                unsafe fn exercise(exercise: &Exercise, out: &mut Block) -> usize {
+                    ops::attention::exercise($simd, exercise, out)
+                }
+            );
             Table {
                 name: $name,
                 supported: $supported,
@@ -176,6 +184,7 @@ macro_rules! table {
                 }),*],
                 linear_f32,
                 attend,
+                exercise,
             }
         };
     };

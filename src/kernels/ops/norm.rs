@@ -50,9 +50,15 @@ fn sums<S: Simd, const R: usize, const SQUARED: bool>(s: S, rows: [&[f32]; R], m
             let last = value::<S, SQUARED>(s, s.load_part(tail), mean);
             *sum = s.add(*sum, s.first_lanes(tail.len(), last, s.splat(0.0)));
         }
-        out[row] = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+        out[row] = total(s, *sums);
     }
     out
+}
+
+/// The running sums and their lanes, added up.
+#[inline(always)]
+fn total<S: Simd>(s: S, sums: [S::V; SUMS]) -> f32 {
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
 /// What [`sums`] sums.
@@ -73,13 +79,13 @@ struct Moments<S: Simd> {
 }
 
 impl<S: Simd> Moments<S> {
-    /// Of each row.
+    /// Of each row, by the sum of its values.
     #[inline(always)]
-    fn of<const R: usize>(s: S, rows: [&[f32]; R], epsilon: f32) -> [Self; R] {
+    fn of<const R: usize>(s: S, rows: [&[f32]; R], totals: [f32; R], epsilon: f32) -> [Self; R] {
         let zero = s.splat(0.0);
         let mut means = [zero; R];
-        for ((mean, sum), row) in means.iter_mut().zip(sums::<S, R, false>(s, rows, [zero; R])).zip(rows) {
-            *mean = s.splat(sum / row.len() as f32);
+        for row in 0..R {
+            means[row] = s.splat(totals[row] / rows[row].len() as f32);
         }
         let mut moments = [Self { mean: zero, inverse: zero }; R];
         for (row, sum) in sums::<S, R, true>(s, rows, means).into_iter().enumerate() {
@@ -106,7 +112,8 @@ impl Norm<'_> {
 /// Normalises `row` into `out`.
 #[inline(always)]
 pub(crate) fn norm_row<S: Simd>(s: S, norm: &Norm<'_>, row: &[f32], out: &mut [f32]) {
-    let [moments] = Moments::of(s, [row], norm.epsilon);
+    let totals = sums::<S, 1, false>(s, [row], [s.splat(0.0)]);
+    let [moments] = Moments::of(s, [row], totals, norm.epsilon);
     let (places, tail) = out.as_chunks_mut::<LANES>();
     let (gains, biases) = (norm.gain.as_chunks::<LANES>().0, norm.bias.as_chunks::<LANES>().0);
     let (blocks, last) = row.as_chunks::<LANES>();
@@ -132,20 +139,48 @@ pub(crate) fn norm_rows_to_codes<S: Simd>(
     codes: &mut [u8],
     spreads: &mut [Spread],
 ) {
+    let stride = codes.len() / spreads.len().max(1);
+    let paired = if S::CHAINS == 16 { spreads.len() / 2 * 2 } else { 0 };
+    let (rows, last_rows) = rows.split_at(paired * norm.gain.len());
+    let (codes, last_codes) = codes.split_at_mut(paired * stride);
+    let (spreads, last_spreads) = spreads.split_at_mut(paired);
+    groups_to_codes::<S, 2>(s, norm, rows, flip, codes, spreads);
+    groups_to_codes::<S, 1>(s, norm, last_rows, flip, last_codes, last_spreads);
+}
+
+/// [`norm_rows_to_codes`] for groups of `R` rows.
+///
+/// The next group's values are summed while a group's codes are made: they come from far, and come meanwhile.
+#[inline(always)]
+fn groups_to_codes<S: Simd, const R: usize>(
+    s: S,
+    norm: &Norm<'_>,
+    rows: &[f32],
+    flip: u8,
+    codes: &mut [u8],
+    spreads: &mut [Spread],
+) {
     let (width, stride) = (norm.gain.len(), codes.len() / spreads.len().max(1));
-    let at_once = if S::CHAINS == 16 { 2 } else { 1 };
-    let parts = rows.chunks(at_once * width).zip(codes.chunks_mut(at_once * stride));
-    for ((rows, codes), spreads) in parts.zip(spreads.chunks_mut(at_once)) {
-        if let [first, second] = spreads {
-            let (rows, codes) = (rows.split_at(width), codes.split_at_mut(stride));
-            [*first, *second] = to_codes(s, norm, [rows.0, rows.1], flip, [codes.0, codes.1]);
-        } else if let [spread] = spreads {
-            [*spread] = to_codes(s, norm, [rows], flip, [codes]);
-        }
+    let mut groups = rows.chunks_exact(R * width);
+    let Some(mut group) = groups.next().map(|rows| cut::<R>(rows, width)) else { return };
+    let mut totals = sums::<S, R, false>(s, group, [s.splat(0.0); R]);
+    for (codes, spreads) in codes.chunks_exact_mut(R * stride).zip(spreads.as_chunks_mut::<R>().0) {
+        // The last group once more: what comes of it is not used.
+        let next = groups.next().map_or(group, |rows| cut::<R>(rows, width));
+        let mut parts = codes.chunks_exact_mut(stride);
+        let codes = core::array::from_fn(|_| parts.next().unwrap_or_default());
+        (*spreads, totals) = to_codes(s, norm, group, totals, flip, codes, next);
+        group = next;
     }
 }
 
-/// [`norm_rows_to_codes`] for `R` rows.
+/// `R` rows of `width` values.
+#[inline(always)]
+fn cut<const R: usize>(rows: &[f32], width: usize) -> [&[f32]; R] {
+    core::array::from_fn(|row| &rows[row * width..(row + 1) * width])
+}
+
+/// [`norm_rows_to_codes`] for `R` rows, whose values' sums are `totals`; returns the sums of the rows `next`, too.
 ///
 /// The normalised values are worked out twice, once for their range and once for the codes: cheaper than a place
 /// to keep them.
@@ -154,10 +189,12 @@ fn to_codes<S: Simd, const R: usize>(
     s: S,
     norm: &Norm<'_>,
     rows: [&[f32]; R],
+    totals: [f32; R],
     flip: u8,
     codes: [&mut [u8]; R],
-) -> [Spread; R] {
-    let moments = Moments::of(s, rows, norm.epsilon);
+    next: [&[f32]; R],
+) -> ([Spread; R], [f32; R]) {
+    let moments = Moments::of(s, rows, totals, norm.epsilon);
     let mut ranges = [Range::new(s); R];
     let ((gains, tail), (biases, _)) = (norm.gain.as_chunks::<LANES>(), norm.bias.as_chunks::<LANES>());
     // All as long as the gains, said here so that the loops need not ask.
@@ -190,12 +227,33 @@ fn to_codes<S: Simd, const R: usize>(
         (middles[row], factors[row]) = (s.splat(spreads[row].middle), s.splat(factor));
     }
     let places = codes.map(|codes| codes.as_chunks_mut::<LANES>().0.split_at_mut(count));
-    for index in 0..count {
-        let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
-        for row in 0..R {
-            let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
-            s.store_codes(codes_of(s, value, middles[row], factors[row]), flip, &mut places[row].0[index]);
+    let mut next_blocks = [&[][..]; R];
+    for row in 0..R {
+        next_blocks[row] = &next[row].as_chunks::<LANES>().0[..count];
+    }
+    let mut chains = [[zero; SUMS]; R];
+    macro_rules! code_block {
+        ($index:expr, $chain:expr) => {
+            let index = $index;
+            let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
+            for row in 0..R {
+                chains[row][$chain] = s.add(chains[row][$chain], s.load(&next_blocks[row][index]));
+                let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
+                s.store_codes(
+                    codes_of(s, value, middles[row], factors[row]),
+                    flip,
+                    &mut places[row].0[index],
+                );
+            }
+        };
+    }
+    for four in 0..count / SUMS {
+        for chain in 0..SUMS {
+            code_block!(SUMS * four + chain, chain);
         }
+    }
+    for index in count / SUMS * SUMS..count {
+        code_block!(index, index % SUMS);
     }
     if !tail.is_empty() {
         let (gain, bias) = norm.last(s);
@@ -206,5 +264,13 @@ fn to_codes<S: Simd, const R: usize>(
             }
         }
     }
-    spreads
+    let mut next_totals = [0.0; R];
+    for row in 0..R {
+        if !tail.is_empty() {
+            let chain = &mut chains[row][count % SUMS];
+            *chain = s.add(*chain, s.load_part(next[row].as_chunks::<LANES>().1));
+        }
+        next_totals[row] = total(s, chains[row]);
+    }
+    (spreads, next_totals)
 }
