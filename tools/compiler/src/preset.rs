@@ -160,3 +160,59 @@ impl Choice {
         self.preset.map_or(String::new(), |preset| format!(" (preset {preset})"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the UNets of each family were trained on, of text encoders as their repositories hold them.
+    #[test]
+    fn families_take_what_their_unets_expect() {
+        let of = |layers, width, projection| Facts { layers, width, final_norm: true, projection };
+        let (l, g) = (of(12, 768, true), of(32, 1280, true));
+        let own = Outputs {
+            hidden_layer: 1,
+            hidden_norm: false,
+            pooled: Pooled::None,
+            normalized: false,
+            end_token: 49407,
+        };
+        // Family, encoder; layer, norm, pooled, length 1; padding.
+        let (none, eos, projected) = (Pooled::None, Pooled::EndToken, Pooled::Projected);
+        for (preset, facts, layer, norm, pooled, unit, padding) in [
+            (Preset::Sd1, of(12, 768, false), 12, true, eos, false, Padding::End),
+            // OpenCLIP's 24 layers in a checkpoint; in the repository the last, which is not used, is left out.
+            (Preset::Sd2, of(24, 1024, true), 23, true, none, false, Padding::Id(0)),
+            (Preset::Sd2, of(23, 1024, false), 23, true, none, false, Padding::Id(0)),
+            (Preset::Sdxl, l, 11, false, none, false, Padding::End),
+            (Preset::Sdxl, g, 31, false, projected, false, Padding::ZeroAfterEnd),
+            (Preset::Sd3, l, 11, false, projected, false, Padding::End),
+            (Preset::Sd3, g, 31, false, projected, false, Padding::ZeroAfterEnd),
+            (Preset::Flux, l, 12, true, eos, false, Padding::End),
+            (Preset::Clip, l, 12, true, projected, true, Padding::End),
+        ] {
+            let choice = Choice { preset: Some(preset), ..Choice::default() };
+            let wanted = Outputs { hidden_layer: layer, hidden_norm: norm, pooled, normalized: unit, ..own };
+            assert_eq!(choice.outputs(&facts, own).expect("it has all"), wanted, "{preset} {facts:?}");
+            assert_eq!(choice.family_padding(facts.width), Some(padding), "{preset} {facts:?}");
+        }
+        assert_eq!(Choice::default().outputs(&l, own).expect("its own"), own);
+        assert_eq!(Choice::default().family_padding(768), None);
+    }
+
+    /// A graph whose outputs are without final norm does not tell that norm.
+    #[test]
+    fn a_norm_that_is_not_known_can_t_be_had() {
+        let facts = Facts { layers: 11, width: 768, final_norm: false, projection: false };
+        let choice = Choice { preset: Some(Preset::Sd1), ..Choice::default() };
+        let own = Outputs {
+            hidden_layer: 11,
+            hidden_norm: false,
+            pooled: Pooled::None,
+            normalized: false,
+            end_token: 49407,
+        };
+        let error = choice.outputs(&facts, own).expect_err("no norm").to_string();
+        assert!(error.contains("final norm") && error.contains("preset sd1"), "{error}");
+    }
+}

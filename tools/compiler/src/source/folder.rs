@@ -24,6 +24,9 @@ const WEIGHTS: [&str; 9] = [
     "text_model.onnx",
 ];
 
+/// The configuration that OpenCLIP writes; a `config.json` beside it is of other programs.
+pub const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+
 /// What every text encoder's folder in a pipeline begins with; the tokenizer's has the same ending.
 const COMPONENT: &str = "text_encoder";
 
@@ -166,7 +169,7 @@ fn component(path: &Path) -> Result<(Vec<Tower>, Option<Preset>, &'static str)> 
     let config = path.join("config.json");
     if let Some(file) = weights(path)? {
         // The configuration of something else says so more clearly than its tensors do.
-        if config.is_file() {
+        if config.is_file() && !path.join(OPEN_CLIP_CONFIG).is_file() {
             Config::read(&config)?;
         }
         return open_weights(&file, path);

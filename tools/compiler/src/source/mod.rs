@@ -13,7 +13,7 @@ mod folder;
 pub mod hub;
 
 use crate::import::safetensors::config::Config;
-use crate::import::safetensors::naming::{Location, locate};
+use crate::import::safetensors::naming::{Location, Naming, locate};
 use crate::import::safetensors::{self, Shape};
 use crate::import::{Imported, onnx};
 use crate::ir::Outputs;
@@ -150,11 +150,11 @@ fn open_weights(path: &Path, folder: &Path) -> Result<(Vec<Tower>, Option<Preset
     if locations.is_empty() {
         bail!("{}: {}", path.display(), contents::explain(&tensors));
     }
-    let config = folder.join("config.json");
     // In a folder of many checkpoints a configuration would speak of one of them at most.
-    let config = (config.is_file() && locations.len() == 1 && contents::is_component(&locations[0]))
-        .then(|| Config::read(&config))
-        .transpose()?;
+    let config = match locations.as_slice() {
+        [only] if contents::is_component(only) => config(folder, only.naming)?,
+        _ => None,
+    };
     let mut towers = Vec::new();
     for location in locations {
         let shape = safetensors::shape(&tensors, &location, config.as_ref())?;
@@ -168,6 +168,15 @@ fn open_weights(path: &Path, folder: &Path) -> Result<(Vec<Tower>, Option<Preset
     }
     let (preset, kind) = contents::family(&tensors, &towers);
     Ok((towers, preset, kind))
+}
+
+/// The configuration in a component's folder, of weights that are named so.
+fn config(folder: &Path, naming: Naming) -> Result<Option<Config>> {
+    let (own, open_clip) = (folder.join("config.json"), folder.join(folder::OPEN_CLIP_CONFIG));
+    if naming == Naming::OpenClip && open_clip.is_file() {
+        return Config::read_open_clip(&open_clip).map(Some);
+    }
+    own.is_file().then(|| Config::read(&own)).transpose()
 }
 
 fn file_name(path: &Path) -> String {

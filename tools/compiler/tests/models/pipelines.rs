@@ -358,6 +358,36 @@ fn a_whole_clip_is_for_zero_shot() {
     assert!(compiled(&job(open.parent().unwrap(), &scratch)).bytes() == plan.bytes());
 }
 
+/// OpenCLIP's weights with its own configuration, which alone tells quick GELU and unusual heads.
+#[test]
+fn open_clips_own_configuration_counts() {
+    let scratch = Scratch::new();
+    let options = Options { projection: Some(96), heads: 4, mlp: 512, ..small(128, 2, 24) };
+    let tower = generate(&options);
+    let expected = write_component(&scratch.path().join("transformers"), &tower);
+    let folder = scratch.path().join("open_clip");
+    write(&folder.join("open_clip_model.safetensors"), &open_clip(&tower, ""));
+    write_text(&folder.join("config.json"), r#"{"architecture": "vit_base_patch32_clip_224"}"#);
+    let written = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut config = serde_json::json!({"model_cfg": {
+            "embed_dim": 96, "quick_gelu": true, "vision_cfg": {"layers": 12},
+            "text_cfg": {"context_length": 77, "vocab_size": 600, "width": 128, "heads": 4, "layers": 2},
+        }, "preprocess_cfg": {}});
+        change(&mut config);
+        write_text(&folder.join("open_clip_config.json"), &config.to_string());
+        job(&folder, &scratch)
+    };
+    let mut plan = compiled(&written(&|_| {}));
+    assert!(plan.bytes() == compiled(&job(&expected, &scratch)).bytes());
+    let text = |key: &'static str, value: serde_json::Value| {
+        refused(&written(&move |config| config["model_cfg"]["text_cfg"][key] = value.clone()))
+    };
+    assert!(text("layers", 12.into()).contains("num_hidden_layers is 12"));
+    assert!(text("hf_model_name", "roberta-base".into()).contains("hf_model_name"));
+    assert!(text("pool_type", "last".into()).contains("pool_type"));
+    assert!(refused(&written(&|config| *config = 3.into())).contains("model_cfg"));
+}
+
 #[test]
 fn long_clip_is_as_long_as_it_is() {
     let scratch = Scratch::new();

@@ -1,10 +1,11 @@
-//! `config.json` as Hugging Face writes it for a CLIP text tower.
+//! Configurations beside weights: `config.json` as Hugging Face writes it for a CLIP text tower, `open_clip_config.json` as
+//! OpenCLIP does.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ir::Activation;
 
@@ -141,4 +142,87 @@ impl Config {
             end_token,
         })
     }
+    /// Reads the `open_clip_config.json` at `path`.
+    ///
+    /// # Errors
+    /// When it can't be read, or its text tower is another model's or not the one that CLIP's paper has.
+    pub fn read_open_clip(path: &Path) -> Result<Self> {
+        let named = || path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", named()))?;
+        let OpenClip { model_cfg: OpenClipModel { embed_dim, quick_gelu, text_cfg: text } } =
+            serde_json::from_str(&text).with_context(|| {
+                format!("{}: expected an object with \"model_cfg\" and its \"text_cfg\"", named())
+            })?;
+        for (key, value) in &text.others {
+            let usual = USUAL.iter().find(|(known, _)| known == key).map(|(_, usual)| *usual);
+            let says_nothing = match value {
+                Value::Null | Value::Bool(false) => true,
+                Value::Object(settings) => settings.is_empty(),
+                other => usual.is_some_and(|usual| other == usual),
+            };
+            ensure!(
+                says_nothing,
+                "{}: text_cfg.{key} is {value}, which makes it another text tower than CLIP's",
+                named()
+            );
+        }
+        Ok(Config {
+            path: path.to_owned(),
+            architecture: None,
+            vocabulary: text.vocab_size,
+            width: text.width,
+            mlp: (text.width as f64 * text.mlp_ratio) as usize,
+            layers: text.layers,
+            heads: text.heads,
+            context: text.context_length,
+            projected: embed_dim,
+            activation: if quick_gelu { Activation::QuickGelu } else { Activation::Gelu },
+            epsilon: 1e-5,
+            end_token: None,
+        })
+    }
 }
+
+#[derive(Deserialize)]
+struct OpenClip {
+    model_cfg: OpenClipModel,
+}
+
+#[derive(Deserialize)]
+struct OpenClipModel {
+    embed_dim: usize,
+    #[serde(default)]
+    quick_gelu: bool,
+    text_cfg: OpenClipText,
+}
+
+/// The fields that count, with the defaults of OpenCLIP's `CLIPTextCfg`.
+#[derive(Deserialize)]
+#[serde(default)]
+struct OpenClipText {
+    context_length: usize,
+    vocab_size: usize,
+    width: usize,
+    heads: usize,
+    layers: usize,
+    mlp_ratio: f64,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+impl Default for OpenClipText {
+    fn default() -> Self {
+        OpenClipText {
+            context_length: 77,
+            vocab_size: 49408,
+            width: 512,
+            heads: 8,
+            layers: 12,
+            mlp_ratio: 4.0,
+            others: Map::new(),
+        }
+    }
+}
+
+/// Further fields of OpenCLIP's that say what CLIP does anyway.
+const USUAL: [(&str, &str); 2] = [("pool_type", "argmax"), ("proj_type", "linear")];
