@@ -13,6 +13,9 @@
 //! | `dotprod` | NEON with SDOT | Cortex-A55, A75, A76, A78 |
 //! | `i8mm` | NEON with SMMLA | Cortex-A710, A720, Neoverse V1, N2 |
 
+// Loops over rows, chains and lanes index several arrays at once; closures and adaptors would leave the instruction set.
+#![allow(clippy::needless_range_loop)]
+
 pub(crate) mod crc32c;
 mod dispatch;
 pub mod layout;

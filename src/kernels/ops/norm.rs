@@ -16,7 +16,6 @@ const SUMS: usize = 4;
 
 /// The sum of each of `R` rows' values, or if `SQUARED` of the squares of their distances to `means`; block `i` goes to
 /// running sum `i % SUMS`.
-#[allow(clippy::needless_range_loop)] // three indices into several arrays at once
 #[inline(always)]
 fn sums<S: Simd, const R: usize, const SQUARED: bool>(s: S, rows: [&[f32]; R], means: [S::V; R]) -> [f32; R] {
     let mut sums = [[s.splat(0.0); SUMS]; R];
