@@ -145,6 +145,7 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_mask_mov_ps(rest, lanes, v) }
     }
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // `j` is a column of all four, and a place
     unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         // Within each 128-bit part four rows become four columns; then the parts change places, twice in pairs.
         const EVEN: i32 = 0b10_00_10_00;
