@@ -145,17 +145,20 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_mask_mov_ps(rest, lanes, v) }
     }
     #[inline(always)]
-    fn transpose(self, tile: &mut [Block; LANES]) {
+    #[allow(clippy::needless_range_loop)] // `j` is a column of all four, and a place
+    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         // Within each 128-bit part four rows become four columns; then the parts change places, twice in pairs.
         const EVEN: i32 = 0b10_00_10_00;
         const ODD: i32 = 0b11_01_11_01;
-        // SAFETY: as above; every block has sixteen values.
+        // SAFETY: as above; the values are there, as the caller promises.
         unsafe {
             // `fours[i][j]`: in part `p` column `4p + j` of rows `4i..4i + 4`.
             let mut fours = [[_mm512_setzero_ps(); 4]; 4];
-            for (rows, columns) in tile.as_chunks::<4>().0.iter().zip(&mut fours) {
-                let (a, b) = (_mm512_loadu_ps(rows[0].as_ptr()), _mm512_loadu_ps(rows[1].as_ptr()));
-                let (c, d) = (_mm512_loadu_ps(rows[2].as_ptr()), _mm512_loadu_ps(rows[3].as_ptr()));
+            for (i, columns) in fours.iter_mut().enumerate() {
+                let from = from.add(4 * i * from_step);
+                let (a, b) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(from_step)));
+                let (c, d) =
+                    (_mm512_loadu_ps(from.add(2 * from_step)), _mm512_loadu_ps(from.add(3 * from_step)));
                 let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
                 let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
                 *columns = [
@@ -178,7 +181,7 @@ impl Simd for Avx512Vnni {
                     _mm512_shuffle_f32x4::<ODD>(ab_odd, cd_odd),
                 ];
                 for (part, column) in columns.into_iter().enumerate() {
-                    _mm512_storeu_ps(tile[4 * part + j].as_mut_ptr(), column);
+                    _mm512_storeu_ps(to.add((4 * part + j) * to_step), column);
                 }
             }
         }

@@ -120,17 +120,17 @@ impl Kernels {
     /// Normalises and quantizes each row of `input` into `out`.
     pub(crate) fn norm_to_codes(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: CodesMut<'_>) {
         assert!(norm.bias.len() == norm.gain.len() && out.columns == norm.gain.len());
-        self.rows_to_codes(team, input, out, |row, codes| {
+        self.rows_to_codes(team, input, out, |rows, codes, spreads| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.norm_row_to_codes)(&norm, row, codes) }
+            unsafe { (self.0.norm_rows_to_codes)(&norm, rows, codes, spreads) }
         });
     }
 
     /// Quantizes each row of `input` into `out`.
     pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
-        self.rows_to_codes(team, input, out, |row, codes| {
+        self.rows_to_codes(team, input, out, |rows, codes, spreads| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.quantize_row)(row, codes) }
+            unsafe { (self.0.quantize_rows)(rows, codes, spreads) }
         });
     }
 
@@ -139,18 +139,19 @@ impl Kernels {
         team: &impl Team,
         input: &[f32],
         out: CodesMut<'_>,
-        quantize: impl Fn(&[f32], &mut [u8]) -> Spread + Sync,
+        quantize: impl Fn(&[f32], &mut [u8], &mut [Spread]) + Sync,
     ) {
         let (width, stride) = (out.columns, code_stride(out.columns));
         let rows = input.len() / width;
         assert!(out.codes.len() >= rows * stride && out.spreads.len() >= rows);
         let (codes, spreads) = (SharedMut::new(out.codes), SharedMut::new(out.spreads));
         team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
-            for row in rows_of_task(task, rows) {
-                // SAFETY: the row is this task's, and was found to be there.
-                let (codes, spread) =
-                    unsafe { (codes.part(row * stride..(row + 1) * stride), spreads.part(row..row + 1)) };
-                spread.fill(quantize(&input[row * width..(row + 1) * width], codes));
+            let part = rows_of_task(task, rows);
+            let input = &input[part.start * width..part.end * width];
+            // SAFETY: the rows are this task's, and were found to be there.
+            unsafe {
+                let codes = codes.part(part.start * stride..part.end * stride);
+                quantize(input, codes, spreads.part(part));
             }
             if let Some(pair_rows) = self.0.pair_rows {
                 for row in rows_of_task(task, rows - rows % 2).step_by(2) {

@@ -13,6 +13,9 @@
 //! | `dotprod` | NEON with SDOT | Cortex-A55, A75, A76, A78 |
 //! | `i8mm` | NEON with SMMLA | Cortex-A710, A720, Neoverse V1, N2 |
 
+// Loops over rows, chains and lanes index several arrays at once; closures and adaptors would leave the instruction set.
+#![allow(clippy::needless_range_loop)]
+
 pub(crate) mod crc32c;
 mod dispatch;
 pub mod layout;
@@ -44,11 +47,12 @@ pub(crate) use dispatch::{Codes, CodesMut, Sequences, attention_scratch};
 pub use ops::math::Activation;
 
 use layout::Packing;
-use ops::attention::Attention;
+use ops::attention::{Attention, Exercise};
 use ops::embed::{PositionRow, TokenRow};
 use ops::linear::{Accumulators, LinearF32, LinearInt8, Task, TileInput};
 use ops::norm::Norm;
 use ops::quantize::Spread;
+use simd::Block;
 
 /// The most tokens of a sequence.
 pub const MAX_TOKENS: usize = ops::attention::MAX_TOKENS;
@@ -65,12 +69,14 @@ struct Table {
     flip: u8,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
-    norm_row_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8]) -> Spread,
-    quantize_row: unsafe fn(&[f32], &mut [u8]) -> Spread,
+    norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [Spread]),
+    quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [Spread]),
     /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
     pair_rows: Option<PairRowsFn>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
     attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
+    /// The inner loop of `attend` alone; returns its number of multiplications.
+    exercise: unsafe fn(&Exercise, &mut Block) -> usize,
 }
 
 /// Rearranges the codes of two rows.
@@ -123,13 +129,18 @@ macro_rules! table {
                 }
             );
             compiled!($features
-                unsafe fn norm_row_to_codes(norm: &Norm<'_>, row: &[f32], codes: &mut [u8]) -> Spread {
-                    ops::norm::norm_row_to_codes($simd, norm, row, FLIP, codes)
+                unsafe fn norm_rows_to_codes(
+                    norm: &Norm<'_>,
+                    rows: &[f32],
+                    codes: &mut [u8],
+                    spreads: &mut [Spread],
+                ) {
+                    ops::norm::norm_rows_to_codes($simd, norm, rows, FLIP, codes, spreads)
                 }
             );
             compiled!($features
-                unsafe fn quantize_row(row: &[f32], codes: &mut [u8]) -> Spread {
-                    ops::quantize::quantize_row($simd, row, FLIP, codes)
+                unsafe fn quantize_rows(rows: &[f32], codes: &mut [u8], spreads: &mut [Spread]) {
+                    ops::quantize::quantize_rows($simd, rows, FLIP, codes, spreads)
                 }
             );
             compiled!($features
@@ -144,14 +155,19 @@ macro_rules! table {
                     unsafe { ops::attention::attend($simd, step, rows, head, keys) }
                 }
             );
+            compiled!($features
+                unsafe fn exercise(exercise: &Exercise, out: &mut Block) -> usize {
+                    ops::attention::exercise($simd, exercise, out)
+                }
+            );
             Table {
                 name: $name,
                 supported: $supported,
                 flip: FLIP,
                 embed_row,
                 norm_row,
-                norm_row_to_codes,
-                quantize_row,
+                norm_rows_to_codes,
+                quantize_rows,
                 pair_rows: $pair_rows,
                 products: &[$({
                     compiled!($features
@@ -171,6 +187,7 @@ macro_rules! table {
                 }),*],
                 linear_f32,
                 attend,
+                exercise,
             }
         };
     };

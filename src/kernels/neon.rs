@@ -188,17 +188,16 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    fn transpose(self, tile: &mut [Block; LANES]) {
-        let from = *tile;
+    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         for row in (0..LANES).step_by(4) {
             for column in (0..LANES).step_by(4) {
-                // SAFETY: NEON is part of aarch64; four by four of the sixteen by sixteen values.
+                // SAFETY: NEON is part of aarch64; four by four of the values that the caller promises.
                 unsafe {
-                    let line = |i: usize| vld1q_f32(from[row + i].as_ptr().add(column));
+                    let line = |i: usize| vld1q_f32(from.add((row + i) * from_step + column));
                     let (low, high) = (vtrnq_f32(line(0), line(1)), vtrnq_f32(line(2), line(3)));
                     let halves = |a, b| (vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b));
-                    let mut put = |i: usize, v| {
-                        vst1q_f32(tile[column + i].as_mut_ptr().add(row), vreinterpretq_f32_f64(v))
+                    let put = |i: usize, v| {
+                        vst1q_f32(to.add((column + i) * to_step + row), vreinterpretq_f32_f64(v))
                     };
                     let (a, b) = halves(low.0, high.0);
                     put(0, vtrn1q_f64(a, b));

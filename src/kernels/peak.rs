@@ -4,7 +4,9 @@ use core::hint::black_box;
 
 use super::Kernels;
 use super::layout::{CODE_ALIGN, PANEL, Packing};
+use super::ops::attention::{EXERCISE, Exercise};
 use super::ops::linear::{Ahead, MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
+use super::simd::LANES;
 
 /// Inputs of the products: few enough that everything stays in the first-level cache.
 const INPUTS: usize = 256;
@@ -41,5 +43,17 @@ impl Kernels {
             black_box(&sums);
         }
         (rounds * product.rows * product.panels * PANEL * INPUTS) as u64
+    }
+
+    /// As [`exercise`](Self::exercise), with the inner loop of attention, which is f32.
+    pub fn exercise_f32(self, rounds: usize) -> u64 {
+        let data = Exercise { factors: [0.5; EXERCISE], vectors: [[[0.25; LANES]; 2]; EXERCISE] };
+        let (mut out, mut products) = ([0.0; LANES], 0);
+        for _ in 0..rounds {
+            // SAFETY: holding `self` proves the instructions.
+            products += unsafe { (self.0.exercise)(black_box(&data), &mut out) };
+            black_box(&out);
+        }
+        products as u64
     }
 }

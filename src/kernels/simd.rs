@@ -85,17 +85,18 @@ pub(crate) trait Simd: Copy {
         self.load(&out)
     }
 
-    /// Swaps rows and columns.
+    /// Swaps rows and columns: [`LANES`] rows of as many values, `from_step` values apart, become columns.
+    ///
+    /// # Safety
+    /// Sixteen values stand at each of the sixteen places from `from` on, and there is room for as many at each of those
+    /// from `to` on, `to_step` values apart, which nobody else uses.
     #[inline(always)]
-    fn transpose(self, tile: &mut [Block; LANES]) {
-        let mut rest = &mut tile[..];
-        let mut column = 0;
-        // What stands behind the diagonal in a row changes places with what stands below it.
-        while let [row, below @ ..] = rest {
-            for (right, row_below) in row[column + 1..].iter_mut().zip(below.iter_mut()) {
-                core::mem::swap(right, &mut row_below[column]);
+    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for row in 0..LANES {
+            for column in 0..LANES {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(column * to_step + row) = *from.add(row * from_step + column) };
             }
-            (rest, column) = (below, column + 1);
         }
     }
 

@@ -131,7 +131,7 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
     }
 }
 
-/// `keys[channel][token]`, zeros behind the last token.
+/// `keys[channel][token]`; what stands behind the last token is masked anyway.
 #[inline(always)]
 fn transpose_keys<S: Simd>(
     s: S,
@@ -141,23 +141,26 @@ fn transpose_keys<S: Simd>(
     stride: usize,
     keys: &mut [f32],
 ) {
-    for (column, first) in rows.clone().step_by(LANES).enumerate() {
-        for (index, keys) in keys[..step.head_dim * stride].chunks_mut(LANES * stride).enumerate() {
-            let channels = index * LANES..((index + 1) * LANES).min(step.head_dim);
-            let mut tile = [[0.0; LANES]; LANES];
-            for (row, out) in (first..rows.end).zip(&mut tile) {
-                let key = &step.vector(row, 1, head)[channels.clone()];
-                match key.as_array::<LANES>() {
-                    Some(key) => s.store(s.load(key), out),
-                    None => out[..key.len()].copy_from_slice(key),
-                }
+    let (tokens, channels) = (rows.len(), step.head_dim);
+    let keys = &mut keys[..channels * stride];
+    if tokens < LANES || channels < LANES {
+        for (token, row) in rows.enumerate() {
+            for (keys, &value) in keys.chunks_exact_mut(stride).zip(step.vector(row, 1, head)) {
+                keys[token] = value;
             }
-            s.transpose(&mut tile);
-            for (out, channel) in keys.chunks_exact_mut(stride).zip(&tile) {
-                if let Some(place) = out.as_chunks_mut::<LANES>().0.get_mut(column) {
-                    s.store(s.load(channel), place);
-                }
-            }
+        }
+        return;
+    }
+    for token in (0..tokens).step_by(LANES) {
+        // The last sixteen tokens, or channels, may have some of those before them.
+        let token = token.min(tokens - LANES);
+        let from = step.vector(rows.start + token, 1, head);
+        for channel in (0..channels).step_by(LANES) {
+            let channel = channel.min(channels - LANES);
+            let to = &mut keys[channel * stride + token..];
+            // SAFETY: sixteen of the sequence's rows, which are rows of `qkv`, and of the head's channels; there is a
+            // row of `stride` keys for each channel.
+            unsafe { s.transpose(from[channel..].as_ptr(), 3 * step.width(), to.as_mut_ptr(), stride) };
         }
     }
 }
@@ -240,6 +243,37 @@ unsafe fn chains<S: Simd, const Q: usize, const B: usize, const FULL: bool>(
         }
     }
     sums
+}
+
+/// Factors of a chain in [`exercise`].
+pub(crate) const EXERCISE: usize = 64;
+
+/// What the inner loop of [`attend`] multiplies in benchmarks: factors, and vectors of two blocks.
+pub(crate) struct Exercise {
+    pub(crate) factors: [f32; EXERCISE],
+    pub(crate) vectors: [[Block; 2]; EXERCISE],
+}
+
+/// The inner loop of [`attend`] alone; adds its sums to `out` and returns the number of multiplications.
+#[inline(always)]
+pub(crate) fn exercise<S: Simd>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
+    match S::CHAINS {
+        16 => exercise_by::<S, 6, 2>(s, exercise, out),
+        _ => exercise_by::<S, 4, 1>(s, exercise, out),
+    }
+}
+
+/// [`exercise`] with `Q` lists of factors and `B` blocks, at most two.
+#[inline(always)]
+fn exercise_by<S: Simd, const Q: usize, const B: usize>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
+    let vectors =
+        Vectors { start: exercise.vectors.as_ptr().cast(), step: 2 * LANES, count: EXERCISE, lanes: LANES };
+    // SAFETY: as many factors as vectors, and two blocks of each.
+    let sums = unsafe { chains::<S, Q, B, true>(s, [exercise.factors.as_ptr(); Q], vectors) };
+    for sum in sums.as_flattened() {
+        s.store(s.add(s.load(out), *sum), out);
+    }
+    Q * B * LANES * EXERCISE
 }
 
 /// Scores of queries `first..first + queries`, scaled to powers of two, against `B` blocks of keys from `block` on.

@@ -11,107 +11,267 @@ pub(crate) struct Norm<'a> {
     pub(crate) epsilon: f32,
 }
 
-/// Running sums kept apart: additions wait for one another, four of them overlap.
+/// Running sums of a row kept apart: additions wait for one another, four of them overlap.
 const SUMS: usize = 4;
 
-/// The sum of `value` over the blocks of `row`, block `i` going to running sum `i % SUMS`. The last block may be short:
-/// its `value` is told how many lanes count.
+/// The sum of each of `R` rows' values, or if `SQUARED` of the squares of their distances to `means`; block `i` goes to
+/// running sum `i % SUMS`.
 #[inline(always)]
-fn sum_blocks<S: Simd>(s: S, row: &[f32], value: impl Fn(S::V, usize) -> S::V) -> f32 {
-    let mut sums = [s.splat(0.0); SUMS];
-    let (fours, rest) = row.as_chunks::<{ SUMS * LANES }>();
-    for four in fours {
-        for (sum, block) in sums.iter_mut().zip(four.as_chunks::<LANES>().0) {
-            *sum = s.add(*sum, value(s.load(block), LANES));
+#[allow(clippy::needless_range_loop)] // one index into several rows
+fn sums<S: Simd, const R: usize, const SQUARED: bool>(s: S, rows: [&[f32]; R], means: [S::V; R]) -> [f32; R] {
+    let mut sums = [[s.splat(0.0); SUMS]; R];
+    let (mut fours, mut rests) = ([&[][..]; R], [&[][..]; R]);
+    let count = rows[0].len() / (SUMS * LANES);
+    for row in 0..R {
+        let (all, rest) = rows[row].as_chunks::<{ SUMS * LANES }>();
+        // As many in each row, said here so that the loop need not ask.
+        (fours[row], rests[row]) = (&all[..count], rest);
+    }
+    for index in 0..count {
+        for chain in 0..SUMS {
+            for row in 0..R {
+                let block = s.load(&fours[row][index].as_chunks::<LANES>().0[chain]);
+                sums[row][chain] = s.add(sums[row][chain], value::<S, SQUARED>(s, block, means[row]));
+            }
         }
     }
-    let (blocks, tail) = rest.as_chunks::<LANES>();
-    for (sum, block) in sums.iter_mut().zip(blocks) {
-        *sum = s.add(*sum, value(s.load(block), LANES));
-    }
-    if !tail.is_empty() {
+    let mut out = [0.0; R];
+    for row in 0..R {
+        let (blocks, tail) = rests[row].as_chunks::<LANES>();
+        let (sums, mean) = (&mut sums[row], means[row]);
+        for (sum, block) in sums.iter_mut().zip(blocks) {
+            *sum = s.add(*sum, value::<S, SQUARED>(s, s.load(block), mean));
+        }
         // Fewer than `SUMS` whole blocks were left.
-        for sum in sums.iter_mut().skip(blocks.len()).take(1) {
-            *sum = s.add(*sum, value(s.load_part(tail), tail.len()));
+        if !tail.is_empty()
+            && let Some(sum) = sums.get_mut(blocks.len())
+        {
+            // Behind the row's end there is nothing to deviate.
+            let last = value::<S, SQUARED>(s, s.load_part(tail), mean);
+            *sum = s.add(*sum, s.first_lanes(tail.len(), last, s.splat(0.0)));
         }
+        out[row] = total(s, *sums);
     }
+    out
+}
+
+/// The running sums and their lanes, added up.
+#[inline(always)]
+fn total<S: Simd>(s: S, sums: [S::V; SUMS]) -> f32 {
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
-/// Mean and `1/sqrt(variance + epsilon)` of a row.
+/// What [`sums`] sums.
 #[inline(always)]
-fn moments<S: Simd>(s: S, row: &[f32], epsilon: f32) -> (S::V, S::V) {
-    let count = row.len() as f32;
-    let mean = s.splat(sum_blocks(s, row, |block, _| block) / count);
-    let squared_deviation = |block, lanes| {
-        let deviation = s.sub(block, mean);
-        let squared = s.mul(deviation, deviation);
-        if lanes == LANES {
-            return squared;
-        }
-        // Behind the row's end there is nothing to deviate.
-        let mut block = [0.0; LANES];
-        s.store(squared, &mut block);
-        s.load_part(&block[..lanes])
-    };
-    let variance = sum_blocks(s, row, squared_deviation) / count;
-    (mean, s.splat(1.0 / libm::sqrtf(variance + epsilon)))
+fn value<S: Simd, const SQUARED: bool>(s: S, block: S::V, mean: S::V) -> S::V {
+    if !SQUARED {
+        return block;
+    }
+    let deviation = s.sub(block, mean);
+    s.mul(deviation, deviation)
 }
 
-/// Calls `each` with the blocks of the normalised row, in order; behind the row's end the last block has its first value.
-#[inline(always)]
-fn normalise<S: Simd>(
-    s: S,
-    norm: &Norm<'_>,
-    row: &[f32],
-    (mean, inverse): (S::V, S::V),
-    mut each: impl FnMut(S::V),
-) {
-    let block = |x, gain, bias| s.mul_add(s.mul(s.sub(x, mean), inverse), gain, bias);
-    let ((xs, x), (gains, gain), (biases, bias)) =
-        (row.as_chunks::<LANES>(), norm.gain.as_chunks::<LANES>(), norm.bias.as_chunks::<LANES>());
-    for ((x, gain), bias) in xs.iter().zip(gains).zip(biases) {
-        each(block(s.load(x), s.load(gain), s.load(bias)));
+/// Mean and `1/sqrt(variance + epsilon)` of a row.
+#[derive(Clone, Copy)]
+struct Moments<S: Simd> {
+    mean: S::V,
+    inverse: S::V,
+}
+
+impl<S: Simd> Moments<S> {
+    /// Of each row, by the sum of its values.
+    #[inline(always)]
+    fn of<const R: usize>(s: S, rows: [&[f32]; R], totals: [f32; R], epsilon: f32) -> [Self; R] {
+        let zero = s.splat(0.0);
+        let mut means = [zero; R];
+        for row in 0..R {
+            means[row] = s.splat(totals[row] / rows[row].len() as f32);
+        }
+        let mut moments = [Self { mean: zero, inverse: zero }; R];
+        for (row, sum) in sums::<S, R, true>(s, rows, means).into_iter().enumerate() {
+            let inverse = s.splat(1.0 / libm::sqrtf(sum / rows[row].len() as f32 + epsilon));
+            moments[row] = Self { mean: means[row], inverse };
+        }
+        moments
     }
-    if !x.is_empty() {
-        each(block(load_last(s, x), load_last(s, gain), load_last(s, bias)));
+
+    #[inline(always)]
+    fn normalise(self, s: S, x: S::V, gain: S::V, bias: S::V) -> S::V {
+        s.mul_add(s.mul(s.sub(x, self.mean), self.inverse), gain, bias)
+    }
+}
+
+impl Norm<'_> {
+    /// The gains and biases that stand behind the last whole block, if any; behind them the first of each again.
+    #[inline(always)]
+    fn last<S: Simd>(&self, s: S) -> (S::V, S::V) {
+        (load_last(s, self.gain.as_chunks::<LANES>().1), load_last(s, self.bias.as_chunks::<LANES>().1))
     }
 }
 
 /// Normalises `row` into `out`.
 #[inline(always)]
 pub(crate) fn norm_row<S: Simd>(s: S, norm: &Norm<'_>, row: &[f32], out: &mut [f32]) {
-    let moments = moments(s, row, norm.epsilon);
+    let totals = sums::<S, 1, false>(s, [row], [s.splat(0.0)]);
+    let [moments] = Moments::of(s, [row], totals, norm.epsilon);
     let (places, tail) = out.as_chunks_mut::<LANES>();
-    let mut places = places.iter_mut();
-    normalise(s, norm, row, moments, |block| match places.next() {
-        Some(place) => s.store(block, place),
-        None => s.store_part(block, tail),
-    });
+    let (gains, biases) = (norm.gain.as_chunks::<LANES>().0, norm.bias.as_chunks::<LANES>().0);
+    let (blocks, last) = row.as_chunks::<LANES>();
+    for (((place, x), gain), bias) in places.iter_mut().zip(blocks).zip(gains).zip(biases) {
+        s.store(moments.normalise(s, s.load(x), s.load(gain), s.load(bias)), place);
+    }
+    if !last.is_empty() {
+        let (gain, bias) = norm.last(s);
+        s.store_part(moments.normalise(s, load_last(s, last), gain, bias), tail);
+    }
 }
 
-/// Normalises `row` and quantizes the result into `codes` (each xor `flip`); returns how they are spread.
+/// Normalises rows and quantizes the results: as many rows as `spreads`, which take how each is spread, as long as the
+/// gains; row by row in `codes` (each xor `flip`), which are cut evenly.
+///
+/// Where there are registers for it, two rows at once: one's divisions and reductions go on beside the other's.
+#[inline(always)]
+pub(crate) fn norm_rows_to_codes<S: Simd>(
+    s: S,
+    norm: &Norm<'_>,
+    rows: &[f32],
+    flip: u8,
+    codes: &mut [u8],
+    spreads: &mut [Spread],
+) {
+    let stride = codes.len() / spreads.len().max(1);
+    let paired = if S::CHAINS == 16 { spreads.len() / 2 * 2 } else { 0 };
+    let (rows, last_rows) = rows.split_at(paired * norm.gain.len());
+    let (codes, last_codes) = codes.split_at_mut(paired * stride);
+    let (spreads, last_spreads) = spreads.split_at_mut(paired);
+    groups_to_codes::<S, 2>(s, norm, rows, flip, codes, spreads);
+    groups_to_codes::<S, 1>(s, norm, last_rows, flip, last_codes, last_spreads);
+}
+
+/// [`norm_rows_to_codes`] for groups of `R` rows.
+///
+/// The next group's values are summed while a group's codes are made: they come from far, and come meanwhile.
+#[inline(always)]
+fn groups_to_codes<S: Simd, const R: usize>(
+    s: S,
+    norm: &Norm<'_>,
+    rows: &[f32],
+    flip: u8,
+    codes: &mut [u8],
+    spreads: &mut [Spread],
+) {
+    let (width, stride) = (norm.gain.len(), codes.len() / spreads.len().max(1));
+    let mut groups = rows.chunks_exact(R * width);
+    let Some(mut group) = groups.next().map(|rows| cut::<R>(rows, width)) else { return };
+    let mut totals = sums::<S, R, false>(s, group, [s.splat(0.0); R]);
+    for (codes, spreads) in codes.chunks_exact_mut(R * stride).zip(spreads.as_chunks_mut::<R>().0) {
+        // The last group once more: what comes of it is not used.
+        let next = groups.next().map_or(group, |rows| cut::<R>(rows, width));
+        let mut parts = codes.chunks_exact_mut(stride);
+        let codes = core::array::from_fn(|_| parts.next().unwrap_or_default());
+        (*spreads, totals) = to_codes(s, norm, group, totals, flip, codes, next);
+        group = next;
+    }
+}
+
+/// `R` rows of `width` values.
+#[inline(always)]
+fn cut<const R: usize>(rows: &[f32], width: usize) -> [&[f32]; R] {
+    core::array::from_fn(|row| &rows[row * width..(row + 1) * width])
+}
+
+/// [`norm_rows_to_codes`] for `R` rows, whose values' sums are `totals`; returns the sums of the rows `next`, too.
 ///
 /// The normalised values are worked out twice, once for their range and once for the codes: cheaper than a place
 /// to keep them.
 #[inline(always)]
-pub(crate) fn norm_row_to_codes<S: Simd>(
+#[allow(clippy::needless_range_loop)] // one index into several rows
+fn to_codes<S: Simd, const R: usize>(
     s: S,
     norm: &Norm<'_>,
-    row: &[f32],
+    rows: [&[f32]; R],
+    totals: [f32; R],
     flip: u8,
-    codes: &mut [u8],
-) -> Spread {
-    let moments = moments(s, row, norm.epsilon);
-    let mut range = Range::new(s);
-    normalise(s, norm, row, moments, |block| range.see(s, block));
-    let (spread, factor) = range.spread(s);
-    let (middle, factor) = (s.splat(spread.middle), s.splat(factor));
-    let mut places = codes.as_chunks_mut::<LANES>().0.iter_mut();
-    normalise(s, norm, row, moments, |block| {
-        if let Some(place) = places.next() {
-            s.store_codes(codes_of(s, block, middle, factor), flip, place);
+    codes: [&mut [u8]; R],
+    next: [&[f32]; R],
+) -> ([Spread; R], [f32; R]) {
+    let moments = Moments::of(s, rows, totals, norm.epsilon);
+    let mut ranges = [Range::new(s); R];
+    let ((gains, tail), (biases, _)) = (norm.gain.as_chunks::<LANES>(), norm.bias.as_chunks::<LANES>());
+    // All as long as the gains, said here so that the loops need not ask.
+    let count = gains.len();
+    let biases = &biases[..count];
+    let mut blocks = [&[][..]; R];
+    let mut tails = [&[][..]; R];
+    for row in 0..R {
+        let (all, tail) = rows[row].as_chunks::<LANES>();
+        (blocks[row], tails[row]) = (&all[..count], tail);
+    }
+    for index in 0..count {
+        let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
+        for row in 0..R {
+            ranges[row].see(s, moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias));
         }
-    });
-    spread
+    }
+    if !tail.is_empty() {
+        let (gain, bias) = norm.last(s);
+        for row in 0..R {
+            ranges[row].see(s, moments[row].normalise(s, load_last(s, tails[row]), gain, bias));
+        }
+    }
+    let zero = s.splat(0.0);
+    let mut spreads = [Spread::default(); R];
+    let (mut middles, mut factors) = ([zero; R], [zero; R]);
+    for row in 0..R {
+        let factor;
+        (spreads[row], factor) = ranges[row].spread(s);
+        (middles[row], factors[row]) = (s.splat(spreads[row].middle), s.splat(factor));
+    }
+    let places = codes.map(|codes| codes.as_chunks_mut::<LANES>().0.split_at_mut(count));
+    let mut next_blocks = [&[][..]; R];
+    for row in 0..R {
+        next_blocks[row] = &next[row].as_chunks::<LANES>().0[..count];
+    }
+    let mut chains = [[zero; SUMS]; R];
+    macro_rules! code_block {
+        ($index:expr, $chain:expr) => {
+            let index = $index;
+            let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
+            for row in 0..R {
+                chains[row][$chain] = s.add(chains[row][$chain], s.load(&next_blocks[row][index]));
+                let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
+                s.store_codes(
+                    codes_of(s, value, middles[row], factors[row]),
+                    flip,
+                    &mut places[row].0[index],
+                );
+            }
+        };
+    }
+    for four in 0..count / SUMS {
+        for chain in 0..SUMS {
+            code_block!(SUMS * four + chain, chain);
+        }
+    }
+    for index in count / SUMS * SUMS..count {
+        code_block!(index, index % SUMS);
+    }
+    if !tail.is_empty() {
+        let (gain, bias) = norm.last(s);
+        for row in 0..R {
+            let value = moments[row].normalise(s, load_last(s, tails[row]), gain, bias);
+            if let Some(place) = places[row].1.first_mut() {
+                s.store_codes(codes_of(s, value, middles[row], factors[row]), flip, place);
+            }
+        }
+    }
+    let mut next_totals = [0.0; R];
+    for row in 0..R {
+        if !tail.is_empty() {
+            let chain = &mut chains[row][count % SUMS];
+            *chain = s.add(*chain, s.load_part(next[row].as_chunks::<LANES>().1));
+        }
+        next_totals[row] = total(s, chains[row]);
+    }
+    (spreads, next_totals)
 }

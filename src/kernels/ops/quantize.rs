@@ -34,6 +34,7 @@ impl Spread {
 }
 
 /// The least and the largest of the values that it is shown, by two chains each: comparisons wait for one another.
+#[derive(Clone, Copy)]
 pub(super) struct Range<S: Simd> {
     least: [S::V; 2],
     largest: [S::V; 2],
@@ -74,39 +75,57 @@ pub(super) fn codes<S: Simd>(s: S, block: S::V, middle: S::V, factor: S::V) -> S
     s.mul(s.sub(block, middle), factor)
 }
 
-/// Quantizes `row` into the first `row.len()` of `codes` (each xor `flip`).
+/// Quantizes rows, as many as `spreads`, which take how each is spread; `rows` and `codes` (each xor `flip`) are cut
+/// evenly, a row's codes begin its part.
+///
+/// The next row's range is found while a row's codes are made: values come from far, and come meanwhile.
 #[inline(always)]
-pub(crate) fn quantize_row<S: Simd>(s: S, row: &[f32], flip: u8, codes: &mut [u8]) -> Spread {
-    let (blocks, tail) = row.as_chunks::<LANES>();
-    let (pairs, rest) = blocks.as_chunks::<2>();
-    // Two of two chains each.
-    let mut ranges = [Range::new(s), Range::new(s)];
-    for pair in pairs {
-        for (range, block) in ranges.iter_mut().zip(pair) {
-            range.see(s, s.load(block));
-        }
-    }
-    let [mut range, other] = ranges;
-    for block in rest {
+pub(crate) fn quantize_rows<S: Simd>(s: S, rows: &[f32], flip: u8, codes: &mut [u8], spreads: &mut [Spread]) {
+    let count = spreads.len().max(1);
+    let (width, stride) = ((rows.len() / count).max(1), (codes.len() / count).max(1));
+    let mut ahead = rows.chunks_exact(width);
+    let Some(first) = ahead.next() else { return };
+    let mut range = Range::new(s);
+    let (blocks, tail) = first.as_chunks::<LANES>();
+    for block in blocks {
         range.see(s, s.load(block));
     }
     if !tail.is_empty() {
         range.see(s, load_last(s, tail));
     }
-    for i in 0..2 {
-        range.least[i] = s.min(range.least[i], other.least[i]);
-        range.largest[i] = s.max(range.largest[i], other.largest[i]);
+    let parts = rows.chunks_exact(width).zip(codes.chunks_exact_mut(stride));
+    for ((row, codes), spread) in parts.zip(spreads) {
+        let factor;
+        (*spread, factor) = range.spread(s);
+        // The last row once more: what comes of it is not used.
+        range = code_row(s, row, *spread, factor, flip, codes, ahead.next().unwrap_or(row));
     }
-    let (spread, factor) = range.spread(s);
+}
+
+/// Writes the first `row.len()` of `codes`; returns the range of `next`, a row as long.
+#[inline(always)]
+fn code_row<S: Simd>(
+    s: S,
+    row: &[f32],
+    spread: Spread,
+    factor: f32,
+    flip: u8,
+    codes: &mut [u8],
+    next: &[f32],
+) -> Range<S> {
     let (middle, factor) = (s.splat(spread.middle), s.splat(factor));
+    let mut range = Range::new(s);
+    let ((blocks, tail), (next_blocks, next_tail)) = (row.as_chunks::<LANES>(), next.as_chunks::<LANES>());
     let (places, _) = codes.as_chunks_mut::<LANES>();
-    for (block, place) in blocks.iter().zip(places.iter_mut()) {
+    for ((block, next), place) in blocks.iter().zip(next_blocks).zip(places.iter_mut()) {
+        range.see(s, s.load(next));
         s.store_codes(self::codes(s, s.load(block), middle, factor), flip, place);
     }
     if !tail.is_empty()
         && let Some(place) = places.get_mut(blocks.len())
     {
+        range.see(s, load_last(s, next_tail));
         s.store_codes(self::codes(s, load_last(s, tail), middle, factor), flip, place);
     }
-    spread
+    range
 }

@@ -44,13 +44,13 @@ fn main() -> Result<()> {
         ("+ first row known", Some(none)),
         ("+ smoothing", Some(Recipe { smooth: true, ..none })),
         ("+ errors made up for", Some(Recipe { smooth: true, compensate: true, ..none })),
-        ("+ 100 prompts instead of 32", Some(Recipe { prompts: 100, clips: &[1.0], budget: 0.0, ..full })),
+        ("+ all 96 prompts instead of 32", Some(Recipe { prompts: 100, clips: &[1.0], budget: 0.0, ..full })),
         ("`--quality fast`: 32 prompts, scales found by search, 1% for embeddings", Some(full)),
         ("fast without smoothing", Some(Recipe { smooth: false, ..full })),
         ("fast without making up for errors", Some(Recipe { compensate: false, ..full })),
         ("fast without scales found by search", Some(Recipe { clips: &[1.0], ..full })),
         ("fast with 2% for embeddings", Some(Recipe { budget: 0.02, ..full })),
-        ("fast with 100 prompts", Some(Recipe { prompts: 100, ..full })),
+        ("fast with all 96 prompts", Some(Recipe { prompts: 100, ..full })),
         ("`--quality best`", Some(Recipe::of(Quality::Best))),
     ];
     println!(

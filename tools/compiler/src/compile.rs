@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use cliptext::align_arena;
 use cliptext::tokenizer::Padding;
 
 use crate::emit::{self, Emitted, Precision};
@@ -11,11 +12,13 @@ use crate::lower;
 use crate::prepare::{Prepared, Spec};
 use crate::preset::Choice;
 use crate::progress::Progress;
+use crate::prompts::evaluation;
 use crate::quantize::{self, Quantized};
 use crate::report::{self, Report};
 use crate::source::Tower;
 use crate::target::Target;
 use crate::trial::{self, Reference};
+use crate::verify;
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
 /// What to compile, and how.
@@ -33,6 +36,8 @@ pub struct Job {
     pub quantize: quantize::Options,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
+    /// Whether to find out, too, where the error arises: by layer, position, prompt and channel.
+    pub full_report: bool,
 }
 
 /// Tokens of nearly every CLIP.
@@ -77,6 +82,10 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             );
         }
     }
+    let full = match job.full_report {
+        true => Some(progress.stage("build the f32 reference", || full_references(&prepared))?),
+        false => None,
+    };
     let found = match job.precision {
         Precision::Int8 => quantized(job, &mut prepared, &paddings, &vocabularies[0], progress)?,
         Precision::F32 => prepared.iter().map(|_| None).collect(),
@@ -102,6 +111,15 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     let measured = progress.stage("measure against f32", || {
         trial::measure(stand_in.as_ref().unwrap_or(&emitted), &references)
     })?;
+    let verification = full
+        .map(|full| {
+            let (mut memory, plan) =
+                (vec![0; emitted.bytes.len() + 63], stand_in.as_ref().unwrap_or(&emitted));
+            let aligned = &mut align_arena(&mut memory)[..plan.bytes.len()];
+            aligned.copy_from_slice(&plan.bytes);
+            verify::verify(aligned, &full, &evaluation(), None, progress)
+        })
+        .transpose()?;
     progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
     Ok(Report {
         model: job.model.name.clone(),
@@ -119,8 +137,15 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             .collect(),
         bytes: (&emitted).into(),
         prompts: trial::PROMPTS,
+        verification,
+        smoothed: found.into_iter().map(|found| found.map_or(vec![], |found| found.smoothed)).collect(),
         seconds: progress.seconds(),
     })
+}
+
+/// References with every hidden state, made before quantizing changes the models.
+fn full_references(prepared: &[Prepared]) -> Result<Vec<verify::Reference>> {
+    prepared.iter().map(|tower| verify::Reference::new(tower.model.clone(), &tower.outputs)).collect()
 }
 
 fn vocabulary_source(job: &Job, tower: &Tower) -> VocabularySource {

@@ -82,7 +82,7 @@ struct CompileArgs {
     /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour
     #[arg(long, value_enum, default_value = "fast")]
     quality: QualityArg,
-    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 100 built-in ones]
+    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 96 built-in ones]
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
     /// By how much an int8 plan may grow to be more precise, as in `2%`
@@ -94,7 +94,8 @@ struct CompileArgs {
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
-    /// Write the report to FILE as JSON too
+    /// Write the report to FILE too: a page to look at where it ends in .html, which also measures by layer, position, prompt
+    /// and channel, else JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -308,10 +309,15 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         },
         quantize,
         target: args.target,
+        full_report: args.report.as_deref().is_some_and(is_page),
     };
     let report = compile(&job, &Progress::new(args.quiet))?;
     if let Some(path) = args.report {
-        cliptext_files::write(&path, &serde_json::to_vec_pretty(&report)?)?;
+        let bytes = match &report.verification {
+            Some(found) => page::page(&name(&job.plan), &report.model, found, &report.smoothed).into_bytes(),
+            None => serde_json::to_vec_pretty(&report)?,
+        };
+        cliptext_files::write(&path, &bytes)?;
     }
     if !args.quiet {
         tell(&report.to_string());
@@ -339,7 +345,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
         .with_context(|| args.plan.display().to_string())?;
     if let Some(path) = &args.report {
-        let page = || page::page(&name(&args.plan), &spec.name, &found).into_bytes();
+        let page = || page::page(&name(&args.plan), &spec.name, &found, &[]).into_bytes();
         let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };
         cliptext_files::write(path, &bytes)?;
     }

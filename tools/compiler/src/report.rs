@@ -9,7 +9,9 @@ use crate::emit::Emitted;
 use crate::ir::Pooled;
 use crate::measure::Quality;
 use crate::prepare::Prepared;
+use crate::quantize::Smoothed;
 use crate::trial::Closeness;
+use crate::verify::Verification;
 
 /// Everything that a compile has to tell.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +32,12 @@ pub struct Report {
     pub bytes: Bytes,
     /// Prompts on which the plan was compared with tract's f32 run, all tokens of each.
     pub prompts: usize,
+    /// Where the error arises, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// What smoothing did in each tower; the page shows it.
+    #[serde(skip)]
+    pub smoothed: Vec<Vec<Smoothed>>,
     /// Seconds from start to end.
     pub seconds: f64,
 }

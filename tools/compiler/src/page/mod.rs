@@ -5,13 +5,15 @@ use std::fmt::Write;
 
 mod plot;
 
+use crate::quantize::Smoothed;
 use crate::verify::{StepFigures, Verification};
 use plot::{Bar, Series, bars, escaped, lines};
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page for a verification of `plan` against `model`, both as the user named them.
-pub fn page(plan: &str, model: &str, found: &Verification) -> String {
+/// The page for a verification of `plan` against `model`, both as the user named them; `smoothed` is what smoothing did in each
+/// tower, where the plan was just made.
+pub fn page(plan: &str, model: &str, found: &Verification, smoothed: &[Vec<Smoothed>]) -> String {
     let mut body = String::new();
     let _ = write!(
         body,
@@ -25,6 +27,7 @@ pub fn page(plan: &str, model: &str, found: &Verification) -> String {
     );
     cards(&mut body, found);
     layers(&mut body, found);
+    smoothing(&mut body, smoothed);
     positions(&mut body, found);
     prompts(&mut body, found);
     channels(&mut body, found);
@@ -96,18 +99,84 @@ fn layers(body: &mut String, found: &Verification) {
     }
 }
 
+/// How unlike the channels of the linears' inputs are, before and after: over the layers, and at the worst layer.
+fn smoothing(body: &mut String, towers: &[Vec<Smoothed>]) {
+    if towers.iter().all(Vec::is_empty) {
+        return;
+    }
+    section(
+        body,
+        "Before and after smoothing",
+        "A token's int8 codes share one scale, so a loud channel costs the others their precision. Smoothing moves what is loud into the \
+         weights. Above: the largest channel over the median one, in powers of two, by layer. Below: how many channels are how loud, in the \
+         layer where that ratio was largest.",
+    );
+    for (number, tower) in towers.iter().enumerate() {
+        let mut kinds: Vec<&str> = tower.iter().map(|found| found.linears).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        for kind in kinds {
+            let of_kind: Vec<&Smoothed> = tower.iter().filter(|found| found.linears == kind).collect();
+            let encoder = if towers.len() > 1 { format!("Encoder {}, i", number + 1) } else { "I".into() };
+            let _ = write!(body, "<h3>{encoder}nputs of: {}</h3>", escaped(kind));
+            let over = |pick: fn(&Smoothed) -> &[f32]| {
+                of_kind.iter().map(|found| (found.layer as f64, unlike(pick(found)))).collect()
+            };
+            let by_layer = [
+                Series { name: "before", points: over(|found| &found.before) },
+                Series { name: "after", points: over(|found| &found.after) },
+            ];
+            let _ =
+                write!(body, "<figure>{}</figure>", lines(&by_layer, "layer", "log2 of largest over median"));
+            let worst = of_kind.iter().max_by(|a, b| unlike(&a.before).total_cmp(&unlike(&b.before)));
+            if let Some(worst) = worst {
+                let _ = write!(body, "<p class=\"soft\">Layer {}</p>", worst.layer);
+                let histograms = [
+                    Series { name: "before", points: histogram(&worst.before) },
+                    Series { name: "after", points: histogram(&worst.after) },
+                ];
+                let _ = write!(
+                    body,
+                    "<figure>{}</figure>",
+                    lines(&histograms, "log2 of the largest value", "channels")
+                );
+            }
+        }
+    }
+}
+
+/// `log2` of the largest over the median.
+fn unlike(channels: &[f32]) -> f64 {
+    let mut sorted: Vec<f32> = channels.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let median = f64::from(sorted[sorted.len() / 2]).max(1e-12);
+    (f64::from(sorted[sorted.len() - 1]).max(1e-12) / median).log2()
+}
+
+/// `(log2, channels)` in steps of half an octave.
+fn histogram(channels: &[f32]) -> Vec<(f64, f64)> {
+    let bin = |value: &f32| (f64::from(value.max(1e-6)).log2() * 2.0).round() as i64;
+    let bins: Vec<i64> = channels.iter().map(bin).collect();
+    let (Some(&first), Some(&last)) = (bins.iter().min(), bins.iter().max()) else { return vec![] };
+    // An empty bin on either side: the line begins and ends at the ground.
+    let count = |at: i64| bins.iter().filter(|bin| **bin == at).count() as f64;
+    (first - 1..=last + 1).map(|at| (at as f64 / 2.0, count(at))).collect()
+}
+
 fn positions(body: &mut String, found: &Verification) {
+    let positions = &found.figures.positions;
+    let first = positions.first().map_or(String::new(), |db| format!(" ({db:.1} dB)"));
     section(
         body,
         "By token position",
-        "SQNR of the hidden states at each position. Position 0 is the start token, the same for every prompt.",
+        &format!(
+            "SQNR of the hidden states at each position but the first{first}, which holds the start token and is the same for every \
+             prompt."
+        ),
     );
-    let points = found.figures.positions.iter().enumerate().map(|(at, db)| (at as f64, *db)).collect();
-    let _ = write!(
-        body,
-        "<figure>{}</figure>",
-        lines(&[Series { name: "hidden states", points }], "position", "dB")
-    );
+    let points = positions.iter().enumerate().skip(1).map(|(at, db)| (at as f64, *db)).collect();
+    let series = [Series { name: "hidden states", points }];
+    let _ = write!(body, "<figure>{}</figure>", lines(&series, "position", "dB"));
 }
 
 fn prompts(body: &mut String, found: &Verification) {

@@ -160,6 +160,32 @@ pub struct Quantized {
     pub start: Start,
     /// Tokens whose embedding is kept in f16, in ascending order.
     pub fine: Vec<u32>,
+    /// What smoothing did, layer after layer.
+    pub smoothed: Vec<Smoothed>,
+}
+
+/// What smoothing did to the inputs of some linears, on the calibration's prompts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Smoothed {
+    /// The layer, from 1.
+    pub layer: usize,
+    /// The linears that read them.
+    pub linears: &'static str,
+    /// The largest absolute value of each channel before.
+    pub before: Vec<f32>,
+    /// And after.
+    pub after: Vec<f32>,
+}
+
+impl Smoothed {
+    fn new(linears: &'static str, inputs: &Matrix, factors: &[f32]) -> Self {
+        let mut before = vec![0f32; inputs.cols];
+        for row in inputs.values.chunks_exact(inputs.cols) {
+            row.iter().zip(&mut before).for_each(|(x, largest)| *largest = largest.max(x.abs()));
+        }
+        let after = before.iter().zip(factors).map(|(largest, factor)| largest / factor).collect();
+        Smoothed { layer: 0, linears, before, after }
+    }
 }
 
 impl Start {
@@ -232,11 +258,13 @@ fn quantize(
         ours: embedded(model, prompts, |id, row| embedding(model, &table, &fine, id, row)),
         tokens: prompts[0].len() - 1,
     };
+    let mut smoothed = Vec::new();
     for (index, layer) in model.layers[..layers].iter_mut().enumerate() {
-        quantize_layer(layer, &mut streams, &mut start.qkv[index], model.heads, recipe)?;
+        let found = quantize_layer(layer, &mut streams, &mut start.qkv[index], model.heads, recipe)?;
+        smoothed.extend(found.into_iter().map(|found| Smoothed { layer: index + 1, ..found }));
         layer_done(index + 1);
     }
-    Ok(Quantized { start, fine })
+    Ok(Quantized { start, fine, smoothed })
 }
 
 fn quantize_layer(
@@ -245,13 +273,15 @@ fn quantize_layer(
     start: &mut [f32],
     heads: usize,
     recipe: &Recipe,
-) -> Result<()> {
+) -> Result<Vec<Smoothed>> {
+    let mut smoothed = Vec::new();
     let width = streams.exact.cols;
     let (keys, values) = start[width..].split_at_mut(width);
 
     let mut exact = normed(&layer.norm1, &streams.exact);
     if recipe.smooth {
         let factors = smooth::factors(&exact, &[&layer.query, &layer.key, &layer.value], recipe.compensate);
+        smoothed.push(Smoothed::new("query, key, value", &exact, &factors));
         divide(&mut exact.values, &factors);
         divide(&mut layer.norm1.gain, &factors);
         divide(&mut layer.norm1.bias, &factors);
@@ -271,6 +301,7 @@ fn quantize_layer(
     let mut factors = vec![1.0; width];
     if recipe.smooth {
         factors = smooth::factors(&exact, &[&layer.out], recipe.compensate);
+        smoothed.push(Smoothed::new("attention output", &exact, &factors));
         divide(&mut exact.values, &factors);
         divide(&mut ours.values, &factors);
         multiply(&mut layer.out.weight.values, &factors);
@@ -291,6 +322,7 @@ fn quantize_layer(
     let mut exact = normed(&layer.norm2, &streams.exact);
     if recipe.smooth {
         let factors = smooth::factors(&exact, &[&layer.fc1], recipe.compensate);
+        smoothed.push(Smoothed::new("MLP in", &exact, &factors));
         divide(&mut exact.values, &factors);
         divide(&mut layer.norm2.gain, &factors);
         divide(&mut layer.norm2.bias, &factors);
@@ -305,7 +337,7 @@ fn quantize_layer(
     let (exact, ours) = step.linear(&mut layer.fc2, &exact);
     add(&mut streams.exact, &exact);
     add(&mut streams.ours, &ours);
-    Ok(())
+    Ok(smoothed)
 }
 
 fn activate_all(layer: &Layer, x: &mut Matrix) {

@@ -19,8 +19,11 @@ fn text(path: &Path) -> &str {
 
 /// A model of Stable Diffusion 1's width with few layers and words, and its plan.
 fn wide(scratch: &Scratch, more: &[&str]) -> (PathBuf, PathBuf) {
-    let options = Options { layers: 2, vocab: 600, ..Options::default() };
-    let folder = write_component(&scratch.path().join("wide"), &generate(&options));
+    made(&Options { layers: 2, vocab: 600, ..Options::default() }, scratch, more)
+}
+
+fn made(options: &Options, scratch: &Scratch, more: &[&str]) -> (PathBuf, PathBuf) {
+    let folder = write_component(&scratch.path().join("wide"), &generate(options));
     let plan = scratch.path().join("wide.plan");
     let merges = merges();
     let mut args = vec!["compile", text(&folder), "-o", text(&plan), "--vocab", text(&merges), "--quiet"];
@@ -80,6 +83,46 @@ fn an_f32_plan_is_the_model_and_min_sqnr_decides_the_exit_code() {
 }
 
 #[test]
+fn calibration_budget_and_quality_are_the_users() {
+    let scratch = Scratch::new();
+    let bytes = |more: &[&str]| {
+        let (_, plan) = made(&small(64, 1, 3), &scratch, more);
+        std::fs::read(plan).unwrap()
+    };
+    let usual = bytes(&[]);
+    assert!(
+        bytes(&["--quality", "fast", "--budget", "1%"]) == usual,
+        "the defaults, and the same bytes again"
+    );
+    let prompts = scratch.write("own.json", "[\"a cat\", \"a dog in the rain\"]".as_bytes());
+    let own = bytes(&["--calibrate", text(&prompts)]);
+    assert!(own != usual && own.len() == usual.len(), "another calibration rounds otherwise");
+    let none = bytes(&["--budget", "0%"]);
+    let most = bytes(&["--budget", "5%"]);
+    assert!(none.len() < usual.len() && usual.len() < most.len());
+    assert!(bytes(&["--quality", "best"]) != usual);
+    let merges = merges();
+    let folder = scratch.path().join("wide");
+    let plan = scratch.path().join("other.plan");
+    let with = |more: [&str; 2]| {
+        let args = ["compile", text(&folder), "-o", text(&plan), "--vocab", text(&merges), "--quiet"];
+        let output = cliptext(&[&args[..], &more].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (more, code, said) in [
+        (["--calibrate", "nowhere.txt"], 1, "nowhere.txt"),
+        (["--budget", "1000%"], 2, "budget"),
+        (["--budget", "much"], 2, "budget"),
+        (["--quality", "perfect"], 2, "quality"),
+    ] {
+        let (found, error) = with(more);
+        assert_eq!(found, Some(code), "{more:?}: {error}");
+        assert!(error.contains(said), "{more:?}: {error}");
+    }
+    assert!(!plan.exists());
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused() {
     let scratch = Scratch::new();
     let (folder, plan) = wide(&scratch, &["--hidden", "1", "--pooled", "none"]);
@@ -133,8 +176,13 @@ fn the_page_shows_in_a_browser_light_and_dark() {
     let unet = fixtures().join("unet.onnx");
     let args = ["verify", text(&plan), text(&folder), "--unet", text(&unet), "--report", text(&page)];
     assert!(cliptext(&args).status.success());
+    let verified = std::fs::read_to_string(&page).unwrap();
+    assert!(verified.contains("UNet") && !verified.contains("smoothing"));
+    // The compiler's own page has that and the distributions.
+    wide(&scratch, &["--report", text(&page)]);
     let html = std::fs::read_to_string(&page).unwrap();
-    assert!(html.matches("<svg").count() >= 5 && html.contains("prefers-color-scheme: dark"));
+    assert!(html.contains("Before and after smoothing") && html.contains("Inputs of: MLP in"));
+    assert!(html.matches("<svg").count() >= 11 && html.contains("prefers-color-scheme: dark"));
     for outside in ["http://", "https://", "<script", "@import", "url(", "NaN", "inf<"] {
         assert!(!html.contains(outside), "{outside} in the page");
     }

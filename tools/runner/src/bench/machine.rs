@@ -12,27 +12,34 @@ const STRETCH: Duration = Duration::from_millis(2);
 /// Stretches, of which the best counts: what else runs on the machine only ever makes them slower.
 const STRETCHES: usize = 40;
 
-/// Multiplications per second of the kernel's inner loop on data in the first-level cache, all threads at once; `None`
+/// Multiplications per second of the kernel's int8 inner loop on data in the first-level cache, all threads at once; `None`
 /// where the plan is not int8.
 pub(super) fn peak(plan: &Plan<'_>, kernels: Kernels, team: &Threads) -> Option<f64> {
     let packing = plan.manifest().packing;
-    let exercise = |rounds: usize| -> (u64, Duration) {
+    (kernels.exercise(packing, 1) > 0).then(|| rate(team, |rounds| kernels.exercise(packing, rounds)))
+}
+
+/// The same for attention's inner loop, which is f32.
+pub(super) fn peak_f32(kernels: Kernels, team: &Threads) -> f64 {
+    rate(team, |rounds| kernels.exercise_f32(rounds))
+}
+
+/// Multiplications per second of `exercise`, which is told how many rounds to go and returns how many they were.
+fn rate(team: &Threads, exercise: impl Fn(usize) -> u64 + Sync) -> f64 {
+    let timed = |rounds: usize| -> (u64, Duration) {
         let start = Instant::now();
         team.run(team.threads(), &|_| {
-            black_box(kernels.exercise(packing, rounds));
+            black_box(exercise(rounds));
         });
         let time = start.elapsed();
-        (kernels.exercise(packing, 1) * (rounds * team.threads()) as u64, time)
+        (exercise(1) * (rounds * team.threads()) as u64, time)
     };
-    if kernels.exercise(packing, 1) == 0 {
-        return None;
-    }
     let mut rounds = 1;
-    while exercise(rounds).1 < STRETCH {
+    while timed(rounds).1 < STRETCH {
         rounds *= 2;
     }
     let rate = |(products, time): (u64, Duration)| products as f64 / time.as_secs_f64();
-    (0..STRETCHES).map(|_| rate(exercise(rounds))).max_by(f64::total_cmp)
+    (0..STRETCHES).map(|_| rate(timed(rounds))).max_by(f64::total_cmp).unwrap_or(0.0)
 }
 
 /// Bytes per second that all threads together read from memory: the plan from front to back.

@@ -47,6 +47,8 @@ pub(super) fn everything_else(
     let mut memory = vec![0; plan.arena_bytes(2) + 63];
     let arena = align_arena(&mut memory);
     report.peak = machine::peak(plan, kernels, team);
+    report.peak_f32 = machine::peak_f32(kernels, team);
+    report.attention_macs = plan.steps().map(|(step, _)| attention_macs(&step, plan.context())).sum();
     report.fork_join_us = machine::fork_and_join(team) * 1e6;
 
     let mut encoder = Encoder::with(plan, arena, kernels, team).map_err(cannot_encode)?;
@@ -102,6 +104,14 @@ fn macs(step: &Step, context: usize) -> u64 {
             let rows = step.out.per.rows(context) as u64;
             rows * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
         }
+        _ => 0,
+    }
+}
+
+/// Multiplications of attention's two products: of each token with itself and those before it, the rest is masked.
+fn attention_macs(step: &Step, context: usize) -> u64 {
+    match step {
+        Step::Attention(step) => (context * (context + 1)) as u64 * u64::from(step.out.columns),
         _ => 0,
     }
 }

@@ -51,8 +51,12 @@ pub(super) struct Report {
     /// Bytes of constants that every encoding reads: all but the embedding table.
     weight_bytes: usize,
     warm: Times,
-    /// Multiplications per second of the inner loop.
+    /// Multiplications per second of the int8 inner loop.
     pub(super) peak: Option<f64>,
+    /// The same of attention's inner loop, in f32.
+    pub(super) peak_f32: f64,
+    /// Multiplications of attention, in f32.
+    pub(super) attention_macs: u64,
     pub(super) fork_join_us: f64,
     pub(super) steps: Vec<StepTime>,
     /// A pair in one pass, and the median of a single encoding measured beside it.
@@ -72,6 +76,8 @@ impl Report {
             weight_bytes: weights.map(|(_, constants)| constants.len()).sum(),
             warm,
             peak: None,
+            peak_f32: 0.0,
+            attention_macs: 0,
             fork_join_us: 0.0,
             steps: Vec::new(),
             pair: None,
@@ -91,6 +97,13 @@ impl Report {
         let macs = self.steps.iter().map(|step| step.macs).sum();
         let (rate, share) = self.rate(macs, self.warm.median);
         (macs, rate, share)
+    }
+
+    /// Milliseconds that the products alone would take, each kind at its peak: those of the linear steps and attention's.
+    /// `None` without int8 products.
+    fn floor_ms(&self) -> Option<f64> {
+        let (macs, ..) = self.total();
+        self.peak.map(|peak| (macs as f64 / peak + self.attention_macs as f64 / self.peak_f32) * 1e3)
     }
 
     pub(super) fn json(&self) -> Value {
@@ -124,6 +137,11 @@ impl Report {
             out["macs_per_s"] = rate.into();
             out["share_of_peak"] = share.into();
             out["peak_macs_per_s"] = self.peak.into();
+            out["attention_macs"] = self.attention_macs.into();
+            out["peak_f32_macs_per_s"] = self.peak_f32.into();
+            let floor = self.floor_ms();
+            out["floor_ms"] = floor.into();
+            out["share_of_floor"] = floor.map(|floor| floor / self.warm.median).into();
             out["fork_join_us"] = self.fork_join_us.into();
         }
         if let Some((pair, single)) = &self.pair {
@@ -190,6 +208,14 @@ impl Report {
         }
         let (macs, rate, share) = self.total();
         sayln!("  products    {:.2} GMAC, {:.1} GMAC/s{}", macs as f64 / 1e9, rate / 1e9, percent(share));
+        if let Some(floor) = self.floor_ms() {
+            sayln!(
+                "  floor       {floor:.2} ms: these, and attention's {:.3} GMAC at {:.1} GMAC/s in f32; {:.0} % of the time",
+                self.attention_macs as f64 / 1e9,
+                self.peak_f32 / 1e9,
+                floor / self.warm.median * 100.0
+            );
+        }
         sayln!("  steps");
         for (index, step) in self.steps.iter().enumerate() {
             say!("    {index:>3}  {:8.3} ms  {}", step.ms, step.name);

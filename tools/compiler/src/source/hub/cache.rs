@@ -4,6 +4,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
@@ -133,18 +134,24 @@ fn link(blob: &Path, path: &Path, up: usize) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    if path.symlink_metadata().is_ok() {
-        fs::remove_file(path)?;
-    }
     let mut target: PathBuf = std::iter::repeat_n("..", up).collect();
     target.push("blobs");
     target.push(blob.file_name().unwrap_or_default());
-    match std::os::unix::fs::symlink(target, path) {
-        // Another program was quicker.
-        Err(_) if path.is_file() => Ok(()),
-        Err(_) => fs::copy(blob, path).map(|_| ()),
-        Ok(()) => Ok(()),
+    if fs::read_link(path).is_ok_and(|old| old == target) {
+        return Ok(());
     }
+    // Made beside it and renamed: another program that reads the snapshot never finds it missing.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".link{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let made = std::os::unix::fs::symlink(target, &beside)
+        .or_else(|_| fs::copy(blob, &beside).map(|_| ()))
+        .and_then(|()| fs::rename(&beside, path));
+    if made.is_err() {
+        // Already failing: whether the rest can be removed changes nothing.
+        let _ = fs::remove_file(&beside);
+    }
+    made
 }
 
 /// A file on its way into the cache.
