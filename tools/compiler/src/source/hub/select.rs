@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
+use crate::source::folder::OPEN_CLIP_CONFIG;
+
 /// What a tokenizer may have.
 const TOKENIZER: [&str; 6] = [
     "added_tokens.json",
@@ -18,6 +20,7 @@ const TOKENIZER: [&str; 6] = [
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model_index.json";
 const ENCODER: &str = "text_encoder";
+const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"];
 
 /// The files of `listing` that a text encoder needs: those of the file or folder `part`, or of the whole repository.
 ///
@@ -26,8 +29,8 @@ const ENCODER: &str = "text_encoder";
 /// - Any other folder: its configuration, weights and tokenizer.
 /// - A file: itself, what it refers to, and the configuration and tokenizer that belong to it.
 ///
-/// Weights are `model.safetensors`, else the shards of `model.safetensors.index.json`, else a half-precision variant,
-/// else `model.onnx` with its external data.
+/// Weights are `model.safetensors`, else the shards of `model.safetensors.index.json`, else OpenCLIP's with its
+/// configuration, else a half-precision variant, else `model.onnx` with its external data.
 ///
 /// # Errors
 /// When there are no such weights, with what there is and what to do.
@@ -188,6 +191,7 @@ impl<'a> Listing<'a> {
             name if is_pickle(name) => bail!("{}", pickle(file)),
             name if name.ends_with(".onnx") => self.onnx(folder, name),
             name if name.ends_with(".safetensors.index.json") => self.shards(folder, name)?,
+            name if OPEN_CLIP.contains(&name) => self.open_clip(folder, name),
             name if name.ends_with(".safetensors") => vec![file.to_owned()],
             _ => bail!("{file} is no model: name a .safetensors or .onnx file, or a folder"),
         };
@@ -217,6 +221,9 @@ impl<'a> Listing<'a> {
         let shards = "model.safetensors.index.json";
         if there(&shards) {
             return self.shards(folder, shards);
+        }
+        if let Some(name) = OPEN_CLIP.iter().find(|name| there(name)) {
+            return Ok(self.open_clip(folder, name));
         }
         if let Some(half) =
             ["model.fp16.safetensors", "model.bf16.safetensors"].iter().find(|name| there(name))
@@ -250,6 +257,12 @@ impl<'a> Listing<'a> {
             join(folder, "model.safetensors"),
             self.shown(folder)
         )
+    }
+
+    /// OpenCLIP's weights and the configuration that it writes beside them.
+    fn open_clip(self, folder: &str, name: &str) -> Vec<String> {
+        let files = [name, OPEN_CLIP_CONFIG].map(|name| join(folder, name));
+        files.into_iter().filter(|file| self.has(file)).collect()
     }
 
     /// An ONNX file and its external data, by the names that exporters give.

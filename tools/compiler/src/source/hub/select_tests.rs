@@ -237,6 +237,15 @@ fn plain_transformers_repositories() {
         "{VIT_L_14} open_clip_config.json open_clip_pytorch_model.bin open_clip_pytorch_model.safetensors"
     );
     same(chosen(&listing(&laion), None), expected);
+    let open_clip = "merges.txt open_clip_config.json open_clip_pytorch_model.safetensors vocab.json";
+    same(chosen(&listing(&format!("{open_clip} open_clip_pytorch_model.bin README.md")), None), open_clip);
+    same(
+        chosen(&listing(&laion), Some("open_clip_pytorch_model.safetensors")),
+        &format!(
+            "{} open_clip_config.json open_clip_pytorch_model.safetensors",
+            expected.replace("model.safetensors ", "")
+        ),
+    );
     let long =
         "config.json merges.txt model.safetensors special_tokens_map.json tokenizer_config.json vocab.json";
     same(chosen(&listing(long), None), long);
