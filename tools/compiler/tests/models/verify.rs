@@ -123,6 +123,36 @@ fn calibration_budget_and_quality_are_the_users() {
 }
 
 #[test]
+fn both_of_two_towers_are_measured() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("xl");
+    write_component(&folder.join("text_encoder"), &like_l());
+    write_component(&folder.join("text_encoder_2"), &like_big_g());
+    let (plan, report, merges) = (scratch.path().join("xl.plan"), scratch.path().join("xl.json"), merges());
+    let options = ["--preset", "sdxl", "--quiet"];
+    let compile = ["compile", text(&folder), "-o", text(&plan), "--vocab", text(&merges)];
+    let output = cliptext(&[&compile[..], &options].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let verify = ["verify", text(&plan), text(&folder), "--report", text(&report), "--min-sqnr", "20"];
+    let output = cliptext(&[&verify[..], &options].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let layers = found["figures"]["layers"].as_array().unwrap();
+    let towers: Vec<(u64, u64)> = layers
+        .iter()
+        .map(|layer| (layer["tower"].as_u64().unwrap(), layer["layer"].as_u64().unwrap()))
+        .collect();
+    // Of the first the penultimate states only; of the second all layers, for the pooled row.
+    assert_eq!(towers, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
+    assert!(layers.iter().all(|layer| layer["sqnr_db"].as_f64().unwrap() > 20.0));
+    assert!(found["figures"]["pooled"]["sqnr_db"].as_f64().unwrap() > 15.0);
+    // With one tower chosen the plan is not the model's.
+    let one = cliptext(&[&verify[..], &["--tower", "text_encoder_2"], &options].concat());
+    assert_eq!(one.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&one.stderr).contains("--tower"));
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused() {
     let scratch = Scratch::new();
     let (folder, plan) = wide(&scratch, &["--hidden", "1", "--pooled", "none"]);
