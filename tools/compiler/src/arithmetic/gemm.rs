@@ -1,6 +1,6 @@
 //! Matrix products in f32 with one order of additions.
 //!
-//! Each element of `C += A · B` is worked out as: for each [`DEPTH`] inner indices in turn, one chain of fused
+//! Each element of `C += A · B` is worked out as: for each `DEPTH` inner indices in turn, one chain of fused
 //! multiply-adds from zero, added to the element. Neither tile nor thread nor instruction set shows in the result.
 
 use super::parallel;
