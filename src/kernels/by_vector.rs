@@ -1,4 +1,21 @@
-//! The loop of the aarch64 products that multiply whole vectors of weights by whole vectors of codes.
+//! What the aarch64 tiles share: their registers, and the loop of those that multiply whole vectors of weights by whole
+//! vectors of codes.
+
+/// `asm!` for a tile, which has all 32 vector registers to itself and leaves the stack alone.
+macro_rules! asm_tile {
+    ($($body:tt)*) => {
+        core::arch::asm!(
+            $($body)*
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _,
+            out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+            out("v29") _, out("v30") _, out("v31") _,
+            options(nostack),
+        )
+    };
+}
+pub(super) use asm_tile;
 
 /// Defines an `unsafe fn $name<const R: usize>(input: &TileInput, first: usize, out: *mut i32)`: `R` rows (1 to 3)
 /// times, in every group, the eight vectors of weights that begin `first` bytes into it, as 24 vectors of sums.
@@ -15,10 +32,9 @@ macro_rules! by_vector {
         $(#[$attribute])*
         #[inline(always)]
         unsafe fn $name<const R: usize>(input: &TileInput, first: usize, out: *mut i32) {
-            let row = |row: usize| input.codes.wrapping_add(if row < R { row * input.stride } else { 0 });
             // SAFETY: the caller's promise: the CPU has the instructions, `input` is true and `out` has the rows.
             unsafe {
-                core::arch::asm!(
+                asm_tile!(
                     ".macro column weights, a0, a1, a2",
                     $($column,)*
                     ".endm",
@@ -75,18 +91,12 @@ macro_rules! by_vector {
                     R = const R,
                     row = const $crate::kernels::ops::linear::ROW,
                     weights = inout(reg) input.panel.wrapping_add(first + 96) => _,
-                    c0 = inout(reg) row(0) => _,
-                    c1 = inout(reg) row(1) => _,
-                    c2 = inout(reg) row(2) => _,
+                    c0 = inout(reg) input.row::<R>(0) => _,
+                    c1 = inout(reg) input.row::<R>(1) => _,
+                    c2 = inout(reg) input.row::<R>(2) => _,
                     pairs = inout(reg) input.groups / 2 => _,
                     rest = in(reg) input.groups % 2,
                     out = inout(reg) out => _,
-                    out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-                    out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
-                    out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-                    out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
-                    out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-                    options(nostack),
                 );
             }
         }

@@ -1,8 +1,6 @@
 //! aarch64 with the dot-product instructions: Cortex-A55, A75, A76, A78.
 
-use core::arch::asm;
-
-use super::by_vector::by_vector;
+use super::by_vector::{asm_tile, by_vector};
 use super::ops::linear::{Accumulators, Int8Tile, ROW, TileInput};
 
 /// The instructions are there: for weights in groups of 4, the packing made for them.
@@ -26,11 +24,10 @@ impl Int8Tile for By4 {
     /// sixteen channels are 24 sums, six vectors of codes and two of weights: all 32 registers.
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        let row = |row: usize| input.codes.wrapping_add(if row < R { row * input.stride } else { 0 });
         // SAFETY: a `By4` exists only where the CPU has the instructions; `TileInput` promises `groups` groups in
         // each of `R` rows and in the panel; `out` has a place for each row.
         unsafe {
-            asm!(
+            asm_tile!(
                 // One vector of weights times one lane of every row's codes.
                 r".macro column weights, lane, a0, a1, a2, a3, a4, a5",
                 r"sdot v\a0\().4s, v\weights\().16b, v2.4b[\lane]",
@@ -105,21 +102,15 @@ impl Int8Tile for By4 {
                 R = const R,
                 row = const ROW,
                 weights = inout(reg) input.panel => _,
-                c0 = inout(reg) row(0) => _,
-                c1 = inout(reg) row(1) => _,
-                c2 = inout(reg) row(2) => _,
-                c3 = inout(reg) row(3) => _,
-                c4 = inout(reg) row(4) => _,
-                c5 = inout(reg) row(5) => _,
+                c0 = inout(reg) input.row::<R>(0) => _,
+                c1 = inout(reg) input.row::<R>(1) => _,
+                c2 = inout(reg) input.row::<R>(2) => _,
+                c3 = inout(reg) input.row::<R>(3) => _,
+                c4 = inout(reg) input.row::<R>(4) => _,
+                c5 = inout(reg) input.row::<R>(5) => _,
                 sixteens = inout(reg) input.groups / 16 => _,
                 rest = inout(reg) input.groups % 16 => _,
                 out = inout(reg) out.as_mut_ptr() => _,
-                out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-                out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
-                out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-                out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
-                out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-                options(nostack),
             );
         }
     }

@@ -3,11 +3,10 @@
 //! SMMLA multiplies two rows of eight codes by two channels of eight weights. So [`pair_rows`] puts the rows' codes side
 //! by side once, when they are made.
 
-use core::arch::aarch64::*;
-use core::arch::asm;
-
+use super::by_vector::asm_tile;
 use super::ops::linear::{Accumulators, Int8Tile, ROW, TileInput};
 use super::simd::LANES;
+use core::arch::aarch64::*;
 
 /// The instructions are there: for weights in groups of 8, the packing made for them.
 #[derive(Clone, Copy)]
@@ -42,11 +41,10 @@ impl Int8Tile for By8 {
     /// row without a partner stands as it is; what is beside it in the vectors ends in sums that nobody stores.
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        let row = |row: usize| input.codes.wrapping_add(if row < R { row * input.stride } else { 0 });
         // SAFETY: a `By8` exists only where the CPU has the instructions; `TileInput` promises `groups` groups in
         // each of `R` rows and in the panel, rows of whole 64 bytes; `out` has a place for each row.
         unsafe {
-            asm!(
+            asm_tile!(
                 // One vector of weights times the codes `v\c0`, `v\c1`, `v\c2` of the pairs.
                 ".macro column weights, c0, c1, c2, a0, a1, a2",
                 r"smmla v\a0\().4s, v\c0\().16b, v\weights\().16b",
@@ -140,21 +138,15 @@ impl Int8Tile for By8 {
                 R = const R,
                 row = const ROW,
                 weights = inout(reg) input.panel.wrapping_add(480) => _,
-                c0 = inout(reg) row(0) => _,
-                c1 = inout(reg) row(1) => _,
-                c2 = inout(reg) row(2) => _,
-                c3 = inout(reg) row(3) => _,
-                c4 = inout(reg) row(4) => _,
-                c5 = inout(reg) row(5) => _,
+                c0 = inout(reg) input.row::<R>(0) => _,
+                c1 = inout(reg) input.row::<R>(1) => _,
+                c2 = inout(reg) input.row::<R>(2) => _,
+                c3 = inout(reg) input.row::<R>(3) => _,
+                c4 = inout(reg) input.row::<R>(4) => _,
+                c5 = inout(reg) input.row::<R>(5) => _,
                 fours = inout(reg) input.groups / 4 => _,
                 rest = in(reg) input.groups % 4,
                 out = inout(reg) out.as_mut_ptr() => _,
-                out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-                out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
-                out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-                out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
-                out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-                options(nostack),
             );
         }
     }

@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::by_vector::by_vector;
+use super::by_vector::{asm_tile, by_vector};
 use super::layout::PANEL;
 use super::ops::linear::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};

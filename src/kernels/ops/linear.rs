@@ -50,6 +50,15 @@ pub(crate) struct TileInput {
     pub(crate) ahead: Ahead,
 }
 
+#[cfg(target_arch = "aarch64")]
+impl TileInput {
+    /// The codes of `row`; of the first row where a tile of `R` rows has no such one.
+    #[inline(always)]
+    pub(crate) fn row<const R: usize>(&self, row: usize) -> *const u8 {
+        self.codes.wrapping_add(if row < R { row * self.stride } else { 0 })
+    }
+}
+
 /// Memory that will be wanted soon: a tile asks for `step` bytes of it with each group.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {

@@ -17,7 +17,6 @@ const SUMS: usize = 4;
 /// The sum of each of `R` rows' values, or if `SQUARED` of the squares of their distances to `means`; block `i` goes to
 /// running sum `i % SUMS`.
 #[inline(always)]
-#[allow(clippy::needless_range_loop)] // one index into several rows
 fn sums<S: Simd, const R: usize, const SQUARED: bool>(s: S, rows: [&[f32]; R], means: [S::V; R]) -> [f32; R] {
     let mut sums = [[s.splat(0.0); SUMS]; R];
     let (mut fours, mut rests) = ([&[][..]; R], [&[][..]; R]);
@@ -185,7 +184,6 @@ fn cut<const R: usize>(rows: &[f32], width: usize) -> [&[f32]; R] {
 /// The normalised values are worked out twice, once for their range and once for the codes: cheaper than a place
 /// to keep them.
 #[inline(always)]
-#[allow(clippy::needless_range_loop)] // one index into several rows
 fn to_codes<S: Simd, const R: usize>(
     s: S,
     norm: &Norm<'_>,
