@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::in_place::InPlace;
 use cliptext_compiler::lower::Tower;
 use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::Choice;
@@ -75,11 +76,7 @@ fn main() -> Result<()> {
             source: spec.name.clone(),
         };
         let plan = emit::emit(&towers, &vocabulary.bytes, &options)?.bytes;
-        // Plans are read in place, from a multiple of 64.
-        let mut memory = vec![0; plan.len() + 63];
-        let aligned = &mut cliptext::align_arena(&mut memory)[..plan.len()];
-        aligned.copy_from_slice(&plan);
-        let figures = verify(aligned, &references, &prompts, None, &progress)?.figures;
+        let figures = verify(InPlace::copy(&plan).bytes(), &references, &prompts, None, &progress)?.figures;
         println!(
             "| {name} | {:.2} | {:.5} | {:.5} | {:.2} | {:.2} | {seconds:.0} |",
             figures.hidden.sqnr_db,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use cliptext::align_arena;
 use cliptext::tokenizer::Padding;
 
 use crate::emit::{self, Emitted, Precision};
+use crate::in_place::InPlace;
 use crate::ir::Pooled;
 use crate::lower;
 use crate::prepare::{Prepared, Spec};
@@ -113,11 +113,8 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     })?;
     let verification = full
         .map(|full| {
-            let (mut memory, plan) =
-                (vec![0; emitted.bytes.len() + 63], stand_in.as_ref().unwrap_or(&emitted));
-            let aligned = &mut align_arena(&mut memory)[..plan.bytes.len()];
-            aligned.copy_from_slice(&plan.bytes);
-            verify::verify(aligned, &full, &evaluation(), None, progress)
+            let plan = InPlace::copy(&stand_in.as_ref().unwrap_or(&emitted).bytes);
+            verify::verify(plan.bytes(), &full, &evaluation(), None, progress)
         })
         .transpose()?;
     progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;

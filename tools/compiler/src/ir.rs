@@ -107,6 +107,15 @@ impl TextModel {
     pub fn context(&self) -> usize {
         self.position_embedding.rows
     }
+
+    /// Columns of the pooled output that `outputs` want, where they want one.
+    pub fn pooled_columns(&self, outputs: &Outputs) -> Option<usize> {
+        match (outputs.pooled, &self.projection) {
+            (Pooled::None, _) => None,
+            (Pooled::Projected, Some(projection)) => Some(projection.rows),
+            _ => Some(self.width()),
+        }
+    }
 }
 
 /// What the pooled output is.
@@ -118,6 +127,13 @@ pub enum Pooled {
     EndToken,
     /// The same, times the projection.
     Projected,
+}
+
+/// The token that a model means which pools at the highest id: CLIP's end token, or the last of a smaller vocabulary.
+pub fn highest_end(vocabulary: usize) -> u32 {
+    /// The end token of CLIP's vocabulary.
+    const CLIP_END: u32 = 49407;
+    CLIP_END.min(vocabulary.saturating_sub(1) as u32)
 }
 
 /// Which values a plan computes from a [`TextModel`].

@@ -9,6 +9,7 @@ pub mod emit;
 pub mod f32_run;
 mod guard;
 pub mod import;
+pub mod in_place;
 pub mod inspect;
 pub mod ir;
 pub mod lower;

@@ -12,7 +12,7 @@ use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
 use cliptext_compiler::edit::words::Inversion;
-use cliptext_compiler::emit::Precision;
+use cliptext_compiler::emit::{self, Precision};
 use cliptext_compiler::inspect;
 use cliptext_compiler::ir::Pooled;
 use cliptext_compiler::page;
@@ -317,7 +317,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
             Some(found) => page::page(&name(&job.plan), &report.model, found, &report.smoothed).into_bytes(),
             None => serde_json::to_vec_pretty(&report)?,
         };
-        cliptext_files::write(&path, &bytes)?;
+        emit::write(&path, &bytes)?;
     }
     if !args.quiet {
         tell(&report.to_string());
@@ -347,7 +347,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
         let page = || page::page(&name(&args.plan), &spec.name, &found, &[]).into_bytes();
         let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };
-        cliptext_files::write(path, &bytes)?;
+        emit::write(path, &bytes)?;
     }
     if !args.quiet {
         tell(&format!("{} against {}\n{found}", args.plan.display(), spec.name));

@@ -161,7 +161,6 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
             })
             .with_context(|| format!("{path}: cannot be imported"))
     })?;
-    let half = imported.half;
     let recognised = progress
         .stage("recognise", || recognise(&imported.model))
         .with_context(|| format!("{path}: not a CLIP text encoder that can be compiled"))?;
@@ -187,8 +186,7 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
     let run = if !edits.is_empty() || shortened || outputs != own {
         drop(run);
         progress.stage("rebuild with what was chosen", || {
-            let run =
-                F32Run::built(graph::build(model.clone(), &outputs, half)?, outputs.pooled != Pooled::None)?;
+            let run = F32Run::built(graph::build(model.clone(), &outputs)?, outputs.pooled != Pooled::None)?;
             check(&model, &outputs, &run)?;
             anyhow::Ok(run)
         })?

@@ -87,11 +87,7 @@ impl Tower {
             vocabulary: model.token_embedding.rows,
             hidden_layer: outputs.hidden_layer,
             hidden_norm: outputs.hidden_norm,
-            pooled: match (outputs.pooled, &model.projection) {
-                (Pooled::None, _) => None,
-                (Pooled::Projected, Some(projection)) => Some(projection.rows),
-                _ => Some(model.width()),
-            },
+            pooled: model.pooled_columns(outputs),
             pooled_kind: match (outputs.pooled, outputs.normalized) {
                 (Pooled::None, _) => None,
                 (Pooled::EndToken, false) => Some("eos"),

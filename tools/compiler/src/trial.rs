@@ -7,6 +7,7 @@ use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
 
 use crate::emit::Emitted;
 use crate::f32_run::{Computed, F32Run};
+use crate::in_place::InPlace;
 use crate::measure::{Comparison, Quality};
 use crate::prompts::evaluation;
 
@@ -38,10 +39,8 @@ pub fn with_encoder<R>(
     emitted: &Emitted,
     work: impl FnOnce(&Plan<'_>, &mut Encoder<'_>) -> Result<R>,
 ) -> Result<R> {
-    let mut memory = vec![0; emitted.bytes.len() + 63];
-    let aligned = align_arena(&mut memory);
-    aligned[..emitted.bytes.len()].copy_from_slice(&emitted.bytes);
-    let plan = Plan::load(&aligned[..emitted.bytes.len()]).context("the plan that was made does not load")?;
+    let in_place = InPlace::copy(&emitted.bytes);
+    let plan = in_place.plan().context("the plan that was made does not load")?;
     let mut arena = vec![0; plan.arena_bytes(1) + 63];
     let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
     work(&plan, &mut Encoder::with(&plan, align_arena(&mut arena), kernels, Solo)?)

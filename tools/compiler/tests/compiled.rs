@@ -6,6 +6,7 @@ use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, Plan, align_arena};
 use cliptext_compiler::emit::{Emitted, Options, Precision, emit};
 use cliptext_compiler::import::onnx;
+use cliptext_compiler::in_place::InPlace;
 use cliptext_compiler::lower::Tower;
 use cliptext_compiler::measure::Comparison;
 use cliptext_compiler::quantize::{self, Quality, Quantized};
@@ -16,20 +17,15 @@ use cliptext_compiler::vocabulary::{VocabularySource, build};
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
 /// A plan's bytes where plans may be.
-struct Loaded {
-    memory: Vec<u8>,
-    bytes: usize,
-}
+struct Loaded(InPlace);
 
 impl Loaded {
     fn new(bytes: &[u8]) -> Self {
-        let mut memory = vec![0; bytes.len() + 63];
-        align_arena(&mut memory)[..bytes.len()].copy_from_slice(bytes);
-        Self { memory, bytes: bytes.len() }
+        Self(InPlace::copy(bytes))
     }
 
-    fn plan(&mut self) -> Plan<'_> {
-        Plan::load(&align_arena(&mut self.memory)[..self.bytes]).unwrap_or_else(|error| panic!("{error}"))
+    fn plan(&self) -> Plan<'_> {
+        self.0.plan().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -80,11 +76,11 @@ fn errors(plan: &Plan<'_>, goldens: &Path) -> (f32, f32) {
 
 fn meets_goldens(model: &Path, goldens: &Path) {
     let tolerance = if model.to_string_lossy().contains("fp16") { 2e-3 } else { 1e-4 };
-    let mut loaded = compiled(model, Precision::F32, VocabularySource::Standard);
+    let loaded = compiled(model, Precision::F32, VocabularySource::Standard);
     let (hidden, pooled) = errors(&loaded.plan(), goldens);
     assert!(hidden <= tolerance && pooled <= tolerance, "{}: {hidden:e} {pooled:e}", model.display());
     // And int8: such small models are ruled by two channels, so only that it works is shown here.
-    let mut loaded = compiled(model, Precision::Int8, VocabularySource::Standard);
+    let loaded = compiled(model, Precision::Int8, VocabularySource::Standard);
     let (hidden, pooled) = errors(&loaded.plan(), goldens);
     assert!(hidden <= 0.2 && pooled <= 0.2, "{}: int8 {hidden} {pooled}", model.display());
 }
@@ -128,7 +124,7 @@ fn other_text_encoders_meet_their_goldens_in_f32() {
     let others = fixtures().join("others");
     for name in ["oc.ts.bf", "oc.ts.norm", "oc.dyn.penraw", "oc.ts.h1", "whole"] {
         let model = others.join(format!("{name}.onnx"));
-        let mut loaded = compiled(&model, Precision::F32, VocabularySource::Path(merges.clone()));
+        let loaded = compiled(&model, Precision::F32, VocabularySource::Path(merges.clone()));
         let plan = loaded.plan();
         let mut arena = vec![0; plan.arena_bytes(1) + 63];
         let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
@@ -173,7 +169,7 @@ fn the_full_size_model_keeps_its_quality() {
             options.quantize(model, outputs, &vocabulary, Padding::End, |_, _| {}).unwrap()
         });
         let emitted = with_quantized(&recognised, quantized.as_ref(), precision, &vocabulary.bytes);
-        let mut loaded = Loaded::new(&emitted.bytes);
+        let loaded = Loaded::new(&emitted.bytes);
         let plan = loaded.plan();
         let mut arena = vec![0; plan.arena_bytes(1) + 63];
         let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();

@@ -2,9 +2,10 @@
 //! they do is measured on a full-size one (`docs/quantization.md`).
 
 use cliptext::tokenizer::Padding;
-use cliptext::{Encoder, Plan, align_arena};
+use cliptext::{Encoder, align_arena};
 use cliptext_compiler::calibrate;
 use cliptext_compiler::emit::{self, Precision};
+use cliptext_compiler::in_place::InPlace;
 use cliptext_compiler::ir::{Outputs, Pooled, TextModel};
 use cliptext_compiler::lower::Tower;
 use cliptext_compiler::measure::Comparison;
@@ -68,10 +69,8 @@ fn made(model: &TextModel, recipe: Recipe, vocabulary: &VocabularyTable) -> Vec<
 }
 
 fn with_encoder<R>(bytes: &[u8], work: impl FnOnce(&mut Encoder<'_>) -> R) -> R {
-    let mut memory = vec![0; bytes.len() + 63];
-    let aligned = &mut align_arena(&mut memory)[..bytes.len()];
-    aligned.copy_from_slice(bytes);
-    let plan = Plan::load(aligned).unwrap_or_else(|error| panic!("{error}"));
+    let in_place = InPlace::copy(bytes);
+    let plan = in_place.plan().unwrap_or_else(|error| panic!("{error}"));
     let mut arena = vec![0; plan.arena_bytes(1) + 63];
     work(&mut Encoder::new(&plan, align_arena(&mut arena)).unwrap())
 }

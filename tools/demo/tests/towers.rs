@@ -8,6 +8,7 @@ use cliptext::threads::{Solo, Threads};
 use cliptext::tokenizer::{MAX_CONTEXT, Padding};
 use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
 use cliptext_compiler::emit::{Options, Precision, emit};
+use cliptext_compiler::in_place::InPlace;
 use cliptext_compiler::ir::{Pooled, TextModel};
 use cliptext_compiler::lower::Tower;
 use cliptext_compiler::measure::{Comparison, Quality};
@@ -25,10 +26,7 @@ const PROMPTS: [&str; 3] =
 const F32: f32 = 1e-4;
 
 /// A plan's bytes where plans may be.
-struct Loaded {
-    memory: Vec<u8>,
-    bytes: usize,
-}
+struct Loaded(InPlace);
 
 impl Loaded {
     fn new(towers: &[Tower<'_>], vocabulary: &VocabularyTable, precision: Precision) -> Self {
@@ -38,15 +36,12 @@ impl Loaded {
             logit_scale: Some(100.0),
             source: "synthetic".into(),
         };
-        let bytes =
-            emit(towers, &vocabulary.bytes, &options).unwrap_or_else(|error| panic!("{error:#}")).bytes;
-        let mut memory = vec![0; bytes.len() + 63];
-        align_arena(&mut memory)[..bytes.len()].copy_from_slice(&bytes);
-        Self { memory, bytes: bytes.len() }
+        let emitted = emit(towers, &vocabulary.bytes, &options);
+        Self(InPlace::copy(&emitted.unwrap_or_else(|error| panic!("{error:#}")).bytes))
     }
 
-    fn plan(&mut self) -> Plan<'_> {
-        Plan::load(&align_arena(&mut self.memory)[..self.bytes]).unwrap_or_else(|error| panic!("{error}"))
+    fn plan(&self) -> Plan<'_> {
+        self.0.plan().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -146,12 +141,12 @@ fn holds(
     vocabulary: &VocabularyTable,
     run: impl Fn(&Plan<'_>) -> Vec<Output>,
 ) {
-    let mut loaded = Loaded::new(towers, vocabulary, Precision::F32);
+    let loaded = Loaded::new(towers, vocabulary, Precision::F32);
     let plan = loaded.plan();
     for (error, _) in compare(&run_fast(&plan), towers, &plan) {
         assert!(error <= F32, "{name}: {error:e}");
     }
-    let mut loaded = Loaded::new(towers, vocabulary, Precision::Int8);
+    let loaded = Loaded::new(towers, vocabulary, Precision::Int8);
     let plan = loaded.plan();
     for (_, quality) in compare(&run(&plan), towers, &plan) {
         println!("{name}: {quality:?}, {} bytes of arena", plan.arena_bytes(1));
@@ -175,13 +170,13 @@ fn two_towers_are_each_what_it_is_alone() {
     let mut towers = xl(&models, &vocabulary);
     holds("SDXL", &towers, &vocabulary, run_everywhere);
 
-    let mut loaded = Loaded::new(&towers, &vocabulary, Precision::Int8);
+    let loaded = Loaded::new(&towers, &vocabulary, Precision::Int8);
     let together = loaded.plan();
     assert_eq!((together.width(), together.manifest().pooled.unwrap().columns), (2048, 1280));
     let joined = run_fast(&together);
     let mut from = 0;
     for tower in &towers {
-        let mut loaded = Loaded::new(std::slice::from_ref(tower), &vocabulary, Precision::Int8);
+        let loaded = Loaded::new(std::slice::from_ref(tower), &vocabulary, Precision::Int8);
         let plan = loaded.plan();
         let width = plan.width();
         for ((hidden, pooled), (alone, alone_pooled)) in joined.iter().zip(run_fast(&plan)) {
@@ -193,7 +188,7 @@ fn two_towers_are_each_what_it_is_alone() {
 
     // Pooled outputs of several towers come side by side too, as Stable Diffusion 3 takes them.
     towers[0].outputs.pooled = Pooled::Projected;
-    let mut loaded = Loaded::new(&towers, &vocabulary, Precision::Int8);
+    let loaded = Loaded::new(&towers, &vocabulary, Precision::Int8);
     let both = loaded.plan();
     assert_eq!(both.manifest().pooled.unwrap().columns, 768 + 1280);
     assert!(!both.is_projected(), "two projections are no space shared with images");
@@ -251,7 +246,7 @@ fn long_contexts_work() {
     let tower = Tower { padding: Padding::ZeroAfterEnd, ..zero_shot(&model, &vocabulary) };
     holds("248 tokens", &[tower], &vocabulary, run_everywhere);
     // A prompt of more than 77 tokens, and one of more than 248.
-    let mut loaded = Loaded::new(&[tower], &vocabulary, Precision::F32);
+    let loaded = Loaded::new(&[tower], &vocabulary, Precision::F32);
     let plan = loaded.plan();
     assert_eq!(plan.context(), 248);
     let mut arena = vec![0; plan.arena_bytes(1) + 63];
@@ -270,7 +265,7 @@ fn long_contexts_work() {
 
 /// A tower of full size, compiled and run, in int8; what its arena and its plan have is printed.
 fn in_full(name: &str, towers: &[Tower<'_>], vocabulary: &VocabularyTable) {
-    let mut loaded = Loaded::new(towers, vocabulary, Precision::Int8);
+    let loaded = Loaded::new(towers, vocabulary, Precision::Int8);
     let plan = loaded.plan();
     println!("{name}: plan {} bytes, arena {} bytes", plan.bytes(), plan.arena_bytes(1));
     let outputs = run_fast(&plan);

@@ -1,7 +1,7 @@
 //! Prompts on which quantization is calibrated.
 
 use anyhow::{Context, Result};
-use cliptext::tokenizer::{Padding, Tokenizer, Vocabulary};
+use cliptext::tokenizer::{Padding, Tokenizer};
 
 use crate::vocabulary::VocabularyTable;
 
@@ -21,13 +21,6 @@ pub fn tokens(
     context: usize,
     padding: Padding,
 ) -> Result<Vec<Vec<u32>>> {
-    // The runtime reads the table in place: it must be aligned.
-    let mut aligned = vec![0u32; vocabulary.bytes.len() / 4];
-    bytemuck::cast_slice_mut(&mut aligned).copy_from_slice(&vocabulary.bytes);
-    let table =
-        Vocabulary::load(bytemuck::cast_slice(&aligned)).context("the vocabulary's table does not load")?;
-    let tokenizer =
-        Tokenizer::new(table, context, padding).context("the padding is not in the vocabulary")?;
     let joined = (0..more).map(|index| {
         let part = |factor: usize, offset: usize| prompts[(index * factor + offset) % prompts.len()].as_ref();
         // Each turn through the list joins others.
@@ -35,5 +28,9 @@ pub fn tokens(
         [part(1, turn), part(7, 5 + 3 * turn), part(5, 11 + 7 * turn)].join(", ")
     });
     let all = prompts.iter().map(|prompt| prompt.as_ref().to_owned()).chain(joined);
-    Ok(all.map(|prompt| tokenizer.encode(&prompt).ids().to_vec()).collect())
+    vocabulary.read(|table| {
+        let tokenizer =
+            Tokenizer::new(table, context, padding).context("the padding is not in the vocabulary")?;
+        Ok(all.map(|prompt| tokenizer.encode(&prompt).ids().to_vec()).collect())
+    })?
 }

@@ -22,8 +22,8 @@ use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, T
 ///
 /// # Errors
 /// When an output is wanted that the model has no layer or projection for, or tract refuses a shape.
-pub fn build(model: TextModel, outputs: &Outputs, half: bool) -> Result<Imported> {
-    build_with(model, outputs, half, false)
+pub fn build(model: TextModel, outputs: &Outputs) -> Result<Imported> {
+    build_with(model, outputs, false)
 }
 
 /// The same, and behind those outputs the residual stream: after no layer, after the first, and so on.
@@ -31,10 +31,10 @@ pub fn build(model: TextModel, outputs: &Outputs, half: bool) -> Result<Imported
 /// # Errors
 /// As [`build`].
 pub fn build_with_states(model: TextModel, outputs: &Outputs) -> Result<Imported> {
-    build_with(model, outputs, false, true)
+    build_with(model, outputs, true)
 }
 
-fn build_with(model: TextModel, outputs: &Outputs, half: bool, states: bool) -> Result<Imported> {
+fn build_with(model: TextModel, outputs: &Outputs, states: bool) -> Result<Imported> {
     let context = model.context();
     ensure!(
         outputs.hidden_layer <= model.layers.len(),
@@ -44,7 +44,7 @@ fn build_with(model: TextModel, outputs: &Outputs, half: bool, states: bool) -> 
     );
     let graph = wire(model, outputs, states).context("tract cannot take this tower")?;
     let model = graph.into_decluttered().context("tract cannot simplify this tower")?;
-    Ok(Imported { model, context, ids_type: DatumType::I64, half })
+    Ok(Imported { model, context, ids_type: DatumType::I64 })
 }
 
 fn wire(model: TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel> {

@@ -19,6 +19,4 @@ pub struct Imported {
     pub context: usize,
     /// Integer type of the ids input: `I64` or `I32`.
     pub ids_type: DatumType,
-    /// Whether the file held 16-bit floats, so that its constants are exact to about three digits only.
-    pub half: bool,
 }

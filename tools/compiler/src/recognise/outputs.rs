@@ -4,10 +4,7 @@ use super::axes::{self, Dim};
 use super::misfit::{Mismatch, Rule, mismatch};
 use super::tower::{self, Found, Tower};
 use super::value::{EndToken, Expr, Id, Values, View};
-use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel};
-
-/// The end token of CLIP's vocabulary.
-const CLIP_END: u32 = 49407;
+use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel, highest_end};
 
 /// An output that is understood.
 #[derive(Clone, Copy, Debug)]
@@ -183,14 +180,13 @@ fn build(
     }
     let (token_embedding, position_embedding) = tower.embeddings(values)?;
     let width = token_embedding.cols;
-    let highest = CLIP_END.min(token_embedding.rows.saturating_sub(1) as u32);
     let outputs = Outputs {
         hidden_layer: wanted.layer,
         hidden_norm: wanted.norm.is_some(),
         pooled,
         normalized,
         end_token: match end {
-            EndToken::Highest => highest,
+            EndToken::Highest => highest_end(token_embedding.rows),
             EndToken::Id(id) => id,
         },
     };

@@ -152,11 +152,6 @@ impl Tensors {
         self.entries.get(name).map(|entry| format!("{:?}", entry.dtype))
     }
 
-    /// Whether a tensor holds floats of 16 bits.
-    pub fn is_half(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| matches!(entry.dtype, Dtype::F16 | Dtype::BF16))
-    }
-
     /// The values of a tensor, made f32, which is exact for 16-bit floats.
     ///
     /// # Errors

@@ -70,13 +70,8 @@ impl Reference {
     /// When an output can't be had, or tract fails.
     pub fn new(model: TextModel, outputs: &Outputs) -> Result<Self> {
         let pools = outputs.pooled != Pooled::None;
-        let layers = if pools { model.layers.len() } else { outputs.hidden_layer };
-        let width = model.width();
-        let columns = match (outputs.pooled, &model.projection) {
-            (Pooled::None, _) => 0,
-            (Pooled::Projected, Some(projection)) => projection.rows,
-            _ => width,
-        };
+        let (layers, width) = (outputs.layers(model.layers.len()), model.width());
+        let columns = model.pooled_columns(outputs).unwrap_or(0);
         let run = F32Run::built(graph::build_with_states(model, outputs)?, pools)?;
         Ok(Reference { run, layers, width, columns })
     }
@@ -234,7 +229,6 @@ fn side_by_side(theirs: &[Computed]) -> Vec<f32> {
 #[derive(Default)]
 struct Place {
     towers: usize,
-    attentions: usize,
     sums: usize,
 }
 
@@ -244,12 +238,8 @@ impl Place {
     fn state(&mut self, step: &Step) -> Option<(usize, usize)> {
         match step {
             Step::Embed(_) => {
-                *self = Place { towers: self.towers + 1, ..Place::default() };
+                *self = Place { towers: self.towers + 1, sums: 0 };
                 Some((self.tower(), 0))
-            }
-            Step::Attention(_) => {
-                self.attentions += 1;
-                None
             }
             Step::Linear(linear) if linear.residual.is_some() => {
                 self.sums += 1;

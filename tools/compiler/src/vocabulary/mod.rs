@@ -76,6 +76,18 @@ struct AddedToken {
 }
 
 impl VocabularyTable {
+    /// Does `work` with the vocabulary as the runtime reads it.
+    ///
+    /// # Errors
+    /// When the runtime refuses the table, which it does to none that [`build`] made.
+    pub fn read<R>(&self, work: impl FnOnce(Vocabulary<'_>) -> R) -> Result<R> {
+        // A table may start at any address here, while the runtime reads its numbers in place.
+        let mut aligned = vec![0u32; self.bytes.len() / 4];
+        bytemuck::cast_slice_mut(&mut aligned).copy_from_slice(&self.bytes);
+        let loaded = Vocabulary::load(bytemuck::cast_slice(&aligned));
+        Ok(work(loaded.context("the vocabulary's table does not load: a bug")?))
+    }
+
     /// Whether both cut text without special tokens into the same ids: all but the added tokens is the same.
     pub fn same_words(&self, other: &VocabularyTable) -> bool {
         let words = |table: &VocabularyTable| {
@@ -101,19 +113,15 @@ pub fn build(source: VocabularySource, words: &[Word]) -> Result<VocabularyTable
     definition.words = words.to_vec();
     let tokens = tokens::number(&definition)?;
     let bytes = emit::table(&definition, &tokens)?;
-    // A table may start at any address here, while the runtime reads its numbers in place.
-    let mut aligned = vec![0u32; bytes.len() / 4];
-    for (word, bytes) in aligned.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u32::from_ne_bytes(*bytes);
-    }
-    Vocabulary::load(bytemuck::cast_slice(&aligned)).context("the table built does not load: a bug")?;
-    Ok(VocabularyTable {
+    let table = VocabularyTable {
         bytes,
         size: tokens.size as usize,
         start_id: tokens.start_id,
         end_id: tokens.end_id,
         pad_id: tokens.pad_id,
-    })
+    };
+    table.read(|_| ())?;
+    Ok(table)
 }
 
 #[cfg(test)]

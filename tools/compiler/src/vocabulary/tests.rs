@@ -42,10 +42,10 @@ impl Drop for Folder {
 }
 
 fn encode(table: &VocabularyTable, text: &str) -> Vec<u32> {
-    let mut aligned = vec![0u64; table.bytes.len() / 8];
-    bytemuck::cast_slice_mut(&mut aligned).copy_from_slice(&table.bytes);
-    let vocabulary = Vocabulary::load(bytemuck::cast_slice(&aligned)).expect("build has loaded it already");
-    Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine").encode(text).unpadded().to_vec()
+    let ids = table.read(|vocabulary| {
+        Tokenizer::new(vocabulary, 77, Padding::End).expect("77 is fine").encode(text).unpadded().to_vec()
+    });
+    ids.expect("build has loaded it already")
 }
 
 fn standard() -> VocabularyTable {

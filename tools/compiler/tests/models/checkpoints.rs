@@ -50,7 +50,7 @@ fn stable_diffusion_2() {
     tensors.push(Named::f32("cond_stage_model.model.logit_scale", &[], &[4.6052]));
     tensors.extend(others());
     let file = write(&scratch.path().join("sd2.safetensors"), &tensors);
-    let mut found = compiled(&job(&file, &scratch));
+    let found = compiled(&job(&file, &scratch));
     assert_eq!(found.report.preset.as_deref(), Some("sd2"));
     let report = &found.report.towers[0];
     assert_eq!((report.layers, report.hidden_layer, report.hidden_norm), (2, 2, true));
@@ -83,7 +83,7 @@ fn stable_diffusion_xl_and_what_looks_like_it() {
     ]
     .concat();
     let file = write(&scratch.path().join("sdxl.safetensors"), &both);
-    let mut both_in_one = compiled(&job(&file, &scratch));
+    let both_in_one = compiled(&job(&file, &scratch));
     assert_eq!(both_in_one.report.preset.as_deref(), Some("sdxl"));
     let towers = &both_in_one.report.towers;
     assert_eq!(towers.len(), 2);

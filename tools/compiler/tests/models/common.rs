@@ -7,6 +7,7 @@ use cliptext::{Encoder, Plan, align_arena};
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::emit::Precision;
+use cliptext_compiler::in_place::InPlace;
 use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Preset};
 use cliptext_compiler::progress::Progress;
@@ -233,23 +234,21 @@ pub fn preset(preset: Preset) -> Choice {
 
 /// A plan where plans may be, and the report of its making.
 pub struct Compiled {
-    memory: Vec<u8>,
-    bytes: usize,
+    in_place: InPlace,
     pub report: Report,
 }
 
 impl Compiled {
-    pub fn bytes(&mut self) -> &[u8] {
-        &align_arena(&mut self.memory)[..self.bytes]
+    pub fn bytes(&self) -> &[u8] {
+        self.in_place.bytes()
     }
 
-    pub fn plan(&mut self) -> Plan<'_> {
-        let bytes = self.bytes;
-        Plan::load(&align_arena(&mut self.memory)[..bytes]).unwrap_or_else(|error| panic!("{error}"))
+    pub fn plan(&self) -> Plan<'_> {
+        self.in_place.plan().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Hidden states and pooled row of a prompt.
-    pub fn encode(&mut self, prompt: &str) -> (Vec<f32>, Option<Vec<f32>>) {
+    pub fn encode(&self, prompt: &str) -> (Vec<f32>, Option<Vec<f32>>) {
         let ids = self.plan().tokenizer().encode(prompt).unpadded().to_vec();
         assert!(!ids.is_empty());
         let plan = self.plan();
@@ -260,7 +259,7 @@ impl Compiled {
     }
 
     /// The same of ids as they stand.
-    pub fn encode_ids(&mut self, ids: &[u32]) -> (Vec<f32>, Option<Vec<f32>>) {
+    pub fn encode_ids(&self, ids: &[u32]) -> (Vec<f32>, Option<Vec<f32>>) {
         let plan = self.plan();
         let mut arena = vec![0; plan.arena_bytes(1) + 63];
         let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
@@ -268,7 +267,7 @@ impl Compiled {
         (embedding.hidden().to_vec(), embedding.pooled().map(<[f32]>::to_vec))
     }
 
-    pub fn ids(&mut self, prompt: &str) -> Vec<u32> {
+    pub fn ids(&self, prompt: &str) -> Vec<u32> {
         self.plan().tokenizer().encode(prompt).unpadded().to_vec()
     }
 }
@@ -279,9 +278,7 @@ pub fn compiled(job: &Job) -> Compiled {
     let report = compile(job, &Progress::new(true)).unwrap_or_else(|error| panic!("{error:#}"));
     let bytes = std::fs::read(&job.plan).unwrap();
     std::fs::remove_file(&job.plan).unwrap();
-    let mut memory = vec![0; bytes.len() + 63];
-    align_arena(&mut memory)[..bytes.len()].copy_from_slice(&bytes);
-    Compiled { memory, bytes: bytes.len(), report }
+    Compiled { in_place: InPlace::copy(&bytes), report }
 }
 
 /// What the job fails with; nothing may be left behind.

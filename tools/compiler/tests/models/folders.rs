@@ -32,7 +32,7 @@ fn tiny_proj() -> Options {
 /// Every padding's goldens that are in the folder, by the plan with f32 weights.
 fn meets_goldens(model: &Path, goldens: &Path, tolerance: f32) {
     let scratch = Scratch::new();
-    let mut plan = compiled(&cliptext_compiler::compile::Job { vocabulary: None, ..job(model, &scratch) });
+    let plan = compiled(&cliptext_compiler::compile::Job { vocabulary: None, ..job(model, &scratch) });
     let mut seen = 0;
     for padding in ["eotpad", "zeropad", "short"] {
         if !goldens.join(format!("{padding}.input_ids.npy")).exists() {
@@ -68,7 +68,7 @@ fn meets_hidden_states(model: &Path, goldens: &Path, paddings: &[&str], toleranc
             };
             let mut job = job(model, &scratch);
             (job.vocabulary, job.model.choice) = (None, choice);
-            let mut plan = compiled(&job);
+            let plan = compiled(&job);
             assert_eq!(plan.report.towers[0].layers, layer, "layers behind it are not in the plan");
             for prompt in 0..prompts {
                 let (hidden, pooled) = plan.encode_ids(&ids.u32()[prompt * tokens..][..tokens]);

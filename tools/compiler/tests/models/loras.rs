@@ -214,8 +214,8 @@ fn a_lora_of_the_second_encoder() {
     };
     let second = file("second.safetensors", "lora_te2_");
     let choice = preset(Preset::Sdxl);
-    let mut plan = compiled(&with_choice(with(&folder, &[(&second, 1.0)], &scratch), choice));
-    let mut plain = compiled(&with_choice(job(&folder, &scratch), choice));
+    let plan = compiled(&with_choice(with(&folder, &[(&second, 1.0)], &scratch), choice));
+    let plain = compiled(&with_choice(job(&folder, &scratch), choice));
     let (ours, theirs) = (plan.encode(PROMPT).0, plain.encode(PROMPT).0);
     let (rows, plain_rows) = (ours.chunks(64 + 1280), theirs.chunks(64 + 1280));
     assert!(rows.zip(plain_rows).all(|(row, plain)| row[..64] == plain[..64] && row[64..] != plain[64..]));
@@ -283,7 +283,7 @@ fn what_matches_nothing_is_listed() {
         ..Choice::default()
     };
     // Changes to the third layer are left out with it.
-    let mut short = compiled(&with_choice(with(&model, &[(&file, 1.0)], &scratch), choice));
+    let short = compiled(&with_choice(with(&model, &[(&file, 1.0)], &scratch), choice));
     assert_eq!(short.report.towers[0].layers, 2);
     assert!(!short.bytes().is_empty());
 }

@@ -66,13 +66,13 @@ fn stable_diffusion_1_and_2() {
     write_tokenizer(&folder.join("tokenizer"), "!");
     write_index(&folder, "StableDiffusionPipeline", &[("text_encoder", TEXT)]);
     // Of an unusual width, so no family is found; the tokenizer tells the padding all the same.
-    let mut plan = compiled(&with_own_vocabulary(&folder, &scratch));
+    let plan = compiled(&with_own_vocabulary(&folder, &scratch));
     assert_eq!(plan.report.preset, None);
     assert!(plan.report.kind.contains("StableDiffusionPipeline"));
     assert_eq!(plan.plan().tokenizer().padding(), Padding::Id(0));
     assert_eq!(plan.ids("a! b")[2], 0, "the padding token is cut out of the text");
     let choice = preset(Preset::Sd2);
-    let mut plan = compiled(&with_choice(with_own_vocabulary(&folder, &scratch), choice));
+    let plan = compiled(&with_choice(with_own_vocabulary(&folder, &scratch), choice));
     let tower = &plan.report.towers[0];
     assert_eq!((tower.name.as_str(), tower.layers, tower.hidden_norm), ("text_encoder", 2, true));
     assert_eq!(plan.encode("a").0.len(), 77 * 64);
@@ -168,7 +168,7 @@ fn xl(scratch: &Scratch) -> PathBuf {
 fn stable_diffusion_xl() {
     let scratch = Scratch::new();
     let folder = xl(&scratch);
-    let mut both = compiled(&with_own_vocabulary(&folder, &scratch));
+    let both = compiled(&with_own_vocabulary(&folder, &scratch));
     let paddings: Vec<Padding> = both.plan().towers().map(|tower| tower.padding).collect();
     assert_eq!(paddings, [Padding::End, Padding::Id(0)]);
     assert_eq!(both.ids("a!")[2], 256, "the first tokenizer cuts the prompt up for both");
@@ -200,7 +200,7 @@ fn stable_diffusion_xl() {
         error.contains("--preset") && error.contains("--tower") && error.contains("text_encoder_2"),
         "{error}"
     );
-    let mut again = compiled(&with_choice(with_own_vocabulary(&folder, &scratch), preset(Preset::Sdxl)));
+    let again = compiled(&with_choice(with_own_vocabulary(&folder, &scratch), preset(Preset::Sdxl)));
     assert!(again.bytes() == both.bytes());
 }
 
@@ -251,7 +251,7 @@ fn every_option_alone() {
     assert!(relative_error(&unit, &expected) < 1e-5);
 
     for padding in [Padding::End, Padding::Id(0), Padding::Id(7), Padding::ZeroAfterEnd] {
-        let mut plan = chosen(&folder, &scratch, Choice { padding: Some(padding), ..plain });
+        let plan = chosen(&folder, &scratch, Choice { padding: Some(padding), ..plain });
         assert_eq!(plan.plan().tokenizer().padding(), padding);
     }
     let short = get(Choice { context: Some(12), ..plain });
@@ -336,7 +336,7 @@ fn a_whole_clip_is_for_zero_shot() {
         "text_config": text, "vision_config": {"hidden_size": 32},
     });
     write_text(&folder.join("config.json"), &config.to_string());
-    let mut plan = compiled(&job(&folder, &scratch));
+    let plan = compiled(&job(&folder, &scratch));
     assert_eq!(plan.report.preset.as_deref(), Some("clip"));
     assert_eq!(plan.report.towers[0].pooled_kind, Some("projected, length 1"));
     assert!((plan.plan().manifest().logit_scale.unwrap() - 100.0).abs() < 1e-3);
@@ -377,7 +377,7 @@ fn open_clips_own_configuration_counts() {
         write_text(&folder.join("open_clip_config.json"), &config.to_string());
         job(&folder, &scratch)
     };
-    let mut plan = compiled(&written(&|_| {}));
+    let plan = compiled(&written(&|_| {}));
     assert!(plan.bytes() == compiled(&job(&expected, &scratch)).bytes());
     let text = |key: &'static str, value: serde_json::Value| {
         refused(&written(&move |config| config["model_cfg"]["text_cfg"][key] = value.clone()))
@@ -393,7 +393,7 @@ fn long_clip_is_as_long_as_it_is() {
     let scratch = Scratch::new();
     let tower = Arc::new(generate(&Options { positions: 248, ..small(64, 2, 31) }));
     let folder = write_component(&scratch.path().join("long"), &tower);
-    let mut long = compiled(&job(&folder, &scratch));
+    let long = compiled(&job(&folder, &scratch));
     assert_eq!(long.plan().context(), 248);
     let prompt = "cat ".repeat(150);
     let (all, _) = long.encode(&prompt);

@@ -50,8 +50,8 @@ fn words_become_tokens_of_their_own() {
         write(&scratch.path().join(name), std::slice::from_ref(tensor))
     });
     let words = [("art", &*files[0]), ("<Cat-Toy>", &*files[1]), ("café", &*files[2])];
-    let mut plan = compiled(&with_words(&model, &words, &scratch));
-    let mut plain = compiled(&job(&model, &scratch));
+    let plan = compiled(&with_words(&model, &words, &scratch));
+    let plain = compiled(&job(&model, &scratch));
 
     let art = [FIRST, FIRST + 1, FIRST + 2];
     let (toy, cafe) = ([FIRST + 3], [FIRST + 4, FIRST + 5]);
@@ -73,7 +73,7 @@ fn words_become_tokens_of_their_own() {
 
     // What comes out is what the same rows of the model's own table give.
     let reference = with_rows(&tower, &[&automatic, &single, &several], &scratch.path().join("rows"));
-    let mut reference = compiled(&job(&reference, &scratch));
+    let reference = compiled(&job(&reference, &scratch));
     for prompt in ["art", "a cat of art and <cat-toy> in the café", "café"] {
         let ids = plan.plan().tokenizer().encode(prompt).ids().to_vec();
         let ours = plan.encode(prompt);
@@ -89,7 +89,7 @@ fn the_first_end_token_is_pooled_and_words_are_cut_at_the_end() {
     let model = write_component(&scratch.path().join("model"), &tower);
     let vectors = Named::arbitrary("emb_params", &[50, 128]);
     let file = write(&scratch.path().join("many.safetensors"), std::slice::from_ref(&vectors));
-    let mut plan = compiled(&with_words(&model, &[("many", &file)], &scratch));
+    let plan = compiled(&with_words(&model, &[("many", &file)], &scratch));
     // The second one has no room for its last vectors: as many as fit are there, and the end token.
     let ids = plan.ids("many many");
     let expected: Vec<u32> =
@@ -97,7 +97,7 @@ fn the_first_end_token_is_pooled_and_words_are_cut_at_the_end() {
     assert_eq!(ids, expected);
     assert!(plan.plan().tokenizer().encode("many many").is_truncated());
     let reference = with_rows(&tower, &[&vectors], &scratch.path().join("rows"));
-    let mut reference = compiled(&job(&reference, &scratch));
+    let reference = compiled(&job(&reference, &scratch));
     for prompt in ["many many", "many", "a many b"] {
         let ids = plan.plan().tokenizer().encode(prompt).ids().to_vec();
         // The model pools at the end token, which is not the highest id any more.
@@ -116,11 +116,11 @@ fn a_word_for_two_encoders() {
     let (for_l, for_g) = (Named::arbitrary("clip_l", &[2, 64]), Named::arbitrary("clip_g", &[2, 1280]));
     let file = write(&scratch.path().join("style.safetensors"), &[for_l.clone(), for_g.clone()]);
     let choice = preset(Preset::Sdxl);
-    let mut plan = compiled(&with_choice(with_words(&folder, &[("style", &file)], &scratch), choice));
+    let plan = compiled(&with_choice(with_words(&folder, &[("style", &file)], &scratch), choice));
     assert_eq!(plan.ids("style"), [END - 1, FIRST, FIRST + 1, END]);
     with_rows(&l, &[&for_l], &folder.join("text_encoder"));
     with_rows(&g, &[&for_g], &folder.join("text_encoder_2"));
-    let mut reference = compiled(&with_choice(job(&folder, &scratch), choice));
+    let reference = compiled(&with_choice(job(&folder, &scratch), choice));
     let ids = plan.ids("style");
     assert_eq!(plan.encode_ids(&ids), reference.encode_ids(&ids));
 }

@@ -53,7 +53,7 @@ pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
     external::embed(&mut proto, folder)?;
     check::check(&proto)?;
     functions::inline(&mut proto)?;
-    let half = precision::widen(&mut proto)?;
+    precision::widen(&mut proto)?;
     let fixed = inputs::fix(&mut proto)?;
     lower::lower(&mut proto)?;
     let model = declutter(proto).with_context(|| match &fixed.exported_for {
@@ -64,7 +64,7 @@ pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
         ),
         None => "tract cannot load this model".to_owned(),
     })?;
-    Ok(Imported { model, context: fixed.context, ids_type: fixed.ids_type, half })
+    Ok(Imported { model, context: fixed.context, ids_type: fixed.ids_type })
 }
 
 /// Types, folds and declutters with tract. The protobuf is dropped as soon as tract has copied the tensors out of it.

@@ -10,11 +10,10 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoPr
 
 use super::proto::{each_node_tensor, each_tensor};
 
-/// Turns every 16-bit float of the model, and every cast to one, into f32. Says whether there was any.
-pub fn widen(model: &mut ModelProto) -> Result<bool> {
-    let mut found = false;
+/// Turns every 16-bit float of the model, and every cast to one, into f32.
+pub fn widen(model: &mut ModelProto) -> Result<()> {
     let mut visit = |tensor: &mut TensorProto| -> Result<(), Infallible> {
-        found |= widen_tensor(tensor);
+        widen_tensor(tensor);
         Ok(())
     };
     if let Some(graph) = &mut model.graph {
@@ -27,13 +26,14 @@ pub fn widen(model: &mut ModelProto) -> Result<bool> {
         widen_graph(graph);
     }
     model.functions.iter_mut().for_each(|function| widen_nodes(&mut function.node));
-    Ok(found)
+    Ok(())
 }
 
 fn is_half(data_type: i32) -> bool {
     data_type == DataType::Float16 as i32 || data_type == DataType::Bfloat16 as i32
 }
 
+/// Says whether it held 16-bit floats.
 fn widen_tensor(tensor: &mut TensorProto) -> bool {
     if !is_half(tensor.data_type) {
         return false;

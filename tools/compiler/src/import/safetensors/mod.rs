@@ -9,7 +9,7 @@ pub mod naming;
 
 use super::Imported;
 use super::graph;
-use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
+use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel, highest_end};
 use crate::tensors::Tensors;
 use config::Config;
 use naming::{Location, Naming};
@@ -47,9 +47,6 @@ pub struct Shape {
 
 /// Channels of a head in every published CLIP text tower.
 const HEAD: usize = 64;
-
-/// The end token of CLIP's vocabulary.
-const CLIP_END: usize = 49407;
 
 /// Works out sizes and kind of the tower at `location`: by the configuration where there is one, else by the shapes and
 /// by what the published models have in common (heads of 64 channels; quick GELU in OpenAI's sizes under Hugging Face's
@@ -228,13 +225,12 @@ fn check_names(tensors: &Tensors, location: &Location, shape: &Shape) -> Result<
 impl Shape {
     /// The outputs that the model's own class has: the normed last hidden states, and the pooled row or its projection.
     pub fn outputs(&self) -> Outputs {
-        let highest = CLIP_END.min(self.vocabulary - 1) as u32;
         Outputs {
             hidden_layer: self.layers,
             hidden_norm: true,
             pooled: if self.projects { Pooled::Projected } else { Pooled::EndToken },
             normalized: self.normalizes,
-            end_token: self.end_token.unwrap_or(highest),
+            end_token: self.end_token.unwrap_or(highest_end(self.vocabulary)),
         }
     }
 }
@@ -245,8 +241,7 @@ impl Shape {
 /// # Errors
 /// When a tensor can't be read as f32, or an output can't be had.
 pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<Imported> {
-    let half = needed(location, shape).iter().any(|(name, _)| tensors.is_half(name));
-    graph::build(read(tensors, location, shape, outputs)?, outputs, half)
+    graph::build(read(tensors, location, shape, outputs)?, outputs)
 }
 
 /// Reads the tower's tensors.
