@@ -31,21 +31,7 @@ fn every_kernel_gives_the_golden_bits() {
 
 #[test]
 fn unpadded_rows_are_the_first_rows_of_the_padded() {
-    let file = demo();
-    let plan = Plan::load(file.bytes()).unwrap();
-    for kernels in kernels_for(&plan) {
-        let (mut one, mut other) = (Aligned::new(plan.arena_bytes(1)), Aligned::new(plan.arena_bytes(1)));
-        let mut padded = Encoder::with(&plan, one.bytes(), kernels, Solo).unwrap();
-        let mut unpadded = Encoder::with(&plan, other.bytes(), kernels, Solo).unwrap();
-        for prompt in PROMPTS {
-            let (whole, part) = (padded.encode(prompt), unpadded.encode_unpadded(prompt));
-            assert_eq!(part.hidden().len(), part.tokens() * part.width());
-            assert_eq!(part.ids(), &whole.ids()[..part.tokens()]);
-            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(part.hidden()), bits(&whole.hidden()[..part.hidden().len()]), "{prompt:?}");
-            assert_eq!(bits(part.pooled().unwrap()), bits(whole.pooled().unwrap()), "{prompt:?}");
-        }
-    }
+    common::unpadded_rows_are_the_first_of_the_padded(&demo());
 }
 
 #[test]
@@ -104,5 +90,8 @@ fn arenas_that_do_not_do_are_refused_with_the_size_needed() {
     assert!(small.to_string().contains(&needed.to_string()));
     let skewed = error(Encoder::new(&plan, &mut arena.bytes()[1..]));
     assert_eq!(skewed, EncoderError::ArenaMisaligned { needed });
-    assert!(Encoder::new(&plan, arena.bytes()).is_ok());
+    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let pair = encoder.encode_pair(["a", "b"]).err();
+    assert_eq!(pair, Some(EncoderError::ArenaTooSmall { needed: plan.arena_bytes(2), given: needed }));
+    assert_eq!(encoder.encode("a").tokens(), plan.context());
 }

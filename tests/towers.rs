@@ -5,7 +5,7 @@ mod common;
 
 use cliptext::plan::format::crc32c;
 use cliptext::plan::{Step, Tower};
-use cliptext::threads::{Solo, Threads};
+use cliptext::threads::Threads;
 use cliptext::tokenizer::Padding;
 use cliptext::{Embedding, Encoder, Plan};
 use common::parts::Parts;
@@ -90,20 +90,8 @@ fn a_long_context_gives_the_golden_bits() {
 }
 
 #[test]
-fn unpadded_rows_are_the_first_of_the_padded() {
-    let file = two_towers();
-    let plan = Plan::load(file.bytes()).unwrap();
-    for kernels in kernels_for(&plan) {
-        let (mut one, mut other) = (Aligned::new(plan.arena_bytes(1)), Aligned::new(plan.arena_bytes(1)));
-        let mut padded = Encoder::with(&plan, one.bytes(), kernels, Solo).unwrap();
-        let mut unpadded = Encoder::with(&plan, other.bytes(), kernels, Solo).unwrap();
-        for prompt in PROMPTS {
-            let (whole, part) = (padded.encode(prompt), unpadded.encode_unpadded(prompt));
-            assert_eq!(part.hidden().len(), part.tokens() * 40);
-            assert_eq!(hash(part.hidden()), hash(&whole.hidden()[..part.hidden().len()]), "{prompt:?}");
-            assert_eq!(hash(part.pooled().unwrap()), hash(whole.pooled().unwrap()), "{prompt:?}");
-        }
-    }
+fn unpadded_rows_are_the_first_rows_of_the_padded() {
+    common::unpadded_rows_are_the_first_of_the_padded(&two_towers());
 }
 
 /// The ids that a tower with `padding` must see, by the words of the specification.

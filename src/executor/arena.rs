@@ -50,9 +50,11 @@ impl<'a> Arena<'a> {
         Self { bytes, sequences }
     }
 
-    /// The bytes of a place for `rows` rows of f32.
-    pub(super) fn place(&self, place: Rows, rows: usize) -> Range<usize> {
-        self.range(place.offset, rows * place.columns as usize * 4)
+    /// The bytes of `rows` of a place for rows of f32.
+    pub(super) fn place(&self, place: Rows, rows: Range<usize>) -> Range<usize> {
+        let start = place.offset as usize * self.sequences;
+        let row = place.columns as usize * 4;
+        start + rows.start * row..start + rows.end * row
     }
 
     /// The bytes of a place for `rows` rows of codes, their spreads behind them.

@@ -228,8 +228,8 @@ impl<'a, T: Team> Encoder<'a, T> {
         let mut arena = Arena::new(self.arena, N);
         steps::run(self.plan, self.kernels, &self.team, &mut arena, &tokens, sequences, after_step);
         let (width, manifest) = (self.plan.width(), self.plan.manifest());
-        let hidden = arena.place(manifest.hidden, sequences.rows());
-        let pooled = manifest.pooled.map(|place| (arena.place(place, N), place.columns as usize));
+        let hidden = arena.place(manifest.hidden, 0..sequences.rows());
+        let pooled = manifest.pooled.map(|place| (arena.place(place, 0..N), place.columns as usize));
         let bytes = arena.into_bytes();
         let hidden: &[f32] = values(&bytes[hidden]);
         let pooled = pooled.map(|(place, columns)| (values::<f32>(&bytes[place]), columns));
@@ -257,6 +257,8 @@ pub struct Observed<'o> {
     pub index: usize,
     /// The step.
     pub step: &'o Step,
+    /// The number of the first row in `values`: 1 where the one before is not computed, as [`Plan::known_first`] says.
+    pub first: usize,
     /// The f32 rows that it wrote, one after the other; empty where it wrote codes only.
     pub values: &'o [f32],
 }

@@ -1,5 +1,7 @@
 //! The steps, each as its kernels want it.
 
+use core::ops::Range;
+
 use super::Observed;
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
@@ -22,6 +24,9 @@ struct Pass<'p, 'a, T> {
     tokens: &'p [Tokens],
     /// How many of each sequence's tokens are computed.
     sequences: Sequences<'p>,
+    /// Rows at the front that are not computed: their values are known where something reads them. The first row of a
+    /// second sequence is computed as those beside it are: rows stay in one piece.
+    known: usize,
     end_id: u32,
     context: usize,
 }
@@ -38,7 +43,9 @@ pub(super) fn run(
     mut after_step: impl FnMut(Observed<'_>),
 ) {
     let end_id = plan.tokenizer().vocabulary().end_id();
-    let mut pass = Pass { kernels, team, arena, tokens, sequences, end_id, context: plan.context() };
+    let first = tokens.first().and_then(|tokens| tokens.unpadded().first());
+    let known = usize::from(first.is_some() && first.copied() == plan.known_first());
+    let mut pass = Pass { kernels, team, arena, tokens, sequences, known, end_id, context: plan.context() };
     for (index, (step, constants)) in plan.steps().enumerate() {
         match &step {
             Step::Embed(step) => pass.embed(step, constants),
@@ -50,25 +57,37 @@ pub(super) fn run(
             Step::Join(step) => pass.join(step),
             Step::First(step) => pass.first(step, constants),
         }
-        let values = step.out().map_or(&[][..], |out| pass.values(out));
-        after_step(Observed { index, step: &step, values });
+        let (first, values) = pass.written(&step);
+        after_step(Observed { index, step: &step, first, values });
     }
 }
 
 impl<T: Team> Pass<'_, '_, T> {
-    /// Rows in this pass of a buffer.
-    fn rows(&self, per: Per) -> usize {
+    /// The rows of this pass in a buffer.
+    fn rows(&self, per: Per) -> Range<usize> {
         match per {
-            Per::Token => self.sequences.rows(),
-            Per::Sequence => self.sequences.0.len(),
+            Per::Token => 0..self.sequences.rows(),
+            Per::Sequence => 0..self.sequences.0.len(),
         }
     }
 
-    /// The rows of this pass in a buffer.
-    fn values(&mut self, rows: Rows) -> &[f32] {
-        let place = self.arena.place(rows, self.rows(rows.per));
-        let [bytes] = self.arena.cut([place]);
-        values(bytes)
+    /// Those that are computed.
+    fn computed(&self, per: Per) -> Range<usize> {
+        match per {
+            Per::Token => self.known..self.sequences.rows(),
+            Per::Sequence => self.rows(per),
+        }
+    }
+
+    /// The rows of f32 that `step` wrote, and the number of the first.
+    fn written(&mut self, step: &Step) -> (usize, &[f32]) {
+        let Some(out) = step.out() else { return (0, &[]) };
+        let rows = match step {
+            Step::Norm(_) | Step::Linear(_) => self.computed(out.per),
+            _ => self.rows(out.per),
+        };
+        let [bytes] = self.arena.cut([self.arena.place(out, rows.clone())]);
+        (rows.start, values(bytes))
     }
 
     fn embed(&mut self, step: &Embed, constants: &[u8]) {
@@ -115,8 +134,8 @@ impl<T: Team> Pass<'_, '_, T> {
             bias: &values(bias)[..width],
             epsilon: step.epsilon,
         };
-        let rows = self.rows(step.input.per);
-        let input = self.arena.place(step.input, rows);
+        let rows = self.computed(step.input.per);
+        let input = self.arena.place(step.input, rows.clone());
         match step.out {
             NormOutput::Rows(out) => {
                 let out = self.arena.place(out, rows);
@@ -124,28 +143,28 @@ impl<T: Team> Pass<'_, '_, T> {
                 self.kernels.norm(self.team, norm, values(input), values_mut(out));
             }
             NormOutput::Codes(out) => {
-                let place = self.arena.code_place(out, rows);
+                let place = self.arena.code_place(out, rows.len());
                 let [input, bytes] = self.arena.cut([input, place]);
-                self.kernels.norm_to_codes(self.team, norm, values(input), codes_mut(out, rows, bytes));
+                self.kernels.norm_to_codes(self.team, norm, values(input), codes_mut(out, rows.len(), bytes));
             }
         }
     }
 
     fn linear(&mut self, step: &Linear, constants: &[u8]) {
-        let rows = self.rows(step.out.per);
+        let rows = self.computed(step.out.per);
         let epilogue = Epilogue { activation: step.activation, residual: step.residual.is_some() };
-        let out = self.arena.place(step.out, rows);
+        let out = self.arena.place(step.out, rows.clone());
         // The kernels add to what stands in the output.
         if let Some(residual) = step.residual.filter(|residual| *residual != step.out) {
-            let place = self.arena.place(residual, rows);
+            let place = self.arena.place(residual, rows.clone());
             let [from, to] = self.arena.cut([place, out.clone()]);
             to.copy_from_slice(from);
         }
         if step.panels.packing.is_int8() {
             let input = step.input_codes();
-            let place = self.arena.code_place(input, rows);
+            let place = self.arena.code_place(input, rows.len());
             let [bytes, out] = self.arena.cut([place, out]);
-            let input = codes(input, rows, bytes);
+            let input = codes(input, rows.len(), bytes);
             self.kernels.linear_int8(self.team, input, step.panels, constants, epilogue, values_mut(out));
         } else {
             let place = self.arena.place(step.input_rows(), rows);
@@ -167,7 +186,7 @@ impl<T: Team> Pass<'_, '_, T> {
         let (width, heads) = (step.out.columns as usize, usize::from(step.heads));
         let scratch = attention_scratch(self.context, width) * self.sequences.0.len() * 4;
         let places = [
-            self.arena.place(step.qkv, rows),
+            self.arena.place(step.qkv, rows.clone()),
             self.arena.range(step.scratch, scratch),
             self.arena.place(step.out, rows),
         ];
@@ -210,7 +229,7 @@ impl<T: Team> Pass<'_, '_, T> {
 
     fn join(&mut self, step: &Join) {
         let rows = self.rows(step.out.per);
-        let places = [step.left, step.right, step.out].map(|place| self.arena.place(place, rows));
+        let places = [step.left, step.right, step.out].map(|place| self.arena.place(place, rows.clone()));
         let [left, right, out] = self.arena.cut(places);
         let (left_columns, right_columns) = (step.left.columns as usize, step.right.columns as usize);
         let parts = values::<f32>(left)
@@ -241,9 +260,9 @@ impl<T: Team> Pass<'_, '_, T> {
     /// Quantizes what a step has written, where the plan wants it.
     fn requantize(&mut self, out: Rows, requantized: Option<Codes>) {
         let Some(place) = requantized else { return };
-        let rows = self.rows(out.per);
-        let places = [self.arena.place(out, rows), self.arena.code_place(place, rows)];
+        let rows = self.computed(out.per);
+        let places = [self.arena.place(out, rows.clone()), self.arena.code_place(place, rows.len())];
         let [out, bytes] = self.arena.cut(places);
-        self.kernels.quantize(self.team, values(out), codes_mut(place, rows, bytes));
+        self.kernels.quantize(self.team, values(out), codes_mut(place, rows.len(), bytes));
     }
 }

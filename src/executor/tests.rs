@@ -69,19 +69,6 @@ fn a_pair_is_two_single_encodings() {
 }
 
 #[test]
-fn unpadded_rows_are_the_first_of_the_padded() {
-    let plan = plan();
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::new(&plan, align_arena(&mut memory)).unwrap();
-    for prompt in PROMPTS {
-        let (short, pooled) = bits(&encoder.encode_unpadded(prompt));
-        let (whole, whole_pooled) = bits(&encoder.encode(prompt));
-        assert_eq!(short, whole[..short.len()]);
-        assert_eq!(pooled, whole_pooled);
-    }
-}
-
-#[test]
 fn the_observer_sees_every_step_in_order() {
     let plan = plan();
     let mut memory = vec![0; plan.arena_bytes(1) + 63];
@@ -97,20 +84,4 @@ fn the_observer_sees_every_step_in_order() {
     assert_eq!(embedding.hidden(), hidden);
     let steps: Vec<_> = plan.steps().map(|(step, _)| step).enumerate().collect();
     assert_eq!(seen, steps);
-}
-
-#[test]
-fn arenas_that_do_not_do_are_refused() {
-    let plan = plan();
-    let mut memory = vec![0; plan.arena_bytes(2) + 64];
-    let arena = align_arena(&mut memory);
-    let (one, two) = (plan.arena_bytes(1), plan.arena_bytes(2));
-    let small = Encoder::new(&plan, &mut arena[..one - 1]).err();
-    assert_eq!(small, Some(EncoderError::ArenaTooSmall { needed: one, given: one - 1 }));
-    let crooked = Encoder::new(&plan, &mut arena[4..]).err();
-    assert_eq!(crooked, Some(EncoderError::ArenaMisaligned { needed: one }));
-    let mut encoder = Encoder::new(&plan, &mut arena[..two - 1]).unwrap();
-    let pair = encoder.encode_pair(["a", "b"]).err();
-    assert_eq!(pair, Some(EncoderError::ArenaTooSmall { needed: two, given: two - 1 }));
-    assert_eq!(encoder.encode("a").tokens(), plan.context());
 }

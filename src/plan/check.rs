@@ -22,11 +22,29 @@ enum Value {
     Codes(Codes),
 }
 
+/// A value that stands in the arena.
+struct Standing {
+    range: Range<usize>,
+    value: Value,
+    /// Whether a [`Step::First`] put the first row there.
+    first_known: bool,
+}
+
 /// The arena as the steps leave it.
 struct Arena {
     bytes: usize,
     context: usize,
-    values: heapless::Vec<(Range<usize>, Value), MAX_VALUES>,
+    values: heapless::Vec<Standing, MAX_VALUES>,
+    first: FirstRow,
+}
+
+/// What becomes of the first row that the steps compute.
+#[derive(Clone, Copy, Default)]
+struct FirstRow {
+    /// The token of the [`Step::First`]s.
+    token: Option<u32>,
+    /// Something that lasts comes of it: another row, or an output.
+    needed: bool,
 }
 
 impl Arena {
@@ -48,19 +66,38 @@ impl Arena {
     }
 
     fn reads(&self, value: Value) -> Result<Range<usize>, StepFault> {
-        let known = self.values.iter().any(|(_, known)| *known == value);
-        if known { self.place(value) } else { Err(StepFault::UnknownInput) }
+        self.standing(value)?;
+        self.place(value)
+    }
+
+    fn standing(&self, value: Value) -> Result<&Standing, StepFault> {
+        self.values.iter().find(|standing| standing.value == value).ok_or(StepFault::UnknownInput)
+    }
+
+    /// As [`reads`](Self::reads), for what takes the first row to other rows or out of the plan.
+    fn reads_first(&mut self, value: Value) -> Result<Range<usize>, StepFault> {
+        self.first.needed |= !self.standing(value)?.first_known;
+        self.place(value)
+    }
+
+    /// Notes whether the first row of `rows` is known.
+    fn set_first(&mut self, rows: Rows, known: bool) {
+        let standing = self.values.iter_mut().find(|standing| standing.value == Value::Rows(rows));
+        if let Some(standing) = standing {
+            standing.first_known = known;
+        }
     }
 
     fn writes(&mut self, value: Value) -> Result<(), StepFault> {
         let range = self.place(value)?;
         self.forget(&range);
-        self.values.push((range, value)).map_err(|_| StepFault::Sizes)
+        let standing = Standing { range, value, first_known: false };
+        self.values.push(standing).map_err(|_| StepFault::Sizes)
     }
 
     /// Ends the values that overlap `range`.
     fn forget(&mut self, range: &Range<usize>) {
-        self.values.retain(|(other, _)| !overlap(range, other));
+        self.values.retain(|standing| !overlap(range, &standing.range));
     }
 }
 
@@ -78,30 +115,37 @@ fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
-/// What all embedding steps of a plan have to say.
-pub(super) struct Embeddings {
+/// What only the walk over all steps shows.
+pub(super) struct Findings {
     /// Rows of the smallest token table.
-    pub(super) rows: u32,
-    /// The first one's padding.
+    pub(super) token_rows: u32,
+    /// The first text tower's padding.
     pub(super) padding: Padding,
+    /// The token whose row is known wherever something reads it: the first row need not be computed.
+    pub(super) known_first: Option<u32>,
 }
 
 /// Checks all.
-pub(super) fn check(plan: &Plan<'_>) -> Result<Embeddings, LoadError> {
+pub(super) fn check(plan: &Plan<'_>) -> Result<Findings, LoadError> {
     let manifest = &plan.manifest;
     if manifest.logit_scale.is_some_and(|scale| !scale.is_finite() || scale <= 0.0) {
         return Err(LoadError::LogitScale);
     }
     let context = plan.context();
-    let mut arena = Arena { bytes: manifest.arena_bytes as usize, context, values: heapless::Vec::new() };
+    let mut arena = Arena {
+        bytes: manifest.arena_bytes as usize,
+        context,
+        values: heapless::Vec::new(),
+        first: FirstRow::default(),
+    };
     let mut steps = plan.steps();
-    let mut embeddings: Option<Embeddings> = None;
+    let mut embeddings: Option<(u32, Padding)> = None;
     let mut index = 0;
     let fail = |index| move |fault| LoadError::Step { index, fault };
     while let Some((step, _)) = steps.read().map_err(fail(index))? {
         if let Step::Embed(embed) = step {
-            let first = embeddings.unwrap_or(Embeddings { rows: u32::MAX, padding: embed.padding });
-            embeddings = Some(Embeddings { rows: first.rows.min(embed.tokens), ..first });
+            let (rows, padding) = embeddings.unwrap_or((u32::MAX, embed.padding));
+            embeddings = Some((rows.min(embed.tokens), padding));
         }
         check_step(&mut arena, plan, &step).map_err(fail(index))?;
         index += 1;
@@ -109,18 +153,23 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<Embeddings, LoadError> {
     if !steps.constants.is_empty() {
         return Err(LoadError::Leftover);
     }
-    let embeddings = embeddings.unwrap_or(Embeddings { rows: 0, padding: Padding::End });
-    let (ids, rows) = (plan.tokenizer.vocabulary().size(), embeddings.rows);
+    let (rows, padding) = embeddings.unwrap_or((0, Padding::End));
+    let ids = plan.tokenizer.vocabulary().size();
     if ids > rows {
         return Err(LoadError::TokenRange { ids, rows });
     }
     let outputs = [Some((manifest.hidden, Per::Token)), manifest.pooled.map(|rows| (rows, Per::Sequence))];
     for (rows, per) in outputs.into_iter().flatten() {
-        if rows.per != per || arena.reads(Value::Rows(rows)).is_err() {
+        let read = match per {
+            Per::Token => arena.reads_first(Value::Rows(rows)),
+            Per::Sequence => arena.reads(Value::Rows(rows)),
+        };
+        if rows.per != per || read.is_err() {
             return Err(LoadError::Output);
         }
     }
-    Ok(embeddings)
+    let known_first = arena.first.token.filter(|_| !arena.first.needed);
+    Ok(Findings { token_rows: rows, padding, known_first })
 }
 
 fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), StepFault> {
@@ -130,11 +179,20 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         Step::Linear(step) => linear(arena, plan, step),
         Step::Attention(step) => attention(arena, step),
         Step::Pool(step) => pool(arena, step),
-        Step::Normalize(step) => arena.reads(Value::Rows(step.rows)).map(drop),
+        Step::Normalize(step) => {
+            arena.reads(Value::Rows(step.rows))?;
+            arena.set_first(step.rows, false);
+            Ok(())
+        }
         Step::Join(step) => join(arena, step),
         Step::First(step) => {
             ensure(step.rows.per == Per::Token, StepFault::Sizes)?;
-            arena.reads(Value::Rows(step.rows)).map(drop)
+            arena.reads(Value::Rows(step.rows))?;
+            arena.set_first(step.rows, true);
+            // Of two tokens a sequence begins with one at the most.
+            arena.first.needed |= arena.first.token.is_some_and(|token| token != step.id);
+            arena.first.token = Some(step.id);
+            Ok(())
         }
     }
 }
@@ -203,7 +261,7 @@ fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepF
 }
 
 fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
-    let qkv = arena.reads(Value::Rows(step.qkv))?;
+    let qkv = arena.reads_first(Value::Rows(step.qkv))?;
     ensure(step.scale.is_finite(), StepFault::Number)?;
     let width = step.out.columns;
     ensure(step.qkv.per == Per::Token && step.out.per == Per::Token, StepFault::Sizes)?;
@@ -215,7 +273,7 @@ fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
 }
 
 fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
-    let input = arena.reads(Value::Rows(step.input))?;
+    let input = arena.reads_first(Value::Rows(step.input))?;
     ensure(step.input.per == Per::Token && step.out.per == Per::Sequence, StepFault::Sizes)?;
     ensure(step.input.columns == step.out.columns, StepFault::Sizes)?;
     finish(arena, step.out, step.requantized, [Some(input), None])
@@ -224,7 +282,11 @@ fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
 fn join(arena: &mut Arena, step: &Join) -> Result<(), StepFault> {
     let Join { left, right, out } = *step;
     let parts = [arena.reads(Value::Rows(left))?, arena.reads(Value::Rows(right))?];
+    let known =
+        arena.standing(Value::Rows(left))?.first_known && arena.standing(Value::Rows(right))?.first_known;
     ensure(left.per == out.per && right.per == out.per, StepFault::Sizes)?;
     ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Sizes)?;
-    finish(arena, out, None, parts.map(Some))
+    finish(arena, out, None, parts.map(Some))?;
+    arena.set_first(out, known);
+    Ok(())
 }

@@ -28,6 +28,7 @@ pub struct Plan<'a> {
     steps: &'a [u8],
     constants: &'a [u8],
     token_rows: u32,
+    known_first: Option<u32>,
     bytes: usize,
 }
 
@@ -60,12 +61,14 @@ impl<'a> Plan<'a> {
             steps: section(Section::Steps),
             constants: section(Section::Constants),
             token_rows: 0,
+            known_first: None,
             bytes: bytes.len(),
         };
-        let embeddings = check::check(&plan)?;
-        plan.token_rows = embeddings.rows;
+        let findings = check::check(&plan)?;
+        plan.token_rows = findings.token_rows;
+        plan.known_first = findings.known_first;
         plan.tokenizer =
-            Tokenizer::new(vocabulary, context, embeddings.padding).map_err(LoadError::Tokenizer)?;
+            Tokenizer::new(vocabulary, context, findings.padding).map_err(LoadError::Tokenizer)?;
         Ok(plan)
     }
 
@@ -117,6 +120,12 @@ impl<'a> Plan<'a> {
     /// Rows of the token embedding, of the smallest where there are several: every id is below.
     pub fn token_rows(&self) -> u32 {
         self.token_rows
+    }
+
+    /// The token whose row is known wherever the steps read it ([`First`]): in a prompt that begins with it, nearly always
+    /// the start token, the first row is not computed.
+    pub fn known_first(&self) -> Option<u32> {
+        self.known_first
     }
 
     /// Columns of the hidden states, of all towers together.

@@ -6,7 +6,8 @@ pub mod parts;
 use std::path::PathBuf;
 
 use cliptext::plan::format::crc32c;
-use cliptext::{Kernels, Plan, PlanFile, align_arena};
+use cliptext::threads::Solo;
+use cliptext::{Encoder, Kernels, Plan, PlanFile, align_arena};
 
 /// The built-in demonstration plan, from its file.
 pub fn demo() -> PlanFile {
@@ -60,6 +61,24 @@ pub fn kernels_for(plan: &Plan<'_>) -> impl Iterator<Item = Kernels> {
 pub fn hash(values: &[f32]) -> u32 {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     crc32c(&bytes)
+}
+
+/// Without its padding a prompt gives the first rows, bit for bit, and the same pooled row.
+pub fn unpadded_rows_are_the_first_of_the_padded(file: &PlanFile) {
+    let plan = Plan::load(file.bytes()).unwrap();
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    for kernels in kernels_for(&plan) {
+        let (mut one, mut other) = (Aligned::new(plan.arena_bytes(1)), Aligned::new(plan.arena_bytes(1)));
+        let mut padded = Encoder::with(&plan, one.bytes(), kernels, Solo).unwrap();
+        let mut unpadded = Encoder::with(&plan, other.bytes(), kernels, Solo).unwrap();
+        for prompt in PROMPTS {
+            let (whole, part) = (padded.encode(prompt), unpadded.encode_unpadded(prompt));
+            assert_eq!(part.hidden().len(), part.tokens() * part.width());
+            assert_eq!(part.ids(), &whole.ids()[..part.tokens()]);
+            assert_eq!(bits(part.hidden()), bits(&whole.hidden()[..part.hidden().len()]), "{prompt:?}");
+            assert_eq!(bits(part.pooled().unwrap()), bits(whole.pooled().unwrap()), "{prompt:?}");
+        }
+    }
 }
 
 pub const PROMPTS: [&str; 6] = [

@@ -27,14 +27,16 @@ impl Sums {
         Sums { width, prompts: 0, rows: Comparison::default(), sum: vec![], square: vec![], error: vec![] }
     }
 
-    /// Adds a prompt: all its rows, of the same number for every prompt.
-    pub fn add(&mut self, ours: &[f32], reference: &[f32]) {
-        self.rows.add(ours, reference, self.width);
+    /// Adds a prompt: all rows of the reference, as many for every prompt; of ours those from row `first` on.
+    pub fn add(&mut self, first: usize, ours: &[f32], reference: &[f32]) {
+        let skipped = first * self.width;
+        self.rows.add(ours, &reference[skipped..], self.width);
         self.prompts += 1;
         for sums in [&mut self.sum, &mut self.square, &mut self.error] {
             sums.resize(reference.len(), 0.0);
         }
-        for (at, (&a, &b)) in ours.iter().zip(reference).enumerate() {
+        for (at, (&a, &b)) in ours.iter().zip(&reference[skipped..]).enumerate() {
+            let at = skipped + at;
             let (a, b) = (f64::from(a), f64::from(b));
             self.sum[at] += b;
             self.square[at] += b * b;
@@ -155,7 +157,7 @@ mod tests {
         let reference = [[5.0, 5.0, 11.0, 9.0], [5.0, 5.0, 9.0, 11.0]];
         for values in &reference {
             let ours: Vec<f32> = values.iter().map(|v| v + 0.1).collect();
-            sums.add(&ours, values);
+            sums.add(0, &ours, values);
         }
         // Signal 4 · 1², noise 4 · 0.1²: 20 dB; with the mean it would be 20 dB more.
         assert!((sums.prompt_specific_db().unwrap() - 20.0).abs() < 1e-3);
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn one_prompt_has_nothing_of_its_own() {
         let mut sums = Sums::new(1);
-        sums.add(&[1.0, 2.0], &[1.0, 2.5]);
+        sums.add(0, &[1.0, 2.0], &[1.0, 2.5]);
         assert!(sums.prompt_specific_db().is_none() && sums.quality().is_some());
     }
 }

@@ -170,11 +170,11 @@ impl<'a> Run<'a> {
             if let Some((tower, layer)) = place.state(observed.step)
                 && let Some(sums) = states.get_mut(tower).and_then(|states| states.get_mut(layer))
             {
-                sums.add(observed.values, &theirs[tower].states[layer].values);
+                sums.add(observed.first, observed.values, &theirs[tower].states[layer].values);
             }
         });
         let reference = side_by_side(&theirs);
-        self.hidden.add(ours.hidden(), &reference);
+        self.hidden.add(0, ours.hidden(), &reference);
         let pooled: Vec<f32> =
             theirs.iter().flat_map(|computed| computed.pooled.iter().flatten()).copied().collect();
         if let Some(ours) = ours.pooled() {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use cliptext::plan::Step;
+use cliptext::plan::{Per, Step};
 use cliptext::threads::{Team, Threads};
 use cliptext::{Encoder, Kernels, Plan, align_arena};
 
@@ -91,18 +91,21 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> V
     }
     let of_step = |((step, _), times): (&(Step, &[u8]), Vec<f64>)| StepTime {
         name: describe(step),
-        macs: macs(step, plan.context()),
+        macs: macs(step, plan),
         ms: Times::of(times).median,
     };
     steps.iter().zip(times).map(of_step).collect()
 }
 
-/// Multiplications of a step's matrix product.
-fn macs(step: &Step, context: usize) -> u64 {
+/// Multiplications of a step's matrix product, of the rows that are computed.
+fn macs(step: &Step, plan: &Plan<'_>) -> u64 {
     match step {
         Step::Linear(step) => {
-            let rows = step.out.per.rows(context) as u64;
-            rows * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
+            let rows = match step.out.per {
+                Per::Token => plan.context() - usize::from(plan.known_first().is_some()),
+                Per::Sequence => 1,
+            };
+            rows as u64 * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
         }
         _ => 0,
     }

@@ -1,0 +1,171 @@
+//! The first row, where the plan knows it: it is not computed, and nothing depends on what stands in its place.
+
+mod common;
+
+use cliptext::plan::{Normalize, Step};
+use cliptext::threads::Solo;
+use cliptext::{Encoder, Plan, PlanFile};
+use common::parts::Parts;
+use common::{Aligned, PROMPTS, demo, hash, kernels_for, two_towers};
+
+const START: u32 = 49406;
+
+/// What an encoder makes of `ids` in an arena full of `fill`: the bits of the hidden states and of the pooled row.
+fn encode(plan: &Plan<'_>, ids: &[u32], fill: u8) -> [Vec<u32>; 2] {
+    let mut found = kernels_for(plan).map(|kernels| {
+        let mut arena = Aligned::new(plan.arena_bytes(1));
+        arena.bytes().fill(fill);
+        let mut encoder = Encoder::with(plan, arena.bytes(), kernels, Solo).unwrap();
+        let embedding = encoder.encode_ids(ids).unwrap();
+        [embedding.hidden(), embedding.pooled().unwrap()]
+            .map(|values| values.iter().map(|value| value.to_bits()).collect())
+    });
+    let first = found.next().unwrap();
+    assert!(found.all(|other| other == first), "kernels differ on {ids:?}");
+    first
+}
+
+/// The plan and `ids` in an arena of zeros, which must be what they give in one of quiet NaNs (`0xffff_ffff`).
+fn encode_anywhere(plan: &Plan<'_>, ids: &[u32]) -> [Vec<u32>; 2] {
+    let zeros = encode(plan, ids, 0);
+    assert!(encode(plan, ids, 0xff) == zeros, "stale values were read: {ids:?}");
+    zeros
+}
+
+/// The plan without its `removed`th step of a known first row.
+fn without(file: &PlanFile, removed: usize) -> Parts {
+    let mut parts = Parts::of(file);
+    let firsts = parts.steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::First(_)));
+    let index = firsts.map(|(index, _)| index).nth(removed).unwrap();
+    let bytes = |step: &Step| step.constant_bytes(parts.manifest.context.into()).unwrap();
+    let start: usize = parts.steps[..index].iter().map(bytes).sum();
+    let end = start + bytes(&parts.steps[index]);
+    parts.constants.drain(start..end);
+    parts.steps.remove(index);
+    parts
+}
+
+/// Calls `f` with the plan that `parts` make.
+fn with_plan(parts: &Parts, f: impl FnOnce(&Plan<'_>)) {
+    let mut memory = Aligned::copy(&parts.bytes());
+    f(&Plan::load(memory.bytes()).unwrap());
+}
+
+#[test]
+fn plans_tell_whose_first_row_is_known() {
+    assert_eq!(Plan::load(demo().bytes()).unwrap().known_first(), Some(START));
+    assert_eq!(Plan::load(two_towers().bytes()).unwrap().known_first(), None, "a plan without such steps");
+}
+
+#[test]
+fn what_is_not_computed_is_not_read() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    for prompt in PROMPTS {
+        let ids = plan.tokenizer().encode(prompt);
+        encode_anywhere(&plan, ids.ids());
+        encode_anywhere(&plan, ids.unpadded());
+    }
+    for ids in [&[START][..], &[START, 320], &[START, START, START], &[320, START], &[320], &[49407, START]] {
+        encode_anywhere(&plan, ids);
+    }
+}
+
+#[test]
+fn the_start_token_alone_is_the_first_row_of_every_prompt() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let [alone, _] = encode_anywhere(&plan, &[START]);
+    for prompt in PROMPTS {
+        let [hidden, _] = encode_anywhere(&plan, plan.tokenizer().encode(prompt).ids());
+        assert!(hidden[..plan.width()] == alone, "{prompt:?}");
+    }
+}
+
+#[test]
+fn a_row_that_is_known_in_some_places_only_is_computed() {
+    let file = demo();
+    let steps = Parts::of(&file).steps.iter().filter(|step| matches!(step, Step::First(_))).count();
+    assert!(steps > 1);
+    for removed in 0..steps {
+        with_plan(&without(&file, removed), |plan| {
+            assert_eq!(plan.known_first(), None, "without step {removed}");
+            encode_anywhere(plan, plan.tokenizer().encode(PROMPTS[1]).ids());
+        });
+    }
+}
+
+#[test]
+fn rows_known_for_different_tokens_are_computed() {
+    let mut parts = Parts::of(&demo());
+    let last = parts.steps.iter_mut().rev().find_map(|step| match step {
+        Step::First(first) => Some(first),
+        _ => None,
+    });
+    last.unwrap().id = 320;
+    with_plan(&parts, |plan| {
+        assert_eq!(plan.known_first(), None);
+        encode_anywhere(plan, &[START, 320, 49407]);
+        encode_anywhere(plan, &[320, START, 49407]);
+    });
+}
+
+#[test]
+fn a_known_row_that_a_later_step_changes_is_computed() {
+    let mut parts = Parts::of(&demo());
+    let rows = parts.manifest.hidden;
+    parts.steps.push(Step::Normalize(Normalize { rows }));
+    with_plan(&parts, |plan| {
+        assert_eq!(plan.known_first(), None);
+        encode_anywhere(plan, &[START, 320, 49407]);
+    });
+}
+
+#[test]
+fn prompts_that_begin_otherwise_are_computed_whole() {
+    let file = demo();
+    let ids = [320, 2761, 1929, 49407];
+    let plan = Plan::load(file.bytes()).unwrap();
+    let whole = encode_anywhere(&plan, &ids);
+    let mut bare = Parts::of(&file);
+    for step in &mut bare.steps {
+        if let Step::First(first) = step {
+            first.id = 1;
+        }
+    }
+    with_plan(&bare, |plan| {
+        assert_eq!(plan.known_first(), Some(1));
+        assert!(encode_anywhere(plan, &ids) == whole);
+    });
+}
+
+#[test]
+fn a_second_prompt_s_first_row_is_the_first_s() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let mut arena = Aligned::new(plan.arena_bytes(2));
+    arena.bytes().fill(0xff);
+    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    for pair in PROMPTS.windows(2) {
+        let alone = [pair[0], pair[1]].map(|prompt| hash(encoder.encode(prompt).hidden()));
+        let both = encoder.encode_pair([pair[0], pair[1]]).unwrap();
+        assert_eq!(both.each_ref().map(|embedding| hash(embedding.hidden())), alone);
+    }
+}
+
+#[test]
+fn observers_are_told_which_rows_they_see() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let mut arena = Aligned::new(plan.arena_bytes(1));
+    arena.bytes().fill(0xff);
+    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    encoder.encode_observed("a running dog", |observed| {
+        let Some(out) = observed.step.out() else { return assert!(observed.values.is_empty()) };
+        let rows = out.per.rows(plan.context()) - observed.first;
+        assert_eq!(observed.values.len(), rows * out.columns as usize);
+        let computed = matches!(observed.step, Step::Linear(_) | Step::Norm(_));
+        assert_eq!(observed.first, usize::from(computed));
+        assert!(observed.values.iter().all(|x| x.is_finite()));
+    });
+}
