@@ -8,7 +8,7 @@ use cliptext::{Encoder, EncoderError, IdsError, Plan};
 use common::{Aligned, PROMPTS, demo, hash, kernels_for};
 
 /// Hashes of the hidden states and the pooled rows of [`PROMPTS`], whatever the machine.
-const GOLDEN: u32 = 0x2a9e_d8f5;
+const GOLDEN: u32 = 0xaf0c_f230;
 
 #[test]
 fn every_kernel_gives_the_golden_bits() {

@@ -16,9 +16,9 @@ const WIDTHS: [usize; 2] = [16, 24];
 /// The end token of the plan's small vocabulary.
 const END: u32 = 599;
 /// Hashes of the hidden states and the pooled rows of [`PROMPTS`], whatever the machine.
-const GOLDEN: u32 = 0x9379_0a64;
+const GOLDEN: u32 = 0x30db_2757;
 /// The same, of the tower of 248 tokens.
-const LONG_GOLDEN: u32 = 0xbceb_8fc1;
+const LONG_GOLDEN: u32 = 0xf745_c18b;
 
 fn hashes(embedding: &Embedding<'_>) -> [u8; 8] {
     let both = [hash(embedding.hidden()), hash(embedding.pooled().unwrap())].map(u32::to_le_bytes);

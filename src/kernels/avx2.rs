@@ -40,6 +40,8 @@ impl Avx2 {
 impl Simd for Avx2 {
     type V = V;
 
+    const REGISTERS: usize = 2;
+
     #[inline(always)]
     fn splat(self, x: f32) -> V {
         // SAFETY: an `Avx2` exists only where the CPU has the instructions.
@@ -90,14 +92,16 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn store_codes(self, v: V, flip: u8, to: &mut [u8; LANES]) {
+    fn store_codes(self, v: V, shift: u8, to: &mut [u8; LANES]) {
         // SAFETY: as above; sixteen bytes.
         unsafe {
-            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(v.0), _mm256_cvtps_epi32(v.1));
+            let byte = _mm256_set1_epi32(0xff);
+            let low = |v| _mm256_and_si256(_mm256_cvtps_epi32(v), byte);
+            let words = _mm256_packus_epi32(low(v.0), low(v.1));
             // The pack went by 128-bit halves: put the quarters in order.
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(bytes, _mm_set1_epi8(flip as i8)));
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_add_epi8(bytes, _mm_set1_epi8(shift as i8)));
         }
     }
 
@@ -275,14 +279,20 @@ impl Int8Tile for Avx2 {
                     for half in 0..2 {
                         let ahead = if panel == 0 && half == 0 { input.ahead } else { Ahead::NONE };
                         let sums = eight_channels::<R>(start.add(half * 32), groups, &wide, ahead);
-                        for (sums, out) in sums.iter().zip(out.iter_mut()) {
-                            let place = out[panel].as_mut_ptr().add(half * 8).cast::<__m256i>();
+                        for (row, sums) in sums.iter().enumerate() {
+                            let place = out.place(row, panel).add(half * 8).cast::<__m256i>();
                             let eight = _mm256_hadd_epi32(sums[0], sums[1]);
-                            let mut eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(eight);
-                            if first > 0 {
-                                eight = _mm256_add_epi32(eight, _mm256_loadu_si256(place));
-                            }
-                            _mm256_storeu_si256(place, eight);
+                            let eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(eight);
+                            let before = if first > 0 {
+                                _mm256_loadu_si256(place)
+                            } else {
+                                let sums = input.sums(panel).add(half * 8).cast::<__m256i>();
+                                _mm256_mullo_epi32(
+                                    _mm256_loadu_si256(sums),
+                                    _mm256_set1_epi32(input.offset(row)),
+                                )
+                            };
+                            _mm256_storeu_si256(place, _mm256_add_epi32(eight, before));
                         }
                     }
                 }

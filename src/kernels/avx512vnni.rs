@@ -32,6 +32,7 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     type V = __m512;
 
+    const REGISTERS: usize = 1;
     const CHAINS: usize = 16;
 
     #[inline(always)]
@@ -65,11 +66,11 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
     }
     #[inline(always)]
-    fn store_codes(self, v: __m512, flip: u8, to: &mut [u8; LANES]) {
+    fn store_codes(self, v: __m512, shift: u8, to: &mut [u8; LANES]) {
         // SAFETY: as above; sixteen bytes.
         unsafe {
-            let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
-            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(bytes, _mm_set1_epi8(flip as i8)));
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_add_epi8(bytes, _mm_set1_epi8(shift as i8)));
         }
     }
 
@@ -242,12 +243,11 @@ impl Int8Tile for Avx512Vnni {
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); P]; R];
             for panel in 0..P {
-                // The codes are 128 too large: take 128 times the row sums off.
-                let weights = input.panel.add(panel * input.panel_stride + input.groups * 4 * PANEL);
-                let excess = _mm512_slli_epi32::<7>(_mm512_loadu_si512(weights.cast()));
-                let start = _mm512_sub_epi32(_mm512_setzero_si512(), excess);
-                for sums in &mut sums {
-                    sums[panel] = start;
+                let weights = _mm512_loadu_si512(input.sums(panel).cast());
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    // As they stand the codes are 128 too large.
+                    let offset = _mm512_set1_epi32(input.offset(row) - 128);
+                    sums[panel] = _mm512_mullo_epi32(weights, offset);
                 }
             }
             // A short loop of long turns: a branch predictor counts its turns, and the next tile's instructions are on
@@ -263,9 +263,9 @@ impl Int8Tile for Avx512Vnni {
                 input.ahead.lines(group, 1, |line| _mm_prefetch::<_MM_HINT_T0>(line));
                 add_group(input, group, &mut sums);
             }
-            for (sums, out) in sums.iter().zip(out.iter_mut()) {
-                for (sum, out) in sums.iter().zip(out.iter_mut()) {
-                    _mm512_storeu_si512(out.as_mut_ptr().cast(), *sum);
+            for (row, sums) in sums.into_iter().enumerate() {
+                for (panel, sum) in sums.into_iter().enumerate() {
+                    _mm512_storeu_si512(out.place(row, panel).cast(), sum);
                 }
             }
         }

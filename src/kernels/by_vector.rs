@@ -72,13 +72,20 @@ macro_rules! by_vector {
                     r".macro fold a, b, c",
                     r"addp v\a\().4s, v\b\().4s, v\c\().4s",
                     ".endm",
+                    // To each row's sums comes its offset times the sums of the weights.
+                    "ldp q0, q1, [{sums}]",
+                    concat!(".if ", $folds, " == 1"), "ldp q2, q3, [{sums}, #32]", ".endif",
                     r".macro store row, a, b, c, d, e, f, g, h",
                     r".if {R} > \row",
+                    r"ldr s4, [{offsets}, #8 * \row]",
                     r"fold \a, \a, \b", r"fold \b, \c, \d", r"fold \c, \e, \f", r"fold \d, \g, \h",
                     concat!(".if ", $folds, " == 2"),
                     r"fold \a, \a, \b", r"fold \b, \c, \d",
+                    r"mla v\a\().4s, v0.4s, v4.s[0]", r"mla v\b\().4s, v1.4s, v4.s[0]",
                     r"stp q\a, q\b, [{out}]",
                     ".else",
+                    r"mla v\a\().4s, v0.4s, v4.s[0]", r"mla v\b\().4s, v1.4s, v4.s[0]",
+                    r"mla v\c\().4s, v2.4s, v4.s[0]", r"mla v\d\().4s, v3.4s, v4.s[0]",
                     r"stp q\a, q\b, [{out}]", r"stp q\c, q\d, [{out}, #32]",
                     ".endif",
                     "add {out}, {out}, #{row}",
@@ -94,6 +101,8 @@ macro_rules! by_vector {
                     c0 = inout(reg) input.row::<R>(0) => _,
                     c1 = inout(reg) input.row::<R>(1) => _,
                     c2 = inout(reg) input.row::<R>(2) => _,
+                    sums = in(reg) input.sums(0).wrapping_add(first / input.group),
+                    offsets = in(reg) input.offsets(),
                     pairs = inout(reg) input.groups / 2 => _,
                     rest = in(reg) input.groups % 2,
                     out = inout(reg) out => _,
@@ -103,3 +112,25 @@ macro_rules! by_vector {
     };
 }
 pub(super) use by_vector;
+
+/// Makes `$tile`, the one for weights in groups of 16, from the `by_vector!` function `$half` for eight channels.
+macro_rules! tile_of_halves {
+    ($tile:ty, $half:ident) => {
+        impl Int8Tile for $tile {
+            const ROWS: usize = 3;
+            const PANELS: usize = 1;
+            const FLIP: u8 = 0;
+
+            #[inline(always)]
+            unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+                let out = out.start();
+                for half in 0..2 {
+                    // SAFETY: a tile exists only where the CPU has its instructions; the caller's promise; a half is
+                    // eight channels.
+                    unsafe { $half::<R>(input, half * 128, out.add(half * 8)) };
+                }
+            }
+        }
+    };
+}
+pub(super) use tile_of_halves;

@@ -1,6 +1,6 @@
 //! aarch64 with the dot-product instructions: Cortex-A55, A75, A76, A78.
 
-use super::by_vector::{asm_tile, by_vector};
+use super::by_vector::{asm_tile, by_vector, tile_of_halves};
 use super::ops::linear::{Accumulators, Int8Tile, ROW, TileInput};
 
 /// The instructions are there: for weights in groups of 4, the packing made for them.
@@ -63,9 +63,22 @@ impl Int8Tile for By4 {
                 r".if {R} > 4", r"ldr \size\()6, [{c4}], #\bytes", ".endif",
                 r".if {R} > 5", r"ldr \size\()7, [{c5}], #\bytes", ".endif",
                 ".endm",
-                r".irp a, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-                r".if \a < 8 + 4 * {R}", r"movi v\a\().2d, #0", ".endif",
-                ".endr",
+                // The sums begin with the row's offset times the sums of the weights.
+                "ldp q0, q1, [{sums}]",
+                "ldp q2, q3, [{sums}, #32]",
+                r".macro start row, a0, a1, a2, a3",
+                r".if {R} > \row",
+                r"ldr s4, [{offsets}, #8 * \row]",
+                r"mul v\a0\().4s, v0.4s, v4.s[0]", r"mul v\a1\().4s, v1.4s, v4.s[0]",
+                r"mul v\a2\().4s, v2.4s, v4.s[0]", r"mul v\a3\().4s, v3.4s, v4.s[0]",
+                ".endif",
+                ".endm",
+                "start 0, 8, 9, 10, 11",
+                "start 1, 12, 13, 14, 15",
+                "start 2, 16, 17, 18, 19",
+                "start 3, 20, 21, 22, 23",
+                "start 4, 24, 25, 26, 27",
+                "start 5, 28, 29, 30, 31",
                 // From here on it points to the last vectors of the next eight groups.
                 "ldp q0, q1, [{weights}], #512",
                 "cbz {sixteens}, 3f",
@@ -98,10 +111,12 @@ impl Int8Tile for By4 {
                 "store 3, 20, 21, 22, 23",
                 "store 4, 24, 25, 26, 27",
                 "store 5, 28, 29, 30, 31",
-                ".purgem column", ".purgem group", ".purgem four_groups", ".purgem load", ".purgem store",
+                ".purgem column", ".purgem group", ".purgem four_groups", ".purgem load", ".purgem start", ".purgem store",
                 R = const R,
                 row = const ROW,
                 weights = inout(reg) input.panel => _,
+                sums = in(reg) input.sums(0),
+                offsets = in(reg) input.offsets(),
                 c0 = inout(reg) input.row::<R>(0) => _,
                 c1 = inout(reg) input.row::<R>(1) => _,
                 c2 = inout(reg) input.row::<R>(2) => _,
@@ -110,7 +125,7 @@ impl Int8Tile for By4 {
                 c5 = inout(reg) input.row::<R>(5) => _,
                 sixteens = inout(reg) input.groups / 16 => _,
                 rest = inout(reg) input.groups % 16 => _,
-                out = inout(reg) out.as_mut_ptr() => _,
+                out = inout(reg) out.start() => _,
             );
         }
     }
@@ -141,21 +156,7 @@ by_vector!(
     ]
 );
 
-impl Int8Tile for By16 {
-    const ROWS: usize = 3;
-    const PANELS: usize = 1;
-    const FLIP: u8 = 0;
-
-    #[inline(always)]
-    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        let out = out.as_mut_ptr().cast::<i32>();
-        for half in 0..2 {
-            // SAFETY: a `By16` exists only where the CPU has the instructions; the caller's promise; a half is eight
-            // channels.
-            unsafe { sixteens::<R>(input, half * 128, out.add(half * 8)) };
-        }
-    }
-}
+tile_of_halves!(By16, sixteens);
 
 impl Int8Tile for By8 {
     const ROWS: usize = 3;
@@ -165,6 +166,6 @@ impl Int8Tile for By8 {
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
         // SAFETY: a `By8` exists only where the CPU has the instructions; the caller's promise.
-        unsafe { eights::<R>(input, 0, out.as_mut_ptr().cast()) };
+        unsafe { eights::<R>(input, 0, out.start()) };
     }
 }

@@ -25,6 +25,12 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::ops::quantize::MAX_OFFSET;
+
+/// The most inputs of an int8 linear step: the sums of its products, of codes with their offsets, fit 32 bits.
+pub(crate) const MAX_INPUTS: u32 = 1 << 14;
+const _: () = assert!(MAX_INPUTS as u64 * 127 * (127 + MAX_OFFSET as u64) < 1 << 31);
+
 /// Output channels in a panel.
 pub const PANEL: usize = 16;
 

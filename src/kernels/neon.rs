@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::by_vector::{asm_tile, by_vector};
+use super::by_vector::{asm_tile, by_vector, tile_of_halves};
 use super::layout::PANEL;
 use super::ops::linear::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
@@ -32,6 +32,8 @@ impl Neon {
 
 impl Simd for Neon {
     type V = V;
+
+    const REGISTERS: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
@@ -103,12 +105,12 @@ impl Simd for Neon {
         [widen(0), widen(4), widen(8), widen(12)]
     }
     #[inline(always)]
-    fn store_codes(self, v: V, flip: u8, to: &mut [u8; LANES]) {
+    fn store_codes(self, v: V, shift: u8, to: &mut [u8; LANES]) {
         // SAFETY: sixteen bytes.
         unsafe {
             let pair = |a, b| vcombine_s16(vmovn_s32(vcvtnq_s32_f32(a)), vmovn_s32(vcvtnq_s32_f32(b)));
             let bytes = vcombine_s8(vmovn_s16(pair(v[0], v[1])), vmovn_s16(pair(v[2], v[3])));
-            vst1q_u8(to.as_mut_ptr(), veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(flip)));
+            vst1q_u8(to.as_mut_ptr(), vaddq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(shift)));
         }
     }
 
@@ -252,20 +254,7 @@ by_vector!(
     ]
 );
 
-impl Int8Tile for By16 {
-    const ROWS: usize = 3;
-    const PANELS: usize = 1;
-    const FLIP: u8 = 0;
-
-    #[inline(always)]
-    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        let out = out.as_mut_ptr().cast::<i32>();
-        for half in 0..2 {
-            // SAFETY: the caller's promise; a half is eight channels.
-            unsafe { sixteens::<R>(input, half * 128, out.add(half * 8)) };
-        }
-    }
-}
+tile_of_halves!(By16, sixteens);
 
 impl Int8Tile for By4 {
     const ROWS: usize = 2;
@@ -317,9 +306,12 @@ impl Int8Tile for By4 {
                     }
                 }
             }
-            for (sums, out) in sums.iter().zip(out.iter_mut()) {
-                for (quarter, out) in out[0].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                    vst1q_s32(out.as_mut_ptr(), vpaddq_s32(sums[2 * quarter], sums[2 * quarter + 1]));
+            for (row, sums) in sums.iter().enumerate() {
+                for quarter in 0..QUARTERS {
+                    let products = vpaddq_s32(sums[2 * quarter], sums[2 * quarter + 1]);
+                    let weights = vld1q_s32(input.sums(0).add(quarter * 4));
+                    let sums = vmlaq_n_s32(products, weights, input.offset(row));
+                    vst1q_s32(out.place(row, 0).add(4 * quarter), sums);
                 }
             }
         }

@@ -39,6 +39,8 @@ fn round(x: f32) -> f32 {
 impl Simd for Scalar {
     type V = Block;
 
+    const REGISTERS: usize = 4;
+
     #[inline(always)]
     fn splat(self, x: f32) -> Block {
         [x; LANES]
@@ -64,9 +66,9 @@ impl Simd for Scalar {
         from.map(|bits| half::f16::from_bits(bits).to_f32())
     }
     #[inline(always)]
-    fn store_codes(self, v: Block, flip: u8, to: &mut [u8; LANES]) {
+    fn store_codes(self, v: Block, shift: u8, to: &mut [u8; LANES]) {
         for (to, x) in to.iter_mut().zip(v) {
-            *to = (round(x) as i8 as u8) ^ flip;
+            *to = (round(x) as i32 as u8).wrapping_add(shift);
         }
     }
 
@@ -132,8 +134,9 @@ impl Int8Tile for Scalar {
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
         let group = input.group;
-        for (row, out) in out.iter_mut().enumerate().take(R) {
-            let mut sums = [0i32; PANEL];
+        for row in 0..R {
+            // SAFETY: the row has a spread, the panel its channels' sums.
+            let mut sums = unsafe { input.start(row) };
             for index in 0..input.groups {
                 for (channel, sum) in sums.iter_mut().enumerate() {
                     for k in 0..group {
@@ -144,11 +147,12 @@ impl Int8Tile for Scalar {
                                 *input.panel.add((index * PANEL + channel) * group + k),
                             )
                         };
-                        *sum += i32::from(code) * i32::from(weight);
+                        *sum = sum.wrapping_add(i32::from(code) * i32::from(weight));
                     }
                 }
             }
-            out[0] = sums;
+            // SAFETY: a place for sixteen sums.
+            unsafe { out.place(row, 0).cast::<[i32; PANEL]>().write(sums) };
         }
     }
 }

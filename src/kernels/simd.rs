@@ -21,6 +21,9 @@ pub(crate) trait Simd: Copy {
     /// Vectors to sum side by side, 4 or 16: additions wait for one another, registers are few.
     const CHAINS: usize = 4;
 
+    /// Registers of a vector.
+    const REGISTERS: usize;
+
     fn splat(self, x: f32) -> Self::V;
     /// `splat` for a constant in a loop: kept in a register or reloaded, not made anew from its bits.
     #[inline(always)]
@@ -35,8 +38,8 @@ pub(crate) trait Simd: Copy {
     fn load_i32(self, from: &[i32; LANES]) -> Self::V;
     /// Half-precision values by their bits, converted (exact).
     fn load_f16(self, from: &[u16; LANES]) -> Self::V;
-    /// Rounds to nearest even and stores as bytes, each xor `flip`; every lane lies in -127..=127.
-    fn store_codes(self, v: Self::V, flip: u8, to: &mut [u8; LANES]);
+    /// Rounds to nearest even, adds `shift` and stores the sums' lowest bytes; lanes lie within ±2^15.
+    fn store_codes(self, v: Self::V, shift: u8, to: &mut [u8; LANES]);
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;

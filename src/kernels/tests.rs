@@ -7,6 +7,7 @@ use super::layout::{Packing, Panels, code_stride};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Epilogue;
 use super::ops::norm::Norm;
+use super::ops::quantize::MAX_OFFSET;
 use super::*;
 use crate::threads::Solo;
 
@@ -74,7 +75,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 fn spread_bits(spreads: &[Spread]) -> Vec<[u32; 2]> {
-    spreads.iter().map(|spread| [spread.scale.to_bits(), spread.middle.to_bits()]).collect()
+    spreads.iter().map(|spread| [spread.scale.to_bits(), spread.offset as u32]).collect()
 }
 
 const WIDTHS: [usize; 9] = [1, 7, 16, 17, 40, 64, 100, 768, 1280];
@@ -142,10 +143,12 @@ fn the_largest_codes_do_not_saturate() {
             let panels = Panels { inputs, outputs: 80, packing };
             let (weights, _) = int8_panels(panels, || weight, &mut random);
             let columns = inputs as usize;
-            for kernels in Kernels::available().filter(|kernels| kernels.reads(panels.packing)) {
-                // One value at the other end, so that zero is in the middle.
+            let kernels = Kernels::available().filter(|kernels| kernels.reads(panels.packing));
+            // Where the one other value is, and what codes and offsets then come to: offsets of 0, 127, 508.
+            let others = [(-1.0, 127), (0.0, 254), (0.99, 511)];
+            for (kernels, (other, largest)) in kernels.flat_map(|k| others.map(|other| (k, other))) {
                 let mut input = vec![value; 7 * columns];
-                input.iter_mut().step_by(columns).for_each(|first| *first = -value);
+                input.iter_mut().step_by(columns).for_each(|first| *first = other * value);
                 let mut codes = vec![0; 7 * code_stride(columns)];
                 let mut spreads = vec![Spread::default(); 7];
                 kernels.quantize(
@@ -153,15 +156,20 @@ fn the_largest_codes_do_not_saturate() {
                     &input,
                     CodesMut { codes: &mut codes, spreads: &mut spreads, columns },
                 );
+                let Spread { scale, offset } = spreads[6];
+                let plain = kernels.plain_codes(&codes, columns);
+                let code = |code: u8| i32::from(code as i8) + offset;
+                assert_eq!(code(plain[7 * columns - 1]).abs(), largest);
+                let sum: i32 = plain[6 * columns..].iter().map(|&c| code(c) * i32::from(weight)).sum();
                 let codes = Codes { codes: &codes, spreads: &spreads, columns };
                 let mut out = vec![0.0; 7 * 80];
                 let epilogue = Epilogue { activation: Activation::Identity, residual: false };
                 kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
-                let sum = 127 * i32::from(weight) * (inputs as i32 - 2) * if value < 0.0 { -1 } else { 1 };
                 for (index, got) in out.iter().enumerate() {
                     let at = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
-                    let (scale, bias) = (at(panels.scale_at(index % 80)), at(panels.bias_at(index % 80)));
-                    let want = libm::fmaf(sum as f32 * (1.0 / 127.0), scale, bias);
+                    let (by_channel, bias) =
+                        (at(panels.scale_at(index % 80)), at(panels.bias_at(index % 80)));
+                    let want = libm::fmaf(sum as f32 * scale, by_channel, bias);
                     assert_eq!(
                         got.to_bits(),
                         want.to_bits(),
@@ -196,11 +204,13 @@ fn int8_products_are_the_products_in(packing: Packing) {
     for row in 0..5 {
         for output in 0..37 {
             let sum: i32 = (0..52)
-                .map(|k| i32::from(codes[row * 64 + k] as i8) * i32::from(plain[output * 52 + k]))
+                .map(|k| {
+                    (i32::from(codes[row * 64 + k] as i8) + spreads[row].offset)
+                        * i32::from(plain[output * 52 + k])
+                })
                 .sum();
-            let weights: i32 = (0..52).map(|k| i32::from(plain[output * 52 + k])).sum();
             let want = libm::fmaf(
-                libm::fmaf(sum as f32, spreads[row].scale, weights as f32 * spreads[row].middle),
+                sum as f32 * spreads[row].scale,
                 float(panels.scale_at(output)),
                 float(panels.bias_at(output)),
             );
@@ -394,27 +404,54 @@ fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
     }
 }
 
+/// A row's codes, how they are spread, and the values that they say.
+fn through_codes(row: &[f32]) -> (Vec<i8>, Spread, Vec<f32>) {
+    let (mut codes, mut spreads) = (vec![0; code_stride(row.len())], [Spread::default()]);
+    let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: row.len() };
+    Kernels::named("scalar").unwrap().quantize(&Solo, row, place);
+    let [spread] = spreads;
+    let codes: Vec<i8> = codes[..row.len()].iter().map(|&code| code as i8).collect();
+    let value = |&code: &i8| (i32::from(code) + spread.offset) as f32 * spread.scale;
+    let values = codes.iter().map(value).collect();
+    (codes, spread, values)
+}
+
 #[test]
 fn codes_use_the_whole_range_and_say_the_values() {
-    let kernels = Kernels::named("scalar").unwrap();
-    for (least, largest) in [(-0.17, 12.0), (-3.0, 3.0), (5.0, 5.25), (-1e-3, 0.0)] {
-        let row: Vec<f32> = (0..=100).map(|i| least + (largest - least) * (i as f32 / 100.0)).collect();
-        let (mut codes, mut spreads) = (vec![0; code_stride(row.len())], [Spread::default()]);
-        let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: row.len() };
-        kernels.quantize(&Solo, &row, place);
-        let [Spread { scale, middle }] = spreads;
-        assert_eq!((codes[0] as i8, codes[100] as i8), (-127, 127));
-        for (code, x) in codes.iter().zip(&row) {
-            let error = (f32::from(*code as i8) * scale + middle - x).abs();
-            assert!(error <= 0.51 * (largest - least) / 254.0, "{least} {largest}: {x} {error}");
+    for (least, largest) in [(-0.17, 12.0), (-3.0, 3.0), (5.0, 10.0), (-1e-3, 0.0), (-9.0, -4.5)] {
+        let row: Vec<f32> = (0..=1000).map(|i| least + (largest - least) * (i as f32 / 1000.0)).collect();
+        let (codes, _, values) = through_codes(&row);
+        assert!(codes[0] <= -126 && codes[1000] >= 126, "{} {}", codes[0], codes[1000]);
+        for (value, x) in values.iter().zip(&row) {
+            assert!((value - x).abs() <= 0.51 * (largest - least) / 253.9, "{least} {largest}: {x} {value}");
         }
     }
 }
 
 #[test]
-fn rows_of_one_value_keep_it() {
-    let (mut codes, mut spreads) = (vec![0; code_stride(20)], [Spread::default()]);
-    let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: 20 };
-    Kernels::named("scalar").unwrap().quantize(&Solo, &[0.3; 20], place);
-    assert_eq!((&codes[..20], spreads), (&[0; 20][..], [Spread { scale: 0.0, middle: 0.3 }]));
+fn no_range_makes_a_code_of_minus_128_or_a_larger_offset() {
+    let mut random = Random(8);
+    for _ in 0..20_000 {
+        let ends = random.values(2);
+        let narrow = 10f32.powi(-((random.next() % 9) as i32));
+        let row = [ends[0], ends[0] + ends[1] * narrow, ends[0] + ends[1] * narrow * 0.37];
+        let (codes, spread, values) = through_codes(&row);
+        assert!(
+            codes.iter().all(|&code| code != -128) && spread.offset.unsigned_abs() <= MAX_OFFSET,
+            "{row:?}"
+        );
+        let middle = (row[0] + row[1]) / 2.0;
+        let half = (row[0] - middle).abs().max((row[1] - middle).abs()).max(middle.abs() / 4.0);
+        for (value, x) in values.iter().zip(row) {
+            assert!((value - x).abs() <= 0.51 * half / 126.9, "{row:?}: {x} {value}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_zeros_keep_them() {
+    for x in [0.0, -0.0, 1e-38, -1e-45] {
+        let (codes, spread, values) = through_codes(&[x; 20]);
+        assert_eq!((codes, spread, values), (vec![0; 20], Spread { scale: 0.0, offset: 0 }, vec![0.0; 20]));
+    }
 }

@@ -10,6 +10,7 @@ use super::manifest::{
     Attention, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step,
 };
 use super::{LoadError, Plan, StepFault};
+use crate::kernels::layout::MAX_INPUTS;
 use crate::tokenizer::Padding;
 
 /// Values that may stand in the arena at once.
@@ -242,8 +243,7 @@ fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepF
     ensure(panels.packing == plan.manifest.packing, StepFault::Sizes)?;
     ensure(panels.inputs > 0 && panels.outputs > 0 && panels.outputs == step.out.columns, StepFault::Sizes)?;
     let input = if panels.packing.is_int8() {
-        // Sums of products of at most 127² must fit 32 bits, also where codes are taken as 128 more.
-        ensure(panels.inputs <= 1 << 16, StepFault::TooLarge)?;
+        ensure(panels.inputs <= MAX_INPUTS, StepFault::TooLarge)?;
         Value::Codes(step.input_codes())
     } else {
         Value::Rows(step.input_rows())

@@ -18,7 +18,7 @@ pub use crate::kernels::crc32c::{BLOCK, crc32c};
 pub const MAGIC: [u8; 8] = *b"cliptext";
 
 /// The version of the format that this build writes and reads.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Sections, and the plan itself, start at multiples of this.
 pub const ALIGN: usize = 64;

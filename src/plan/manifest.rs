@@ -75,7 +75,7 @@ impl Rows {
 pub(crate) const SPREAD: usize = 8;
 
 /// A place in the arena for rows of activation codes: the codes, each row at a multiple of 64 bytes, then for each row
-/// its scale and its middle (f32): a value is `code · scale + middle`.
+/// its scale (f32) and its offset (i32): a value is `(code + offset) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codes {
     /// In bytes, a multiple of 64.

@@ -1,5 +1,6 @@
 //! Matrix products with their epilogue: scale, bias, activation, residual.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::math::{Activation, activate, quick_gelu};
@@ -19,12 +20,45 @@ pub(crate) const MAX_TILE_PANELS: usize = if cfg!(target_arch = "x86_64") { 4 } 
 /// Rows that go through an f32 panel together.
 pub(crate) const F32_ROWS: usize = 4;
 
-/// The sums of a tile: for each row and panel, its sixteen channels.
-pub(crate) type Accumulators = [[[i32; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
+/// The sums of a tile: for each row and panel, its sixteen channels. As vectors they lie in one line of the cache each.
+/// Nothing fills them before a tile does: that would take time.
+#[repr(C, align(64))]
+pub(crate) struct Accumulators([[MaybeUninit<[i32; PANEL]>; MAX_TILE_PANELS]; MAX_TILE_ROWS]);
+
+impl Accumulators {
+    /// Of no tile yet.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self([const { [const { MaybeUninit::uninit() }; MAX_TILE_PANELS] }; MAX_TILE_ROWS])
+    }
+
+    /// The place of the sums of `row` and `panel`.
+    #[inline(always)]
+    pub(crate) fn place(&mut self, row: usize, panel: usize) -> *mut i32 {
+        self.0[row][panel].as_mut_ptr().cast()
+    }
+
+    /// The place of the first row's sums; the next row's are [`ROW`] bytes on.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    pub(crate) fn start(&mut self) -> *mut i32 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// The sums of `panel` of the first `rows` rows.
+    ///
+    /// # Safety
+    /// A tile wrote them.
+    #[inline(always)]
+    unsafe fn of_panel(&self, rows: usize, panel: usize) -> impl Iterator<Item = &[i32; PANEL]> {
+        // SAFETY: the caller's promise.
+        self.0[..rows].iter().map(move |row| unsafe { row[panel].assume_init_ref() })
+    }
+}
 
 /// Bytes from one row's sums to the next's.
 #[cfg(target_arch = "aarch64")]
-pub(crate) const ROW: usize = size_of::<[[i32; PANEL]; MAX_TILE_PANELS]>();
+pub(crate) const ROW: usize = size_of::<Accumulators>() / MAX_TILE_ROWS;
 
 /// What a tile multiplies.
 pub(crate) struct TileInput {
@@ -33,10 +67,11 @@ pub(crate) struct TileInput {
     pub(crate) codes: *const u8,
     /// Bytes from one row's codes to the next's.
     pub(crate) stride: usize,
-    /// The first panel: `groups` groups, then the trailer, which begins with the row sums.
+    /// How each row's codes are spread.
+    pub(crate) spreads: *const Spread,
+    /// The first panel: `groups` groups, then the trailer, which begins with the sums of the channels' weights.
     pub(crate) panel: *const i8,
     /// Bytes from one panel to the next.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "tiles of one panel"))]
     pub(crate) panel_stride: usize,
     /// Groups of inputs.
     pub(crate) groups: usize,
@@ -50,9 +85,43 @@ pub(crate) struct TileInput {
     pub(crate) ahead: Ahead,
 }
 
-#[cfg(target_arch = "aarch64")]
 impl TileInput {
+    /// The sums of the weights of each channel of `panel`, a panel of the tile.
+    #[inline(always)]
+    pub(crate) fn sums(&self, panel: usize) -> *const i32 {
+        self.panel.wrapping_add(panel * self.panel_stride + self.groups * self.group * PANEL).cast()
+    }
+
+    /// The offset of the codes of `row`.
+    ///
+    /// # Safety
+    /// The tile has such a row.
+    #[inline(always)]
+    pub(crate) unsafe fn offset(&self, row: usize) -> i32 {
+        // SAFETY: the caller's promise.
+        unsafe { (*self.spreads.add(row)).offset }
+    }
+
+    /// What the sums of `row` begin with: the offset times each channel's weights, in the first panel. Modulo 2^32, as a
+    /// plan may lie about the weights.
+    ///
+    /// # Safety
+    /// The tile has such a row.
+    #[inline(always)]
+    pub(crate) unsafe fn start(&self, row: usize) -> [i32; PANEL] {
+        // SAFETY: the caller's promise; the trailer belongs to the panel.
+        unsafe { (*self.sums(0).cast::<[i32; PANEL]>()).map(|sum| sum.wrapping_mul(self.offset(row))) }
+    }
+
+    /// The first row's offset; the other rows' follow at the distance of a [`Spread`].
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    pub(crate) fn offsets(&self) -> *const i32 {
+        self.spreads.cast::<i32>().wrapping_add(1)
+    }
+
     /// The codes of `row`; of the first row where a tile of `R` rows has no such one.
+    #[cfg(target_arch = "aarch64")]
     #[inline(always)]
     pub(crate) fn row<const R: usize>(&self, row: usize) -> *const u8 {
         self.codes.wrapping_add(if row < R { row * self.stride } else { 0 })
@@ -107,7 +176,7 @@ pub(crate) trait Int8Tile: Copy {
     /// What activation codes are xor-ed with: 0 for signed ones, 0x80 where the instruction wants one side unsigned.
     const FLIP: u8;
 
-    /// `out[row][panel][channel] = Σ code · weight` for `R` rows and `P` panels.
+    /// `out[row][panel][channel] = Σ (code + offset) · weight` for `R` rows and `P` panels.
     ///
     /// # Safety
     /// `input` describes readable memory for `R` rows and `P` panels, `R ≤ ROWS`, `P ≤ PANELS`.
@@ -226,7 +295,7 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     rows: Range<usize>,
     next: Option<usize>,
 ) {
-    let mut sums: Accumulators = [[[0; PANEL]; MAX_TILE_PANELS]; MAX_TILE_ROWS];
+    let mut sums = Accumulators::new();
     let panel_stride = step.panels.panel_bytes();
     let groups = step.panels.groups();
     let tiles = rows.len().div_ceil(T::ROWS);
@@ -247,6 +316,8 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
             stride: step.stride,
+            // SAFETY: as above.
+            spreads: unsafe { step.spreads.as_ptr().add(row) },
             // SAFETY: as above.
             panel: unsafe { step.weights.as_ptr().add(panel * panel_stride).cast() },
             panel_stride,
@@ -293,7 +364,7 @@ unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInp
 /// Turns a tile's sums into outputs.
 ///
 /// # Safety
-/// As [`linear_int8`].
+/// As [`linear_int8`]; a tile of so many rows and panels wrote the sums.
 #[inline(always)]
 unsafe fn scale_out<S: Simd>(
     s: S,
@@ -308,9 +379,11 @@ unsafe fn scale_out<S: Simd>(
     macro_rules! with {
         ($activation:expr) => {
             for panel in 0..panels {
-                let sums = sums[..rows].iter().map(|sums| &sums[panel]);
                 // SAFETY: the caller's promise.
-                unsafe { scale_rows::<S, $activation>(s, step, first_row, first_panel + panel, sums) };
+                unsafe {
+                    let sums = sums.of_panel(rows, panel);
+                    scale_rows::<S, $activation>(s, step, first_row, first_panel + panel, sums);
+                }
             }
         };
     }
@@ -342,18 +415,15 @@ unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
     let outputs = step.panels.outputs as usize;
     let channels = channels(&step.panels, panel);
     // SAFETY: the trailer belongs to the panel.
-    let (sum, scale, bias) = unsafe {
+    let (scale, bias) = unsafe {
         let trailer = step.weights.as_ptr();
         (
-            s.load_i32(&*trailer.add(step.panels.sum_at(channels.start)).cast()),
             s.load(block_at(trailer, step.panels.scale_at(channels.start))),
             s.load(block_at(trailer, step.panels.bias_at(channels.start))),
         )
     };
     for (sums, (row, spread)) in sums.zip(step.spreads.iter().enumerate().skip(first_row)) {
-        let by_middle = s.mul(sum, s.splat(spread.middle));
-        let product = s.mul_add(s.load_i32(sums), s.splat(spread.scale), by_middle);
-        let value = s.mul_add(product, scale, bias);
+        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(spread.scale)), scale, bias);
         let place = row * outputs + channels.start..row * outputs + channels.end;
         let value = match ACTIVATION {
             IDENTITY => value,

@@ -1,9 +1,9 @@
 //! Layer normalisation of a row, to f32 or straight to int8 codes.
 
-use super::quantize::{Range, Spread, codes as codes_of, load_last};
+use super::quantize::{CHAINS, Range, Spread, load_last};
 use crate::kernels::simd::{LANES, Simd};
 
-/// `y = (x - mean) / sqrt(variance + epsilon) · gain + bias`.
+/// `y = (x - mean) / sqrt(variance + epsilon) · gain + bias`, the division as `x · inverse - mean · inverse`.
 #[derive(Clone, Copy)]
 pub(crate) struct Norm<'a> {
     pub(crate) gain: &'a [f32],
@@ -70,11 +70,13 @@ fn value<S: Simd, const SQUARED: bool>(s: S, block: S::V, mean: S::V) -> S::V {
     s.mul(deviation, deviation)
 }
 
-/// Mean and `1/sqrt(variance + epsilon)` of a row.
+/// What brings a row to mean 0 and variance 1: `x · inverse + shift`.
 #[derive(Clone, Copy)]
 struct Moments<S: Simd> {
-    mean: S::V,
+    /// `1 / sqrt(variance + epsilon)`.
     inverse: S::V,
+    /// `-mean · inverse`.
+    shift: S::V,
 }
 
 impl<S: Simd> Moments<S> {
@@ -82,21 +84,22 @@ impl<S: Simd> Moments<S> {
     #[inline(always)]
     fn of<const R: usize>(s: S, rows: [&[f32]; R], totals: [f32; R], epsilon: f32) -> [Self; R] {
         let zero = s.splat(0.0);
-        let mut means = [zero; R];
+        let (mut means, mut spread) = ([0.0; R], [zero; R]);
         for row in 0..R {
-            means[row] = s.splat(totals[row] / rows[row].len() as f32);
+            means[row] = totals[row] / rows[row].len() as f32;
+            spread[row] = s.splat(means[row]);
         }
-        let mut moments = [Self { mean: zero, inverse: zero }; R];
-        for (row, sum) in sums::<S, R, true>(s, rows, means).into_iter().enumerate() {
-            let inverse = s.splat(1.0 / libm::sqrtf(sum / rows[row].len() as f32 + epsilon));
-            moments[row] = Self { mean: means[row], inverse };
+        let mut moments = [Self { inverse: zero, shift: zero }; R];
+        for (row, sum) in sums::<S, R, true>(s, rows, spread).into_iter().enumerate() {
+            let inverse = 1.0 / libm::sqrtf(sum / rows[row].len() as f32 + epsilon);
+            moments[row] = Self { inverse: s.splat(inverse), shift: s.splat(-means[row] * inverse) };
         }
         moments
     }
 
     #[inline(always)]
     fn normalise(self, s: S, x: S::V, gain: S::V, bias: S::V) -> S::V {
-        s.mul_add(s.mul(s.sub(x, self.mean), self.inverse), gain, bias)
+        s.mul_add(s.mul_add(x, self.inverse, self.shift), gain, bias)
     }
 }
 
@@ -205,25 +208,36 @@ fn to_codes<S: Simd, const R: usize>(
         let (all, tail) = rows[row].as_chunks::<LANES>();
         (blocks[row], tails[row]) = (&all[..count], tail);
     }
-    for index in 0..count {
-        let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
-        for row in 0..R {
-            ranges[row].see(s, moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias));
+    macro_rules! see_block {
+        ($index:expr, $chain:expr) => {
+            let index = $index;
+            let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
+            for row in 0..R {
+                let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
+                ranges[row].see(s, $chain, value);
+            }
+        };
+    }
+    for turn in 0..count / CHAINS {
+        for chain in 0..CHAINS {
+            see_block!(CHAINS * turn + chain, chain);
         }
+    }
+    for index in count / CHAINS * CHAINS..count {
+        see_block!(index, 0);
     }
     if !tail.is_empty() {
         let (gain, bias) = norm.last(s);
         for row in 0..R {
-            ranges[row].see(s, moments[row].normalise(s, load_last(s, tails[row]), gain, bias));
+            ranges[row].see(s, 0, moments[row].normalise(s, load_last(s, tails[row]), gain, bias));
         }
     }
     let zero = s.splat(0.0);
     let mut spreads = [Spread::default(); R];
-    let (mut middles, mut factors) = ([zero; R], [zero; R]);
+    let (mut factors, mut shifts) = ([zero; R], [0; R]);
     for row in 0..R {
-        let factor;
-        (spreads[row], factor) = ranges[row].spread(s);
-        (middles[row], factors[row]) = (s.splat(spreads[row].middle), s.splat(factor));
+        (spreads[row], factors[row]) = ranges[row].spread(s);
+        shifts[row] = spreads[row].shift(flip);
     }
     let places = codes.map(|codes| codes.as_chunks_mut::<LANES>().0.split_at_mut(count));
     let mut next_blocks = [&[][..]; R];
@@ -238,11 +252,7 @@ fn to_codes<S: Simd, const R: usize>(
             for row in 0..R {
                 chains[row][$chain] = s.add(chains[row][$chain], s.load(&next_blocks[row][index]));
                 let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
-                s.store_codes(
-                    codes_of(s, value, middles[row], factors[row]),
-                    flip,
-                    &mut places[row].0[index],
-                );
+                s.store_codes(s.mul(value, factors[row]), shifts[row], &mut places[row].0[index]);
             }
         };
     }
@@ -259,7 +269,7 @@ fn to_codes<S: Simd, const R: usize>(
         for row in 0..R {
             let value = moments[row].normalise(s, load_last(s, tails[row]), gain, bias);
             if let Some(place) = places[row].1.first_mut() {
-                s.store_codes(codes_of(s, value, middles[row], factors[row]), flip, place);
+                s.store_codes(s.mul(value, factors[row]), shifts[row], place);
             }
         }
     }

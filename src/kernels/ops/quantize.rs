@@ -1,62 +1,86 @@
-//! Rows of f32 to int8 codes, from the least value to the largest, with a scale and a middle per row.
+//! Rows of f32 to int8 codes, from the least value to the largest, with a scale and an offset per row.
 
 use crate::kernels::simd::{Block, LANES, Simd};
 
 /// Half of a row's range below which its codes are all zero: its reciprocal would overflow.
 const TINY: f32 = 1e-30;
+/// Half of a row's range is taken for this part of its middle at least: so an offset is small.
+const NARROW: f32 = 0.25;
+/// Codes from the middle of a row's range to its ends. A value and the middle are rounded each by half a code at the most,
+/// so they become integers less than 128 apart: no code is beyond ±127.
+const HALF: f32 = 126.99;
 
-/// How the codes of a row are its values: `code · scale + middle`.
+/// The largest offset's magnitude: `HALF / NARROW`, rounded.
+pub(crate) const MAX_OFFSET: u32 = 508;
+
+/// How the codes of a row are its values: `(code + offset) · scale`; the offset is a zero point with its sign changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub(crate) struct Spread {
     pub(crate) scale: f32,
-    pub(crate) middle: f32,
+    pub(crate) offset: i32,
 }
 
-// SAFETY: two f32 and nothing between or behind them; zeros are among their values.
+// SAFETY: an f32, an i32 and nothing between or behind them; zeros are among their values.
 unsafe impl bytemuck::Zeroable for Spread {}
 // SAFETY: as above; every bit pattern is a value.
 unsafe impl bytemuck::Pod for Spread {}
 
 impl Spread {
-    /// For values from `least` to `largest`; and the factor that makes codes of values less the middle.
-    ///
-    /// No value is further from the middle than the half below says, rounded as it is; so a code is within ±127.
+    /// For values from `least` to `largest`, and the factor that makes codes of values: `round(x · factor) - offset`.
     #[inline(always)]
     fn new(least: f32, largest: f32) -> (Self, f32) {
-        // Of rows of zeros too the middle has one sign: which of 0 and -0 is larger, instruction sets see differently.
-        let middle = least * 0.5 + largest * 0.5 + 0.0;
-        let (above, below) = (largest - middle, middle - least);
+        let middle = least * 0.5 + largest * 0.5;
+        let (above, below, narrow) = (largest - middle, middle - least, libm::fabsf(middle) * NARROW);
         let half = if above > below { above } else { below };
-        let (scale, factor) = if half < TINY { (0.0, 0.0) } else { (half / 127.0, 127.0 / half) };
-        (Self { scale, middle }, factor)
+        let half = if half > narrow { half } else { narrow };
+        if half < TINY {
+            return (Self { scale: 0.0, offset: 0 }, 0.0);
+        }
+        let factor = HALF / half;
+        // To the nearest integer, ties to even: this much leaves no bits for a fraction.
+        const WHOLE: f32 = 12_582_912.0;
+        let offset = (middle * factor + WHOLE) - WHOLE;
+        (Self { scale: half / HALF, offset: offset as i32 }, factor)
+    }
+
+    /// What to add to a row's rounded values, modulo 256, so that they become codes xor `flip`, 0 or 0x80.
+    #[inline(always)]
+    pub(super) fn shift(self, flip: u8) -> u8 {
+        flip.wrapping_sub(self.offset as u8)
     }
 }
 
-/// The least and the largest of the values that it is shown, by two chains each: comparisons wait for one another.
+/// The least and the largest of the values that it is shown, by chains: comparisons wait for one another.
 #[derive(Clone, Copy)]
 pub(super) struct Range<S: Simd> {
-    least: [S::V; 2],
-    largest: [S::V; 2],
+    least: [S::V; CHAINS],
+    largest: [S::V; CHAINS],
 }
+
+/// Chains of comparisons, at the most.
+pub(super) const CHAINS: usize = 2;
 
 impl<S: Simd> Range<S> {
     #[inline(always)]
     pub(super) fn new(s: S) -> Self {
-        Self { least: [s.splat(f32::INFINITY); 2], largest: [s.splat(f32::NEG_INFINITY); 2] }
+        Self { least: [s.splat(f32::INFINITY); CHAINS], largest: [s.splat(f32::NEG_INFINITY); CHAINS] }
     }
 
     #[inline(always)]
-    pub(super) fn see(&mut self, s: S, block: S::V) {
-        self.least = [s.min(block, self.least[1]), self.least[0]];
-        self.largest = [s.max(block, self.largest[1]), self.largest[0]];
+    pub(super) fn see(&mut self, s: S, chain: usize, block: S::V) {
+        // A vector of several registers is chains enough.
+        let chain = if S::REGISTERS < 4 { chain % CHAINS } else { 0 };
+        self.least[chain] = s.min(block, self.least[chain]);
+        self.largest[chain] = s.max(block, self.largest[chain]);
     }
 
     #[inline(always)]
-    pub(super) fn spread(self, s: S) -> (Spread, f32) {
+    pub(super) fn spread(self, s: S) -> (Spread, S::V) {
         let least = s.min(self.least[0], self.least[1]);
         let largest = s.maximum(s.max(self.largest[0], self.largest[1]));
-        Spread::new(-s.maximum(s.sub(s.splat(0.0), least)), largest)
+        let (spread, factor) = Spread::new(-s.maximum(s.sub(s.splat(0.0), least)), largest);
+        (spread, s.splat(factor))
     }
 }
 
@@ -67,12 +91,6 @@ pub(super) fn load_last<S: Simd>(s: S, tail: &[f32]) -> S::V {
     let mut block: Block = [tail.first().copied().unwrap_or(0.0); LANES];
     block[..tail.len()].copy_from_slice(tail);
     s.load(&block)
-}
-
-/// The codes of a block.
-#[inline(always)]
-pub(super) fn codes<S: Simd>(s: S, block: S::V, middle: S::V, factor: S::V) -> S::V {
-    s.mul(s.sub(block, middle), factor)
 }
 
 /// Quantizes rows, as many as `spreads`, which take how each is spread; `rows` and `codes` (each xor `flip`) are cut
@@ -87,45 +105,55 @@ pub(crate) fn quantize_rows<S: Simd>(s: S, rows: &[f32], flip: u8, codes: &mut [
     let Some(first) = ahead.next() else { return };
     let mut range = Range::new(s);
     let (blocks, tail) = first.as_chunks::<LANES>();
-    for block in blocks {
-        range.see(s, s.load(block));
+    let (turns, rest) = blocks.as_chunks::<CHAINS>();
+    for blocks in turns {
+        for chain in 0..CHAINS {
+            range.see(s, chain, s.load(&blocks[chain]));
+        }
+    }
+    for block in rest {
+        range.see(s, 0, s.load(block));
     }
     if !tail.is_empty() {
-        range.see(s, load_last(s, tail));
+        range.see(s, 0, load_last(s, tail));
     }
     let parts = rows.chunks_exact(width).zip(codes.chunks_exact_mut(stride));
     for ((row, codes), spread) in parts.zip(spreads) {
         let factor;
         (*spread, factor) = range.spread(s);
         // The last row once more: what comes of it is not used.
-        range = code_row(s, row, *spread, factor, flip, codes, ahead.next().unwrap_or(row));
+        range = code_row(s, row, factor, spread.shift(flip), codes, ahead.next().unwrap_or(row));
     }
 }
 
 /// Writes the first `row.len()` of `codes`; returns the range of `next`, a row as long.
 #[inline(always)]
-fn code_row<S: Simd>(
-    s: S,
-    row: &[f32],
-    spread: Spread,
-    factor: f32,
-    flip: u8,
-    codes: &mut [u8],
-    next: &[f32],
-) -> Range<S> {
-    let (middle, factor) = (s.splat(spread.middle), s.splat(factor));
+fn code_row<S: Simd>(s: S, row: &[f32], factor: S::V, shift: u8, codes: &mut [u8], next: &[f32]) -> Range<S> {
     let mut range = Range::new(s);
     let ((blocks, tail), (next_blocks, next_tail)) = (row.as_chunks::<LANES>(), next.as_chunks::<LANES>());
-    let (places, _) = codes.as_chunks_mut::<LANES>();
-    for ((block, next), place) in blocks.iter().zip(next_blocks).zip(places.iter_mut()) {
-        range.see(s, s.load(next));
-        s.store_codes(self::codes(s, s.load(block), middle, factor), flip, place);
+    // As many in each, said here so that the loops need not ask.
+    let (next_blocks, places) = (&next_blocks[..blocks.len()], codes.as_chunks_mut::<LANES>().0);
+    let (places, last_place) = places.split_at_mut(blocks.len());
+    macro_rules! code_block {
+        ($index:expr, $chain:expr) => {
+            let index = $index;
+            range.see(s, $chain, s.load(&next_blocks[index]));
+            s.store_codes(s.mul(s.load(&blocks[index]), factor), shift, &mut places[index]);
+        };
+    }
+    for turn in 0..blocks.len() / CHAINS {
+        for chain in 0..CHAINS {
+            code_block!(CHAINS * turn + chain, chain);
+        }
+    }
+    for index in blocks.len() / CHAINS * CHAINS..blocks.len() {
+        code_block!(index, 0);
     }
     if !tail.is_empty()
-        && let Some(place) = places.get_mut(blocks.len())
+        && let Some(place) = last_place.first_mut()
     {
-        range.see(s, load_last(s, next_tail));
-        s.store_codes(self::codes(s, load_last(s, tail), middle, factor), flip, place);
+        range.see(s, 0, load_last(s, next_tail));
+        s.store_codes(s.mul(load_last(s, tail), factor), shift, place);
     }
     range
 }
