@@ -18,6 +18,13 @@ use super::Team;
 /// turns among threads: there they would last for ever.)
 const SPINS: usize = if cfg!(miri) { 20 } else { 4000 };
 
+/// Jobs for which the machine counts as crowded once one was held up: another program wants the cores too.
+const CROWDED: usize = 2000;
+/// On a crowded machine a worker steps aside at the end of every so many jobs, between two tasks: it is going to be put
+/// aside anyway, and in the middle of a task that would hold up the others for milliseconds. Every 8 jobs of a full-size
+/// model are less than the system lets a thread run.
+const JOBS_IN_A_ROW: usize = 8;
+
 /// On a cache line of its own: what one side writes does not disturb what others read.
 #[repr(align(128))]
 struct Line<T>(T);
@@ -27,6 +34,8 @@ struct Shared {
     done: Line<AtomicUsize>,
     /// A [`Call`] on the stack of whoever runs the job, valid while it goes on.
     call: Line<AtomicPtr<()>>,
+    /// Jobs for which the machine still counts as crowded; whoever runs a job writes it.
+    crowded: Line<AtomicUsize>,
     stop: AtomicBool,
 }
 
@@ -39,7 +48,8 @@ struct Worker {
 /// Threads that wait for work, the calling one among them.
 ///
 /// Starting a team allocates; running tasks does not, and makes no system call unless a worker has gone to sleep,
-/// which it does after about 100 µs without work.
+/// which it does after about 100 µs without work, or a job was held up lately, which says that other programs want the
+/// cores.
 pub struct Threads {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
@@ -103,6 +113,7 @@ impl Threads {
             ticket: Line(AtomicU64::new(0)),
             done: Line(AtomicUsize::new(0)),
             call: Line(AtomicPtr::new(ptr::null_mut())),
+            crowded: Line(AtomicUsize::new(0)),
             stop: AtomicBool::new(false),
         });
         let mut team = Self { shared, workers: Vec::new(), busy: AtomicBool::new(false) };
@@ -129,10 +140,16 @@ impl Threads {
 }
 
 fn worker(shared: &Shared, asleep: &AtomicBool) {
-    let mut idle = 0;
+    let (mut idle, mut jobs) = (0, 0);
     while !shared.stop.load(Ordering::Relaxed) {
         if shared.work() {
+            jobs += usize::from(idle > 0);
             idle = 0;
+        } else if jobs >= JOBS_IN_A_ROW {
+            jobs = 0;
+            if shared.crowded.0.load(Ordering::Relaxed) > 0 {
+                thread::yield_now();
+            }
         } else if idle < SPINS {
             idle += 1;
             core::hint::spin_loop();
@@ -168,6 +185,11 @@ impl Team for Threads {
             // A worker still has a task; when that takes long, the system may have put it aside for this thread.
             waited += 1;
             if waited % SPINS == 0 { thread::yield_now() } else { core::hint::spin_loop() }
+        }
+        let crowded = shared.crowded.0.load(Ordering::Relaxed);
+        let next = if waited >= SPINS { CROWDED } else { crowded.saturating_sub(1) };
+        if next != crowded {
+            shared.crowded.0.store(next, Ordering::Relaxed);
         }
         self.busy.store(false, Ordering::Release);
     }
@@ -233,6 +255,31 @@ mod tests {
                 helpers.lock().unwrap().insert(thread::current().id());
             });
             assert_eq!(helpers.lock().unwrap().len(), 3);
+        }
+    }
+
+    #[test]
+    fn a_machine_is_crowded_from_one_hold_up_to_many_jobs_later() {
+        let team = Threads::start(2).unwrap();
+        let crowded = || team.shared.crowded.0.load(Ordering::Relaxed);
+        let caller = thread::current().id();
+        while crowded() == 0 {
+            // The caller waits for the worker's task, where the worker takes one.
+            team.run(2, &|_| {
+                if thread::current().id() != caller {
+                    thread::sleep(Duration::from_millis(5));
+                } else {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        assert!(crowded() > CROWDED - 10);
+        for round in 0.. {
+            if crowded() == 0 {
+                break;
+            }
+            assert!(round < 1000 * CROWDED, "the machine stays crowded");
+            team.run(2, &|_| {});
         }
     }
 
