@@ -2,6 +2,7 @@
 
 use super::layout::PANEL;
 use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::ops::math::round;
 use super::simd::{Block, LANES, Simd};
 
 /// Plain Rust.
@@ -28,12 +29,6 @@ impl Scalar {
         }
         v[0]
     }
-}
-
-/// To the nearest integer, ties to even, for `|x| < 2^22`: adding 1.5 · 2^23 leaves no bits for a fraction.
-fn round(x: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0;
-    (x + MAGIC) - MAGIC
 }
 
 impl Simd for Scalar {

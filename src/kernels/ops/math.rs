@@ -2,6 +2,13 @@
 
 use crate::kernels::simd::Simd;
 
+/// The nearest integer, ties to even, for `|x| < 2^22`: adding 1.5 · 2^23 leaves no bits for a fraction.
+#[inline(always)]
+pub(crate) fn round(x: f32) -> f32 {
+    const WHOLE: f32 = 12_582_912.0;
+    (x + WHOLE) - WHOLE
+}
+
 /// The largest argument of [`exp2`], and with a minus the smallest: neither its result nor one over it is subnormal.
 pub(crate) const EXP2_LIMIT: f32 = 126.0;
 

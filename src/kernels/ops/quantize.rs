@@ -1,5 +1,6 @@
 //! Rows of f32 to int8 codes, from the least value to the largest, with a scale and an offset per row.
 
+use super::math::round;
 use crate::kernels::simd::{Block, LANES, Simd};
 
 /// Half of a row's range below which its codes are all zero: its reciprocal would overflow.
@@ -38,10 +39,7 @@ impl Spread {
             return (Self { scale: 0.0, offset: 0 }, 0.0);
         }
         let factor = HALF / half;
-        // To the nearest integer, ties to even: this much leaves no bits for a fraction.
-        const WHOLE: f32 = 12_582_912.0;
-        let offset = (middle * factor + WHOLE) - WHOLE;
-        (Self { scale: half / HALF, offset: offset as i32 }, factor)
+        (Self { scale: half / HALF, offset: round(middle * factor) as i32 }, factor)
     }
 
     /// What to add to a row's rounded values, modulo 256, so that they become codes xor `flip`, 0 or 0x80.

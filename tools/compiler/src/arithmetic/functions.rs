@@ -2,17 +2,23 @@
 
 use crate::ir::Activation;
 
+/// The nearest integer, ties to even, for `|x| < 2^22`: neither a call nor an instruction that not every CPU has.
+#[inline(always)]
+pub fn round(x: f32) -> f32 {
+    // 1.5 · 2^23: added to something small it leaves no bits for a fraction.
+    const WHOLE: f32 = 12_582_912.0;
+    (x + WHOLE) - WHOLE
+}
+
 /// `e^x`, within 3 units in the last place for -87 ≤ x ≤ 88; arguments beyond are clamped to that range.
 ///
 /// `x = n·ln 2 + r` with `|r| ≤ ln 2 / 2`; the polynomial is the one of the runtime's kernels.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // 1.5 · 2^23: added and taken away again it leaves the nearest integer.
-    const MAGIC: f32 = 12_582_912.0;
     const LN2_HI: f32 = 0.693_145_75;
     const LN2_LO: f32 = 1.428_606_8e-6;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + MAGIC) - MAGIC;
+    let n = round(x * std::f32::consts::LOG2_E);
     let r = (x - n * LN2_HI) - n * LN2_LO;
     let p = (((0.001_393_368_8 * r + 0.008_363_205) * r + 0.041_666_463) * r + 0.166_665_76) * r + 0.5;
     let y = p * (r * r) + r + 1.0;

@@ -1,5 +1,6 @@
 //! What the runtime's quantizing of activations does to them: see "Quantizing a row" in `docs/plan-format.md`.
 
+use crate::arithmetic::functions::round;
 use crate::arithmetic::parallel;
 
 /// Half of a row's range below which its codes are all zero.
@@ -24,10 +25,8 @@ pub fn row_through_codes(row: &mut [f32]) {
     let half = (largest - middle).max(middle - least).max(middle.abs() * NARROW);
     let (scale, factor) = if half < TINY { (0.0, 0.0) } else { (half / HALF, HALF / half) };
     for x in row {
-        // To the nearest integer, ties to even: adding 1.5 · 2^23 leaves no bits for a fraction. The offset is taken off to
-        // make a code of it, and added again to make a value of the code.
-        const MAGIC: f32 = 12_582_912.0;
-        *x = ((*x * factor + MAGIC) - MAGIC) * scale;
+        // The offset is taken off to make a code of it, and added again to make a value of the code.
+        *x = round(*x * factor) * scale;
     }
 }
 

@@ -1,5 +1,6 @@
 //! f32 to int8 by the nearest code: symmetric, a scale per row.
 
+use crate::arithmetic::functions::round;
 use crate::ir::Matrix;
 
 /// A matrix of int8 codes with a scale for each row: `value ≈ code · scale`.
@@ -38,7 +39,7 @@ pub fn code(value: f32, scale: f32) -> i8 {
     if scale == 0.0 {
         return 0;
     }
-    (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8
+    round((value / scale).clamp(-127.0, 127.0)) as i8
 }
 
 /// Quantizes every row of `matrix` by its own largest magnitude, each value to the nearest code.
