@@ -10,23 +10,15 @@ pub fn evaluation() -> Vec<String> {
     serde_json::from_str(include_str!("evaluation.json")).expect("the list is a JSON array of strings")
 }
 
-/// The prompts in a file: a JSON array of strings, or one a line.
+/// The prompts in a file: a JSON array of strings, or one a line; an empty line is an empty prompt.
 ///
 /// # Errors
 /// When the file can't be read, is not UTF-8 or JSON, or holds no prompt.
 pub fn read(path: &Path) -> Result<Vec<String>> {
     let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{name}: cannot be read"))?;
-    let text = String::from_utf8(bytes).with_context(|| format!("{name}: save the prompts as UTF-8"))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let prompts: Vec<String> = if is_json {
-        serde_json::from_str(text).with_context(|| format!("{name}: not a JSON array of strings"))?
-    } else {
-        text.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect()
-    };
+    let prompts = cliptext_files::prompts::read(path).with_context(|| format!("{name}: cannot be read"))?;
     ensure!(
-        !prompts.is_empty(),
+        prompts.iter().any(|prompt| !prompt.trim().is_empty()),
         "{name}: holds no prompt: give a JSON array of strings, or one prompt a line"
     );
     Ok(prompts)
