@@ -111,10 +111,26 @@ fn rows_known_for_different_tokens_are_computed() {
 }
 
 #[test]
-fn a_known_row_that_a_later_step_changes_is_computed() {
+fn of_a_known_row_normalizing_makes_a_known_one() {
     let mut parts = Parts::of(&demo());
     let rows = parts.manifest.hidden;
     parts.steps.push(Step::Normalize(Normalize { rows }));
+    with_plan(&parts, |plan| {
+        assert_eq!(plan.known_first(), Some(START));
+        let [hidden, _] = encode_anywhere(plan, &[START, 320, 49407]);
+        for row in hidden.chunks_exact(plan.width()) {
+            let length: f32 = row.iter().map(|&bits| f32::from_bits(bits).powi(2)).sum();
+            assert!((length - 1.0).abs() < 1e-5, "{length}");
+        }
+    });
+}
+
+#[test]
+fn rows_normalized_before_they_are_known_are_computed() {
+    let mut parts = Parts::of(&demo());
+    let last = parts.steps.iter().rposition(|step| matches!(step, Step::First(_))).unwrap();
+    let Step::First(first) = parts.steps[last] else { panic!() };
+    parts.steps.insert(last, Step::Normalize(Normalize { rows: first.rows }));
     with_plan(&parts, |plan| {
         assert_eq!(plan.known_first(), None);
         encode_anywhere(plan, &[START, 320, 49407]);

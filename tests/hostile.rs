@@ -309,6 +309,9 @@ fn steps_that_lie_are_refused() {
     assert_eq!(lie!(attention, Attention, |s| s.out.columns = 16), StepFault::Sizes);
     assert_eq!(lie!(pool, Pool, |s| s.out.columns = 16), StepFault::Sizes);
     assert_eq!(lie!(pool, Pool, |s| s.out.per = Per::Token), StepFault::Sizes);
+    let first = parts.first(|step| matches!(step, Step::First(_)));
+    assert_eq!(lie!(first, First, |s| s.rows.per = Per::Sequence), StepFault::Sizes);
+    assert_eq!(lie!(first, First, |s| s.rows.offset += 64), StepFault::UnknownInput);
     // Reads of what is not there.
     assert_eq!(lie!(norm, Norm, |s| s.input.offset += 64), StepFault::UnknownInput);
     assert_eq!(lie!(linear, Linear, |s| s.input += 64), StepFault::UnknownInput);
@@ -322,6 +325,41 @@ fn steps_that_lie_are_refused() {
         assert_eq!(lie!(norm, Norm, |s| s.epsilon = number), StepFault::Number);
     }
     assert_eq!(lie!(attention, Attention, |s| s.scale = f32::NAN), StepFault::Number);
+    // Sums that might not fit their 32 bits, with all the weights that they would be of.
+    let mut longer = parts.clone();
+    longer.constants.extend([0; 4 << 20]);
+    let fault = longer.with_step(linear, |step| {
+        let Step::Linear(step) = step else { panic!() };
+        step.panels.inputs = (1 << 14) + 1;
+    });
+    assert_eq!(fault, StepFault::TooLarge);
+}
+
+/// Numbers that are none, too large or false cost accuracy and no more.
+#[test]
+fn constants_of_any_value_are_run_with_every_kernel() {
+    let original = Parts::of(&demo());
+    let mut state = 7u32;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize
+    };
+    for round in 0..40 {
+        let mut parts = original.clone();
+        for _ in 0..2000 {
+            let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38, -1e38, 1e-42][random() % 6];
+            let at = random() % (parts.constants.len() / 4) * 4;
+            parts.constants[at..at + 4].copy_from_slice(&odd.to_le_bytes());
+        }
+        let mut memory = Aligned::copy(&parts.bytes());
+        let plan = Plan::load(memory.bytes()).unwrap();
+        for kernels in common::kernels_for(&plan) {
+            let mut arena = Aligned::new(plan.arena_bytes(1));
+            let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, cliptext::threads::Solo).unwrap();
+            let rows = encoder.encode_unpadded("a running dog").tokens();
+            assert_eq!(rows, 5, "{} in round {round}", kernels.name());
+        }
+    }
 }
 
 #[test]

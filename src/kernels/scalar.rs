@@ -109,7 +109,7 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn pow2(self, v: Block) -> Block {
-        v.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+        v.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23))
     }
     #[inline(always)]
     fn sum(self, v: Block) -> f32 {

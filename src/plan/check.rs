@@ -2,7 +2,8 @@
 //!
 //! The steps are walked once with a list of the values that stand in the arena. A step may only read what stands
 //! there, whole and of the right shape; what it writes ends whatever it overlaps. So no step reads stale memory, and
-//! every range that the executor takes lies in the arena and apart from the others of its step.
+//! every range that the executor takes lies in the arena and apart from the others of its step. A first row that is
+//! left out is the exception: it is found here that nothing comes of it.
 
 use core::ops::Range;
 
@@ -81,11 +82,11 @@ impl Arena {
         self.place(value)
     }
 
-    /// Notes whether the first row of `rows` is known.
-    fn set_first(&mut self, rows: Rows, known: bool) {
+    /// Notes that the first row of `rows` is known.
+    fn knows_first(&mut self, rows: Rows) {
         let standing = self.values.iter_mut().find(|standing| standing.value == Value::Rows(rows));
         if let Some(standing) = standing {
-            standing.first_known = known;
+            standing.first_known = true;
         }
     }
 
@@ -181,15 +182,17 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         Step::Attention(step) => attention(arena, step),
         Step::Pool(step) => pool(arena, step),
         Step::Normalize(step) => {
-            arena.reads(Value::Rows(step.rows))?;
-            arena.set_first(step.rows, false);
-            Ok(())
+            // Of a first row that is known it makes one that is.
+            match step.rows.per {
+                Per::Token => arena.reads_first(Value::Rows(step.rows)).map(drop),
+                Per::Sequence => arena.reads(Value::Rows(step.rows)).map(drop),
+            }
         }
         Step::Join(step) => join(arena, step),
         Step::First(step) => {
             ensure(step.rows.per == Per::Token, StepFault::Sizes)?;
             arena.reads(Value::Rows(step.rows))?;
-            arena.set_first(step.rows, true);
+            arena.knows_first(step.rows);
             // Of two tokens a sequence begins with one at the most.
             arena.first.needed |= arena.first.token.is_some_and(|token| token != step.id);
             arena.first.token = Some(step.id);
@@ -241,9 +244,9 @@ fn finish(
 fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepFault> {
     let panels = &step.panels;
     ensure(panels.packing == plan.manifest.packing, StepFault::Sizes)?;
+    ensure(panels.inputs <= MAX_INPUTS, StepFault::TooLarge)?;
     ensure(panels.inputs > 0 && panels.outputs > 0 && panels.outputs == step.out.columns, StepFault::Sizes)?;
     let input = if panels.packing.is_int8() {
-        ensure(panels.inputs <= MAX_INPUTS, StepFault::TooLarge)?;
         Value::Codes(step.input_codes())
     } else {
         Value::Rows(step.input_rows())
@@ -281,12 +284,15 @@ fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
 
 fn join(arena: &mut Arena, step: &Join) -> Result<(), StepFault> {
     let Join { left, right, out } = *step;
-    let parts = [arena.reads(Value::Rows(left))?, arena.reads(Value::Rows(right))?];
-    let known =
-        arena.standing(Value::Rows(left))?.first_known && arena.standing(Value::Rows(right))?.first_known;
+    let read = match out.per {
+        Per::Token => Arena::reads_first,
+        Per::Sequence => |arena: &mut Arena, value| arena.reads(value),
+    };
+    let parts = [read(arena, Value::Rows(left))?, read(arena, Value::Rows(right))?];
     ensure(left.per == out.per && right.per == out.per, StepFault::Sizes)?;
     ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Sizes)?;
     finish(arena, out, None, parts.map(Some))?;
-    arena.set_first(out, known);
+    // Where one of both was not known, that was noted as needed.
+    arena.knows_first(out);
     Ok(())
 }

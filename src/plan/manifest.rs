@@ -296,7 +296,7 @@ impl Step {
     pub fn constant_bytes(&self, context: usize) -> Option<usize> {
         match self {
             Step::Embed(embed) => embed.constants(context)?.into_iter().try_fold(0, usize::checked_add),
-            Step::Norm(norm) => aligned(norm.input.columns as usize * 4)?.checked_mul(2),
+            Step::Norm(norm) => aligned((norm.input.columns as usize).checked_mul(4)?)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
             Step::First(first) => aligned((first.rows.columns as usize).checked_mul(4)?),
             Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) | Step::Join(_) => Some(0),

@@ -122,8 +122,8 @@ impl<'a> Plan<'a> {
         self.token_rows
     }
 
-    /// The token whose row is known wherever the steps read it ([`First`]): in a prompt that begins with it, nearly always
-    /// the start token, the first row is not computed.
+    /// The token whose row is known wherever the steps read it ([`First`]): in a pass whose first prompt begins with it,
+    /// nearly always the start token, that prompt's first row is not computed.
     pub fn known_first(&self) -> Option<u32> {
         self.known_first
     }

@@ -18,8 +18,9 @@ use super::Team;
 /// turns among threads: there they would last for ever.)
 const SPINS: usize = if cfg!(miri) { 20 } else { 4000 };
 
-/// Jobs for which the machine counts as crowded once one was held up: another program wants the cores too.
-const CROWDED: usize = 2000;
+/// Jobs for which the machine counts as crowded once one was held up for longer than [`SPINS`]: another program may want
+/// the cores too, or a task simply takes long, which does no harm.
+const CROWDED: usize = if cfg!(miri) { 20 } else { 2000 };
 /// On a crowded machine a worker steps aside at the end of every so many jobs, between two tasks: it is going to be put
 /// aside anyway, and in the middle of a task that would hold up the others for milliseconds. Every 8 jobs of a full-size
 /// model are less than the system lets a thread run.
@@ -48,8 +49,7 @@ struct Worker {
 /// Threads that wait for work, the calling one among them.
 ///
 /// Starting a team allocates; running tasks does not, and makes no system call unless a worker has gone to sleep,
-/// which it does after about 100 µs without work, or a job was held up lately, which says that other programs want the
-/// cores.
+/// which it does after about 100 µs without work, or a job was held up lately, as where other programs want the cores.
 pub struct Threads {
     shared: Arc<Shared>,
     workers: Vec<Worker>,

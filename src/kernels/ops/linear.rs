@@ -353,11 +353,15 @@ unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInp
                         }
                     },
                 )*
-                _ => {}
+                _ => debug_assert!(rows == 0),
             }
         };
     }
-    const { assert!(T::ROWS <= MAX_TILE_ROWS && matches!(T::PANELS, 1 | 2 | 4)) };
+    const {
+        assert!(T::ROWS <= MAX_TILE_ROWS && matches!(T::PANELS, 1 | 2 | 4));
+        // So that no tile is higher than a full one.
+        assert!(T::ROWS.is_multiple_of(T::ROW_STEP));
+    };
     for_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13)
 }
 

@@ -8,7 +8,7 @@ const TINY: f32 = 1e-30;
 /// Half of a row's range is taken for this part of its middle at least: so an offset is small.
 const NARROW: f32 = 0.25;
 /// Codes from the middle of a row's range to its ends. A value and the middle are rounded each by half a code at the most,
-/// so they become integers less than 128 apart: no code is beyond ±127.
+/// so they become integers less than 128 apart: no code of finite values is beyond ±127.
 const HALF: f32 = 126.99;
 
 /// The largest offset's magnitude: `HALF / NARROW`, rounded.
