@@ -4,7 +4,7 @@ use cliptext::plan::format::ALIGN;
 use cliptext::{LoadError, Plan};
 
 /// A copy of a plan that can be loaded.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct InPlace {
     memory: Vec<u8>,
     start: usize,

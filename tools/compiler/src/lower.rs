@@ -245,14 +245,22 @@ impl<'m> Builder<'m> {
             None => self.hidden(x, &outputs, &model.final_norm),
         };
         if let Some(start) = start {
-            self.first(start.id, hidden, Cow::Owned(start.hidden(model, &outputs)));
+            let row = start.hidden(model, outputs.hidden_layer, outputs.hidden_norm);
+            self.first(start.id, hidden, Cow::Owned(row));
         }
         if outputs.pooled == Pooled::None {
             return Ok((hidden, None));
         }
         let at_end = outputs.hidden_layer == model.layers.len();
-        let normed =
-            if at_end && outputs.hidden_norm { hidden } else { self.norm_rows(x, &model.final_norm) };
+        let normed = if at_end && outputs.hidden_norm {
+            hidden
+        } else {
+            let normed = self.norm_rows(x, &model.final_norm);
+            if let Some(start) = start {
+                self.first(start.id, normed, Cow::Owned(start.hidden(model, layers, true)));
+            }
+            normed
+        };
         let pooled = self.pooled(normed, model, &outputs)?;
         Ok((hidden, Some(pooled)))
     }

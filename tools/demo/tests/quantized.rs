@@ -148,6 +148,73 @@ fn the_first_row_is_the_f32_models_where_the_start_token_stands() {
     assert!(error < 0.1, "{error}");
 }
 
+/// As Stable Diffusion XL has it: states before the last layer from both, the pooled row from the second's end.
+#[test]
+fn the_first_row_is_known_wherever_two_towers_need_it() {
+    let vocabulary = small_vocabulary().unwrap();
+    let size = |width, seed| Size {
+        width,
+        layers: 3,
+        heads: 2,
+        mlp: 4 * width,
+        vocab: vocabulary.size,
+        seed,
+        ..Size::default()
+    };
+    let models = [size(48, 5), size(32, 6)].map(|size| model(generate(&size)).unwrap());
+    let pooled = [Pooled::None, Pooled::EndToken];
+    let outputs: Vec<Outputs> = models
+        .iter()
+        .zip(pooled)
+        .map(|(model, pooled)| Outputs {
+            hidden_layer: 2,
+            hidden_norm: false,
+            pooled,
+            ..self::outputs(model, &vocabulary)
+        })
+        .collect();
+    let mut smoothed = models.clone();
+    let options = Options { recipe: Recipe::PLAIN, ..Options::new(Quality::Fast) };
+    let quantized: Vec<Quantized> = smoothed
+        .iter_mut()
+        .zip(&outputs)
+        .map(|(model, outputs)| {
+            options.quantize(model, outputs, &vocabulary, Padding::End, |_, _| {}).unwrap()
+        })
+        .collect();
+    let towers: Vec<Tower<'_>> = smoothed
+        .iter()
+        .zip(&outputs)
+        .zip(&quantized)
+        .map(|((model, &outputs), quantized)| Tower {
+            model,
+            outputs,
+            padding: Padding::End,
+            quantized: Some(quantized),
+        })
+        .collect();
+    let options = emit::Options {
+        precision: Precision::Int8,
+        target: Target::default(),
+        logit_scale: None,
+        source: "synthetic".into(),
+    };
+    let plan = InPlace::copy(&emit::emit(&towers, &vocabulary.bytes, &options).unwrap().bytes);
+    let plan = plan.plan().unwrap();
+    assert_eq!(plan.known_first(), Some(vocabulary.start_id));
+    let mut arena = vec![0xff; plan.arena_bytes(1) + 63];
+    let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+    // The row itself, and the pooled row of the start token alone, which is the same.
+    let ids = [vocabulary.start_id];
+    let ours = encoder.encode_ids(&ids).unwrap();
+    let exact: Vec<_> =
+        models.iter().zip(&outputs).map(|(model, outputs)| encode(model, outputs, &ids)).collect();
+    let hidden = [exact[0].hidden.row(0), exact[1].hidden.row(0)].concat();
+    assert!(relative_error(ours.hidden(), &hidden) < 1e-5);
+    let pooled = exact[1].pooled.as_ref().unwrap();
+    assert!(relative_error(ours.pooled().unwrap(), pooled) < 1e-5);
+}
+
 #[test]
 fn a_plan_grows_by_no_more_than_its_budget() {
     let vocabulary = vocabulary();

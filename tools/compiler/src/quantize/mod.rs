@@ -189,11 +189,11 @@ impl Smoothed {
 }
 
 impl Start {
-    /// The first row of the hidden states that `outputs` wants.
-    pub fn hidden(&self, model: &TextModel, outputs: &Outputs) -> Vec<f32> {
-        let state = &self.states[outputs.hidden_layer];
+    /// The first row of the hidden states after so many layers, behind the final norm or not.
+    pub fn hidden(&self, model: &TextModel, layers: usize, with_norm: bool) -> Vec<f32> {
+        let state = &self.states[layers];
         let state = Matrix { rows: 1, cols: state.len(), values: state.clone() };
-        if outputs.hidden_norm { normed(&model.final_norm, &state).values } else { state.values }
+        if with_norm { normed(&model.final_norm, &state).values } else { state.values }
     }
 }
 

@@ -106,11 +106,11 @@ pub struct LayerFigures {
     pub tower: usize,
     /// How many layers were computed; 0: the embedded prompt.
     pub layer: usize,
-    /// SQNR of all rows, in dB.
+    /// SQNR of the rows but the first, which plans may know, in dB.
     pub sqnr_db: f64,
     /// SQNR of what differs between prompts, in dB.
     pub prompt_specific_db: Option<f64>,
-    /// Mean cosine of the rows.
+    /// Mean cosine of these rows.
     pub cosine_mean: f64,
 }
 
