@@ -1,11 +1,15 @@
 //! What the aarch64 tiles share: their registers, and the loop of those that multiply whole vectors of weights by whole
 //! vectors of codes.
 
-/// `asm!` for a tile, which has all 32 vector registers to itself and leaves the stack alone.
+/// `asm!` for a tile of `R` rows of `$input`, which has all 32 vector registers to itself and leaves the stack alone.
+/// `$codes` points to the codes of row `$row`, `{row}` are the bytes from one row's sums to the next's.
 macro_rules! asm_tile {
-    ($($body:tt)*) => {
+    ($input:ident, codes: [$($codes:ident = $row:literal),*], $($body:tt)*) => {
         core::arch::asm!(
             $($body)*
+            R = const R,
+            row = const $crate::kernels::ops::linear::ROW,
+            $($codes = inout(reg) $input.row::<R>($row) => _,)*
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _,
             out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
@@ -35,6 +39,7 @@ macro_rules! by_vector {
             // SAFETY: the caller's promise: the CPU has the instructions, `input` is true and `out` has the rows.
             unsafe {
                 asm_tile!(
+                    input, codes: [c0 = 0, c1 = 1, c2 = 2],
                     ".macro column weights, a0, a1, a2",
                     $($column,)*
                     ".endm",
@@ -81,13 +86,12 @@ macro_rules! by_vector {
                     r"fold \a, \a, \b", r"fold \b, \c, \d", r"fold \c, \e, \f", r"fold \d, \g, \h",
                     concat!(".if ", $folds, " == 2"),
                     r"fold \a, \a, \b", r"fold \b, \c, \d",
+                    ".else",
+                    r"mla v\c\().4s, v2.4s, v4.s[0]", r"mla v\d\().4s, v3.4s, v4.s[0]",
+                    r"stp q\c, q\d, [{out}, #32]",
+                    ".endif",
                     r"mla v\a\().4s, v0.4s, v4.s[0]", r"mla v\b\().4s, v1.4s, v4.s[0]",
                     r"stp q\a, q\b, [{out}]",
-                    ".else",
-                    r"mla v\a\().4s, v0.4s, v4.s[0]", r"mla v\b\().4s, v1.4s, v4.s[0]",
-                    r"mla v\c\().4s, v2.4s, v4.s[0]", r"mla v\d\().4s, v3.4s, v4.s[0]",
-                    r"stp q\a, q\b, [{out}]", r"stp q\c, q\d, [{out}, #32]",
-                    ".endif",
                     "add {out}, {out}, #{row}",
                     ".endif",
                     ".endm",
@@ -95,12 +99,7 @@ macro_rules! by_vector {
                     "store 1, 16, 17, 18, 19, 20, 21, 22, 23",
                     "store 2, 24, 25, 26, 27, 28, 29, 30, 31",
                     ".purgem column", ".purgem group", ".purgem fold", ".purgem store",
-                    R = const R,
-                    row = const $crate::kernels::ops::linear::ROW,
                     weights = inout(reg) input.panel.wrapping_add(first + 96) => _,
-                    c0 = inout(reg) input.row::<R>(0) => _,
-                    c1 = inout(reg) input.row::<R>(1) => _,
-                    c2 = inout(reg) input.row::<R>(2) => _,
                     sums = in(reg) input.sums(0).wrapping_add(first / input.group),
                     offsets = in(reg) input.offsets(),
                     pairs = inout(reg) input.groups / 2 => _,

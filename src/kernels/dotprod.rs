@@ -1,7 +1,7 @@
 //! aarch64 with the dot-product instructions: Cortex-A55, A75, A76, A78.
 
 use super::by_vector::{asm_tile, by_vector, tile_of_halves};
-use super::ops::linear::{Accumulators, Int8Tile, ROW, TileInput};
+use super::ops::linear::{Accumulators, Int8Tile, TileInput};
 
 /// The instructions are there: for weights in groups of 4, the packing made for them.
 #[derive(Clone, Copy)]
@@ -28,6 +28,7 @@ impl Int8Tile for By4 {
         // each of `R` rows and in the panel; `out` has a place for each row.
         unsafe {
             asm_tile!(
+                input, codes: [c0 = 0, c1 = 1, c2 = 2, c3 = 3, c4 = 4, c5 = 5],
                 // One vector of weights times one lane of every row's codes.
                 r".macro column weights, lane, a0, a1, a2, a3, a4, a5",
                 r"sdot v\a0\().4s, v\weights\().16b, v2.4b[\lane]",
@@ -112,17 +113,9 @@ impl Int8Tile for By4 {
                 "store 4, 24, 25, 26, 27",
                 "store 5, 28, 29, 30, 31",
                 ".purgem column", ".purgem group", ".purgem four_groups", ".purgem load", ".purgem start", ".purgem store",
-                R = const R,
-                row = const ROW,
                 weights = inout(reg) input.panel => _,
                 sums = in(reg) input.sums(0),
                 offsets = in(reg) input.offsets(),
-                c0 = inout(reg) input.row::<R>(0) => _,
-                c1 = inout(reg) input.row::<R>(1) => _,
-                c2 = inout(reg) input.row::<R>(2) => _,
-                c3 = inout(reg) input.row::<R>(3) => _,
-                c4 = inout(reg) input.row::<R>(4) => _,
-                c5 = inout(reg) input.row::<R>(5) => _,
                 sixteens = inout(reg) input.groups / 16 => _,
                 rest = inout(reg) input.groups % 16 => _,
                 out = inout(reg) out.start() => _,

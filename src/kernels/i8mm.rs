@@ -3,10 +3,11 @@
 //! SMMLA multiplies two rows of eight codes by two channels of eight weights. So [`pair_rows`] puts the rows' codes side
 //! by side once, when they are made.
 
-use super::by_vector::asm_tile;
-use super::ops::linear::{Accumulators, Int8Tile, ROW, TileInput};
-use super::simd::LANES;
 use core::arch::aarch64::*;
+
+use super::by_vector::asm_tile;
+use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::simd::LANES;
 
 /// The instructions are there: for weights in groups of 8, the packing made for them.
 #[derive(Clone, Copy)]
@@ -45,6 +46,7 @@ impl Int8Tile for By8 {
         // each of `R` rows and in the panel, rows of whole 64 bytes; `out` has a place for each row.
         unsafe {
             asm_tile!(
+                input, codes: [c0 = 0, c1 = 1, c2 = 2, c3 = 3, c4 = 4, c5 = 5],
                 // One vector of weights times the codes `v\c0`, `v\c1`, `v\c2` of the pairs.
                 ".macro column weights, c0, c1, c2, a0, a1, a2",
                 r"smmla v\a0\().4s, v\c0\().16b, v\weights\().16b",
@@ -151,17 +153,9 @@ impl Int8Tile for By8 {
                 "store 4, 24, 25, 26, 27, 28, 29, 30, 31",
                 ".purgem column", ".purgem group", ".purgem even", ".purgem odd", ".purgem offsets", ".purgem start",
                 ".purgem four_groups", ".purgem store",
-                R = const R,
-                row = const ROW,
                 weights = inout(reg) input.panel.wrapping_add(480) => _,
                 sums = inout(reg) input.sums(0) => _,
                 spreads = in(reg) input.spreads,
-                c0 = inout(reg) input.row::<R>(0) => _,
-                c1 = inout(reg) input.row::<R>(1) => _,
-                c2 = inout(reg) input.row::<R>(2) => _,
-                c3 = inout(reg) input.row::<R>(3) => _,
-                c4 = inout(reg) input.row::<R>(4) => _,
-                c5 = inout(reg) input.row::<R>(5) => _,
                 fours = inout(reg) input.groups / 4 => _,
                 rest = in(reg) input.groups % 4,
                 out = inout(reg) out.start() => _,
