@@ -25,9 +25,17 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::quantize::MAX_OFFSET;
+/// Half of a row's range below which its activation codes are all zero: its reciprocal would overflow.
+pub const TINY: f32 = 1e-30;
+/// Half of a row's range is taken for this part of its middle at least: so an offset is small.
+pub const NARROW: f32 = 0.25;
+/// Activation codes from the middle of a row's range to its ends. A value and the middle are rounded each by half a code
+/// at the most, so they become integers less than 128 apart: no code of finite values is beyond ±127.
+pub const HALF: f32 = 126.99;
+/// The largest magnitude of a row's offset: `HALF / NARROW`, rounded.
+pub(crate) const MAX_OFFSET: u32 = 508;
 
-/// The most inputs of an int8 linear step: the sums of its products, of codes with their offsets, fit 32 bits.
+/// The most inputs of a linear step: with int8 the sums of its products, of codes with their offsets, fit 32 bits.
 pub(crate) const MAX_INPUTS: u32 = 1 << 14;
 const _: () = assert!(MAX_INPUTS as u64 * 127 * (127 + MAX_OFFSET as u64) < 1 << 31);
 

@@ -131,7 +131,9 @@ impl Int8Tile for Scalar {
         let group = input.group;
         for row in 0..R {
             // SAFETY: the row has a spread, the panel its channels' sums.
-            let mut sums = unsafe { input.start(row) };
+            let (offset, weights) = unsafe { (input.offset(row), *input.sums(0).cast::<[i32; PANEL]>()) };
+            // Modulo 2^32, as elsewhere: a plan may lie about its sums.
+            let mut sums = weights.map(|sum| sum.wrapping_mul(offset));
             for index in 0..input.groups {
                 for (channel, sum) in sums.iter_mut().enumerate() {
                     for k in 0..group {

@@ -3,11 +3,10 @@
 use std::vec::Vec;
 use std::{format, vec};
 
-use super::layout::{Packing, Panels, code_stride};
+use super::layout::{MAX_OFFSET, Packing, Panels, code_stride};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Epilogue;
 use super::ops::norm::Norm;
-use super::ops::quantize::MAX_OFFSET;
 use super::*;
 use crate::threads::Solo;
 

@@ -76,10 +76,12 @@ impl Arena {
         self.values.iter().find(|standing| standing.value == value).ok_or(StepFault::UnknownInput)
     }
 
-    /// As [`reads`](Self::reads), for what takes the first row to other rows or out of the plan.
-    fn reads_first(&mut self, value: Value) -> Result<Range<usize>, StepFault> {
-        self.first.needed |= !self.standing(value)?.first_known;
-        self.place(value)
+    /// As [`reads`](Self::reads), for what takes the first row to other rows or out of the plan. Of rows per sequence all
+    /// are computed.
+    fn reads_first(&mut self, rows: Rows) -> Result<Range<usize>, StepFault> {
+        let known = self.standing(Value::Rows(rows))?.first_known;
+        self.first.needed |= rows.per == Per::Token && !known;
+        self.place(Value::Rows(rows))
     }
 
     /// Notes that the first row of `rows` is known.
@@ -162,11 +164,7 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<Findings, LoadError> {
     }
     let outputs = [Some((manifest.hidden, Per::Token)), manifest.pooled.map(|rows| (rows, Per::Sequence))];
     for (rows, per) in outputs.into_iter().flatten() {
-        let read = match per {
-            Per::Token => arena.reads_first(Value::Rows(rows)),
-            Per::Sequence => arena.reads(Value::Rows(rows)),
-        };
-        if rows.per != per || read.is_err() {
+        if rows.per != per || arena.reads_first(rows).is_err() {
             return Err(LoadError::Output);
         }
     }
@@ -181,13 +179,8 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         Step::Linear(step) => linear(arena, plan, step),
         Step::Attention(step) => attention(arena, step),
         Step::Pool(step) => pool(arena, step),
-        Step::Normalize(step) => {
-            // Of a first row that is known it makes one that is.
-            match step.rows.per {
-                Per::Token => arena.reads_first(Value::Rows(step.rows)).map(drop),
-                Per::Sequence => arena.reads(Value::Rows(step.rows)).map(drop),
-            }
-        }
+        // Of a first row that is known it makes one that is.
+        Step::Normalize(step) => arena.reads_first(step.rows).map(drop),
         Step::Join(step) => join(arena, step),
         Step::First(step) => {
             ensure(step.rows.per == Per::Token, StepFault::Sizes)?;
@@ -264,7 +257,7 @@ fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepF
 }
 
 fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
-    let qkv = arena.reads_first(Value::Rows(step.qkv))?;
+    let qkv = arena.reads_first(step.qkv)?;
     ensure(step.scale.is_finite(), StepFault::Number)?;
     let width = step.out.columns;
     ensure(step.qkv.per == Per::Token && step.out.per == Per::Token, StepFault::Sizes)?;
@@ -276,7 +269,7 @@ fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
 }
 
 fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
-    let input = arena.reads_first(Value::Rows(step.input))?;
+    let input = arena.reads_first(step.input)?;
     ensure(step.input.per == Per::Token && step.out.per == Per::Sequence, StepFault::Sizes)?;
     ensure(step.input.columns == step.out.columns, StepFault::Sizes)?;
     finish(arena, step.out, step.requantized, [Some(input), None])
@@ -284,11 +277,7 @@ fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
 
 fn join(arena: &mut Arena, step: &Join) -> Result<(), StepFault> {
     let Join { left, right, out } = *step;
-    let read = match out.per {
-        Per::Token => Arena::reads_first,
-        Per::Sequence => |arena: &mut Arena, value| arena.reads(value),
-    };
-    let parts = [read(arena, Value::Rows(left))?, read(arena, Value::Rows(right))?];
+    let parts = [arena.reads_first(left)?, arena.reads_first(right)?];
     ensure(left.per == out.per && right.per == out.per, StepFault::Sizes)?;
     ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Sizes)?;
     finish(arena, out, None, parts.map(Some))?;

@@ -102,17 +102,6 @@ impl TileInput {
         unsafe { (*self.spreads.add(row)).offset }
     }
 
-    /// What the sums of `row` begin with: the offset times each channel's weights, in the first panel. Modulo 2^32, as a
-    /// plan may lie about the weights.
-    ///
-    /// # Safety
-    /// The tile has such a row.
-    #[inline(always)]
-    pub(crate) unsafe fn start(&self, row: usize) -> [i32; PANEL] {
-        // SAFETY: the caller's promise; the trailer belongs to the panel.
-        unsafe { (*self.sums(0).cast::<[i32; PANEL]>()).map(|sum| sum.wrapping_mul(self.offset(row))) }
-    }
-
     /// The first row's offset; the other rows' follow at the distance of a [`Spread`].
     #[cfg(target_arch = "aarch64")]
     #[inline(always)]

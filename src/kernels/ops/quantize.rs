@@ -1,18 +1,8 @@
 //! Rows of f32 to int8 codes, from the least value to the largest, with a scale and an offset per row.
 
 use super::math::round;
+use crate::kernels::layout::{HALF, NARROW, TINY};
 use crate::kernels::simd::{Block, LANES, Simd};
-
-/// Half of a row's range below which its codes are all zero: its reciprocal would overflow.
-const TINY: f32 = 1e-30;
-/// Half of a row's range is taken for this part of its middle at least: so an offset is small.
-const NARROW: f32 = 0.25;
-/// Codes from the middle of a row's range to its ends. A value and the middle are rounded each by half a code at the most,
-/// so they become integers less than 128 apart: no code of finite values is beyond ±127.
-const HALF: f32 = 126.99;
-
-/// The largest offset's magnitude: `HALF / NARROW`, rounded.
-pub(crate) const MAX_OFFSET: u32 = 508;
 
 /// How the codes of a row are its values: `(code + offset) · scale`; the offset is a zero point with its sign changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -49,15 +39,15 @@ impl Spread {
     }
 }
 
-/// The least and the largest of the values that it is shown, by chains: comparisons wait for one another.
+/// Chains of comparisons, at the most.
+pub(super) const CHAINS: usize = 2;
+
+/// The least and the largest of the values that it is shown, by [`CHAINS`]: comparisons wait for one another.
 #[derive(Clone, Copy)]
 pub(super) struct Range<S: Simd> {
     least: [S::V; CHAINS],
     largest: [S::V; CHAINS],
 }
-
-/// Chains of comparisons, at the most.
-pub(super) const CHAINS: usize = 2;
 
 impl<S: Simd> Range<S> {
     #[inline(always)]
@@ -68,7 +58,7 @@ impl<S: Simd> Range<S> {
     #[inline(always)]
     pub(super) fn see(&mut self, s: S, chain: usize, block: S::V) {
         // A vector of several registers is chains enough.
-        let chain = if S::REGISTERS < 4 { chain % CHAINS } else { 0 };
+        let chain = if S::REGISTERS < 4 { chain } else { 0 };
         self.least[chain] = s.min(block, self.least[chain]);
         self.largest[chain] = s.max(block, self.largest[chain]);
     }

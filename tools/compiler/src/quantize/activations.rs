@@ -1,14 +1,9 @@
 //! What the runtime's quantizing of activations does to them: see "Quantizing a row" in `docs/plan-format.md`.
 
+use cliptext::kernels::layout::{HALF, NARROW, TINY};
+
 use crate::arithmetic::functions::round;
 use crate::arithmetic::parallel;
-
-/// Half of a row's range below which its codes are all zero.
-const TINY: f32 = 1e-30;
-/// Half of a row's range is taken for this part of its middle at least.
-const NARROW: f32 = 0.25;
-/// Codes from the middle of a row's range to its ends.
-const HALF: f32 = 126.99;
 
 /// Replaces each row of `cols` values by what its codes, scale and offset say.
 pub fn through_codes(values: &mut [f32], cols: usize) {
