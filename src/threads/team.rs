@@ -266,11 +266,8 @@ mod tests {
         while crowded() == 0 {
             // The caller waits for the worker's task, where the worker takes one.
             team.run(2, &|_| {
-                if thread::current().id() != caller {
-                    thread::sleep(Duration::from_millis(5));
-                } else {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                let ms = if thread::current().id() == caller { 1 } else { 5 };
+                thread::sleep(Duration::from_millis(ms));
             });
         }
         assert!(crowded() > CROWDED - 10);

@@ -82,10 +82,8 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             );
         }
     }
-    let full = match job.full_report {
-        true => Some(progress.stage("build the f32 reference", || full_references(&prepared))?),
-        false => None,
-    };
+    let full = || progress.stage("build the f32 reference", || full_references(&prepared));
+    let full = job.full_report.then(full).transpose()?;
     let found = match job.precision {
         Precision::Int8 => quantized(job, &mut prepared, &paddings, &vocabularies[0], progress)?,
         Precision::F32 => prepared.iter().map(|_| None).collect(),

@@ -171,8 +171,9 @@ impl<'a> Run<'a> {
                 && let Some(sums) = states.get_mut(tower).and_then(|states| states.get_mut(layer))
             {
                 // Without the first row, which some plans do not compute, and which outweighs the others.
-                let first = (1 - observed.first.min(1)) * theirs[tower].states[layer].cols;
-                sums.add(1, observed.values.get(first..).unwrap_or(&[]), &theirs[tower].states[layer].values);
+                let reference = &theirs[tower].states[layer];
+                let skipped = if observed.first == 0 { reference.cols } else { 0 };
+                sums.add(1, &observed.values[skipped..], &reference.values);
             }
         });
         let reference = side_by_side(&theirs);

@@ -101,10 +101,8 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> V
 fn macs(step: &Step, plan: &Plan<'_>) -> u64 {
     match step {
         Step::Linear(step) => {
-            let rows = match step.out.per {
-                Per::Token => plan.context() - usize::from(plan.known_first().is_some()),
-                Per::Sequence => 1,
-            };
+            let known = step.out.per == Per::Token && plan.known_first().is_some();
+            let rows = step.out.per.rows(plan.context()) - usize::from(known);
             rows as u64 * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
         }
         _ => 0,

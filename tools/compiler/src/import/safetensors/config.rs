@@ -142,6 +142,7 @@ impl Config {
             end_token,
         })
     }
+
     /// Reads the `open_clip_config.json` at `path`.
     ///
     /// # Errors
