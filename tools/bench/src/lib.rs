@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use cliptext_compiler::emit::{self, Emitted};
+use cliptext_compiler::backend::emit::{self, Emitted};
 use cliptext_synthetic::onnx::{self, Axes};
 use cliptext_synthetic::{Options, generate};
 

@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cliptext::tokenizer::Padding;
+use cliptext_compiler::backend::emit::{self, Precision};
+use cliptext_compiler::backend::lower::Tower;
+use cliptext_compiler::backend::target::Target;
+use cliptext_compiler::compile::prepare::Spec;
 use cliptext_compiler::edit::Edits;
-use cliptext_compiler::emit::{self, Precision};
-use cliptext_compiler::in_place::InPlace;
-use cliptext_compiler::lower::Tower;
-use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::Choice;
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{Options, Quality, Recipe};
-use cliptext_compiler::target::Target;
+use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::verify::{Reference, verify};
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 

@@ -1,32 +1,20 @@
 //! Compiles a CLIP text encoder into a cliptext plan.
 
-pub mod arena;
 pub mod arithmetic;
-pub mod calibrate;
+pub mod backend;
 pub mod compile;
 pub mod edit;
-pub mod emit;
-pub mod f32_run;
-mod guard;
 pub mod import;
-pub mod in_place;
-pub mod inspect;
 pub mod ir;
-pub mod lower;
-pub mod measure;
-pub mod pack;
 pub mod page;
-pub mod prepare;
 pub mod preset;
 pub mod progress;
 pub mod prompts;
 pub mod quantize;
 pub mod recognise;
 pub mod reference;
-pub mod report;
 pub mod source;
-pub mod target;
 pub mod tensors;
-pub mod trial;
+pub mod tract;
 pub mod verify;
 pub mod vocabulary;

@@ -8,20 +8,20 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cliptext::tokenizer::Padding;
 use cliptext::{Plan, PlanFile};
+use cliptext_compiler::backend::emit::{self, Precision};
+use cliptext_compiler::backend::target::Target;
+use cliptext_compiler::compile::inspect;
+use cliptext_compiler::compile::prepare::Spec;
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
 use cliptext_compiler::edit::words::Inversion;
-use cliptext_compiler::emit::{self, Precision};
-use cliptext_compiler::inspect;
 use cliptext_compiler::ir::Pooled;
 use cliptext_compiler::page;
-use cliptext_compiler::prepare::Spec;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{self, Quality};
-use cliptext_compiler::target::Target;
 use cliptext_compiler::verify::{self, Reference};
 
 #[derive(Parser)]

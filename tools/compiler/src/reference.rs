@@ -5,8 +5,8 @@
 
 use anyhow::{Result, ensure};
 
-use crate::f32_run::F32Run;
 use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
+use crate::tract::run::F32Run;
 
 /// What a model computes from one prompt.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use cliptext::threads::Solo;
 use cliptext::{Encoder, Kernels, Plan, PlanFile, align_arena};
-use cliptext_compiler::target::Target;
+use cliptext_compiler::backend::target::Target;
 use cliptext_test_support::{Scratch, export_file, fixtures};
 
 fn run(args: &[&str]) -> Output {

@@ -4,15 +4,15 @@ use std::path::Path;
 
 use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, Plan, align_arena};
-use cliptext_compiler::emit::{Emitted, Options, Precision, emit};
+use cliptext_compiler::backend::emit::{Emitted, Options, Precision, emit};
+use cliptext_compiler::backend::lower::Tower;
+use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::import::onnx;
-use cliptext_compiler::in_place::InPlace;
-use cliptext_compiler::lower::Tower;
-use cliptext_compiler::measure::Comparison;
 use cliptext_compiler::quantize::{self, Quality, Quantized};
 use cliptext_compiler::recognise::{Recognised, recognise};
 use cliptext_compiler::reference::relative_error;
-use cliptext_compiler::target::Target;
+use cliptext_compiler::verify::compare::Comparison;
+use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::vocabulary::{VocabularySource, build};
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 

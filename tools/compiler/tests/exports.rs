@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use cliptext_compiler::f32_run::F32Run;
 use cliptext_compiler::import::onnx;
 use cliptext_compiler::ir::{Activation, Pooled};
 use cliptext_compiler::recognise::{Recognised, recognise};
 use cliptext_compiler::reference::{check, encode, relative_error};
+use cliptext_compiler::tract::run::F32Run;
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
 /// Of the largest value.

@@ -5,11 +5,11 @@
 
 use anyhow::Result;
 use cliptext::tokenizer::Padding;
-use cliptext_compiler::emit::{self, Emitted, Precision};
+use cliptext_compiler::backend::emit::{self, Emitted, Precision};
+use cliptext_compiler::backend::lower::Tower;
+use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::ir::{Outputs, Pooled, TextModel};
-use cliptext_compiler::lower::Tower;
 use cliptext_compiler::quantize::{self, Quality};
-use cliptext_compiler::target::Target;
 use cliptext_compiler::vocabulary::{self, VocabularySource, VocabularyTable};
 use cliptext_synthetic::{Activation, Options};
 

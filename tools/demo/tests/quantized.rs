@@ -3,16 +3,16 @@
 
 use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, align_arena};
-use cliptext_compiler::calibrate;
-use cliptext_compiler::emit::{self, Precision};
-use cliptext_compiler::in_place::InPlace;
+use cliptext_compiler::backend::emit::{self, Precision};
+use cliptext_compiler::backend::lower::Tower;
+use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::ir::{Outputs, Pooled, TextModel};
-use cliptext_compiler::lower::Tower;
-use cliptext_compiler::measure::Comparison;
 use cliptext_compiler::prompts;
+use cliptext_compiler::quantize::calibrate;
 use cliptext_compiler::quantize::{Options, Quality, Quantized, Recipe};
 use cliptext_compiler::reference::{encode, relative_error};
-use cliptext_compiler::target::Target;
+use cliptext_compiler::verify::compare::Comparison;
+use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
 use cliptext_demo::{model, small_vocabulary};
 use cliptext_synthetic::{Options as Size, generate};

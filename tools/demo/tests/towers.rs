@@ -7,13 +7,13 @@
 use cliptext::threads::{Solo, Threads};
 use cliptext::tokenizer::{MAX_CONTEXT, Padding};
 use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
-use cliptext_compiler::emit::{Options, Precision, emit};
-use cliptext_compiler::in_place::InPlace;
+use cliptext_compiler::backend::emit::{Options, Precision, emit};
+use cliptext_compiler::backend::lower::Tower;
+use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::ir::{Pooled, TextModel};
-use cliptext_compiler::lower::Tower;
-use cliptext_compiler::measure::{Comparison, Quality};
 use cliptext_compiler::reference::{Encoded, encode, relative_error};
-use cliptext_compiler::target::Target;
+use cliptext_compiler::verify::compare::{Comparison, Quality};
+use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
 use cliptext_demo::sizes::{long_clip, vit_b, vit_big_g, vit_h, vit_l};
 use cliptext_demo::{model, small_vocabulary, xl, zero_shot};

@@ -3,6 +3,7 @@
 //! `docs/quantization.md` tells what each part is worth.
 
 mod activations;
+pub mod calibrate;
 mod forward;
 mod rounding;
 mod rows;
@@ -13,7 +14,6 @@ use cliptext::tokenizer::Padding;
 
 use crate::arithmetic::functions::activate;
 use crate::arithmetic::gemm::add_gram;
-use crate::calibrate;
 use crate::ir::{Layer, Linear, Matrix, Outputs, TextModel};
 use crate::vocabulary::VocabularyTable;
 use activations::through_codes;

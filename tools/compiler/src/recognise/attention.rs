@@ -10,8 +10,8 @@ use tract_core::prelude::Tensor;
 use super::axes::{self, Axes, Dim, Piece};
 use super::linear::{absorb, letters};
 use super::misfit::{Rule, mismatch};
-use super::numbers::numbers;
 use super::value::{Expr, Heads, Values, View};
+use crate::tract::numbers::numbers;
 
 /// A mask's number at or below this is minus infinity: no score of a trained model reaches it.
 const MASKED: f32 = -1e4;

@@ -8,7 +8,7 @@ use tract_core::internal::AxisOp;
 use tract_core::prelude::Tensor;
 
 use super::misfit::{Rule, mismatch};
-use super::numbers::numbers;
+use crate::tract::numbers::numbers;
 
 /// A dimension of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

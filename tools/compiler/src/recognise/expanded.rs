@@ -8,8 +8,8 @@ use tract_core::prelude::Tensor;
 use super::axes::{self, Axes, Dim};
 use super::function;
 use super::norm::{is_mean, of_total, squared};
-use super::numbers::numbers;
 use super::value::{Expr, Id, Values, View};
+use crate::tract::numbers::numbers;
 
 /// What stands over the deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 use tract_core::prelude::Tensor;
 
 use super::misfit::{Rule, mismatch};
-use super::numbers::numbers;
 use super::value::float_grid;
 use crate::ir::Activation;
 use crate::reference::erf;
+use crate::tract::numbers::numbers;
 
 /// Farthest that an activation's samples may lie from the named one's: a rounding of its constants to f16 moves them by
 /// 1e-4, the next nearest activation lies 4.7e-4 off.

@@ -10,9 +10,9 @@ use tract_core::prelude::Tensor;
 use super::axes::{self, Axes, Dim, Piece};
 use super::function;
 use super::misfit::{Rule, mismatch};
-use super::numbers::numbers;
 use super::value::{Affine, Expr, Id, Values, View};
 use crate::ir::Matrix;
+use crate::tract::numbers::numbers;
 
 /// One letter of an einsum of two operands: its place in each and in the result.
 #[derive(Clone, Copy, Debug)]

@@ -18,8 +18,8 @@ use tract_core::ops::konst::Const;
 use tract_core::ops::logic::Iff;
 use tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Softmax};
 
-use crate::guard::guard;
 use crate::ir::{Outputs, TextModel};
+use crate::tract::guard::guard;
 
 mod attention;
 mod axes;
@@ -29,7 +29,6 @@ mod linear;
 mod lookup;
 mod misfit;
 mod norm;
-mod numbers;
 mod outputs;
 mod pointwise;
 mod tower;
@@ -38,7 +37,6 @@ mod value;
 use axes::Dim;
 pub use misfit::Misfit;
 use misfit::{Mismatch, Rule, mismatch};
-pub(crate) use numbers::numbers;
 use value::{Value, Values, View};
 
 /// A text encoder read out of a graph, and where in the graph its outputs are.

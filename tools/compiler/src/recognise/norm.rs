@@ -7,8 +7,8 @@ use super::axes::{self, Axes, Dim, Piece};
 use super::function;
 use super::linear::absorb;
 use super::misfit::{Rule, mismatch};
-use super::numbers::numbers;
 use super::value::{Expr, Id, Values, View};
+use crate::tract::numbers::numbers;
 
 /// The axes after those in `over` are summed away, if these hold exactly the channels.
 fn over_channels(values: &Values, view: &View, over: &[usize], doing: &str) -> Rule<Axes> {

@@ -15,7 +15,7 @@ use super::lookup;
 use super::misfit::{Rule, mismatch};
 use super::norm;
 use super::value::{Expr, Id, Value, Values, View};
-use crate::guard::guard;
+use crate::tract::guard::guard;
 
 /// Applies a pointwise operator to its operands.
 pub fn apply(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<View> {

@@ -7,9 +7,9 @@ use tract_core::prelude::Tensor;
 use super::axes;
 use super::function;
 use super::misfit::{Mismatch, Rule, mismatch};
-use super::numbers::numbers;
 use super::value::{Affine, Expr, Heads, Id, Values};
 use crate::ir::{Layer, LayerNorm, Linear, Matrix};
+use crate::tract::numbers::numbers;
 
 /// A value of the tower that a layer or the end is built from, before its weights are copied out.
 #[derive(Clone, Copy, Debug)]

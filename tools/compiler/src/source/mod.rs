@@ -12,14 +12,15 @@ mod contents;
 mod folder;
 pub mod hub;
 
+use crate::import::onnx;
 use crate::import::safetensors::config::Config;
 use crate::import::safetensors::naming::{Location, Naming, locate};
 use crate::import::safetensors::{self, Shape};
-use crate::import::{Imported, onnx};
 use crate::ir::Outputs;
 use crate::preset::Preset;
 use crate::progress::Progress;
 use crate::tensors::{Tensors, foreign};
+use crate::tract::Imported;
 
 /// What stands at a path.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::measure::{Comparison, Quality};
+use crate::verify::compare::{Comparison, Quality};
 
 /// `10 log10(signal / noise)`, in dB.
 fn db(signal: f64, noise: f64) -> f64 {

@@ -11,14 +11,17 @@ use cliptext::tokenizer::{Padding, Tokenizer};
 use cliptext::{Encoder, Kernels, Plan, align_arena};
 use serde::Serialize;
 
+pub mod compare;
 pub mod figures;
+pub mod in_place;
+pub mod trial;
 pub mod unet;
 
-use crate::f32_run::{Computed, F32Run};
-use crate::import::graph;
 use crate::ir::{Matrix, Outputs, Pooled, TextModel};
-use crate::measure::{Comparison, Quality};
 use crate::progress::Progress;
+use crate::tract::graph;
+use crate::tract::run::{Computed, F32Run};
+use crate::verify::compare::{Comparison, Quality};
 use figures::{Figures, LayerFigures, PromptFigures, Sums};
 use unet::{Unet, UnetFigures};
 

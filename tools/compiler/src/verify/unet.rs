@@ -10,7 +10,7 @@ use tract_core::prelude::TypedRunnableModel;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt};
 use tract_onnx::tract_hir::internal::{DimLike, Factoid};
 
-use crate::guard::guard;
+use crate::tract::guard::guard;
 
 /// A UNet ready to run.
 #[derive(Debug)]
@@ -122,7 +122,9 @@ impl Unet {
         }
         let outputs = guard(|| self.plan.run(values)).context("tract cannot run the UNet")?;
         let output = outputs[0].cast_to::<f32>()?;
-        crate::recognise::numbers::<f32>(&output).map(|v| v.to_vec()).context("the UNet's output is not f32")
+        crate::tract::numbers::numbers::<f32>(&output)
+            .map(|v| v.to_vec())
+            .context("the UNet's output is not f32")
     }
 
     /// Compares the outputs for `[ours, reference]` embeddings of several prompts; the first is of the empty prompt.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cliptext::tokenizer::Padding;
+use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::compile::Job;
-use cliptext_compiler::emit::Precision;
 use cliptext_compiler::ir::Pooled;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::reference::relative_error;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::compile::Job;
-use cliptext_compiler::emit::Precision;
 use cliptext_synthetic::{Activation, Options, generate};
 use cliptext_test_support::{Scratch, export_file, exports};
 

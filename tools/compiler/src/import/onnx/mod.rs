@@ -7,8 +7,8 @@ use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModelExt, TypedModel};
 
-use super::Imported;
-use crate::guard::guard;
+use crate::tract::Imported;
+use crate::tract::guard::guard;
 
 mod attention;
 mod check;

@@ -7,10 +7,10 @@ use anyhow::{Result, bail, ensure};
 pub mod config;
 pub mod naming;
 
-use super::Imported;
-use super::graph;
 use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel, highest_end};
 use crate::tensors::Tensors;
+use crate::tract::Imported;
+use crate::tract::graph;
 use config::Config;
 use naming::{Location, Naming};
 

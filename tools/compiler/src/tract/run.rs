@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
 use tract_core::prelude::{DatumType, OutletId, TypedRunnableModel, tensor1};
 
-use crate::guard::guard;
-use crate::import::Imported;
 use crate::ir::Matrix;
 use crate::recognise::Recognised;
+use crate::tract::Imported;
+use crate::tract::guard::guard;
 
 /// A graph made ready to run prompt after prompt.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl F32Run {
         Self::of(imported, recognised.hidden, recognised.pooled, &[])
     }
 
-    /// The same for a graph that [`graph`](crate::import::graph) built: hidden states, pooled row if `pools`, states.
+    /// The same for a graph that [`graph`](crate::tract::graph) built: hidden states, pooled row if `pools`, states.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -98,7 +98,7 @@ impl F32Run {
 
 /// The first of the batch's answers, which [`recognise`](crate::recognise) made sure is the outermost axis.
 fn first(tensor: &Tensor, batch: usize) -> Result<Vec<f32>> {
-    match crate::recognise::numbers::<f32>(tensor) {
+    match crate::tract::numbers::numbers::<f32>(tensor) {
         Some(values) => Ok(values[..values.len() / batch].to_vec()),
         None => bail!("the graph gives out {:?} where f32 was expected", tensor.datum_type()),
     }

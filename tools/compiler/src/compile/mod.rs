@@ -1,24 +1,28 @@
 //! `cliptext compile`: a model's file to a plan's file.
 
+pub mod inspect;
+pub mod prepare;
+pub mod report;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use cliptext::tokenizer::Padding;
 
-use crate::emit::{self, Emitted, Precision};
-use crate::in_place::InPlace;
+use crate::backend::emit::{self, Emitted, Precision};
+use crate::backend::lower;
+use crate::backend::target::Target;
+use crate::compile::prepare::{Prepared, Spec};
+use crate::compile::report::Report;
 use crate::ir::Pooled;
-use crate::lower;
-use crate::prepare::{Prepared, Spec};
 use crate::preset::Choice;
 use crate::progress::Progress;
 use crate::prompts::evaluation;
 use crate::quantize::{self, Quantized};
-use crate::report::{self, Report};
 use crate::source::Tower;
-use crate::target::Target;
-use crate::trial::{self, Reference};
 use crate::verify;
+use crate::verify::in_place::InPlace;
+use crate::verify::trial::{self, Reference};
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
 /// What to compile, and how.

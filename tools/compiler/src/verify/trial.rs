@@ -5,11 +5,11 @@ use cliptext::threads::Solo;
 use cliptext::tokenizer::{Padding, Tokenizer};
 use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
 
-use crate::emit::Emitted;
-use crate::f32_run::{Computed, F32Run};
-use crate::in_place::InPlace;
-use crate::measure::{Comparison, Quality};
+use crate::backend::emit::Emitted;
 use crate::prompts::evaluation;
+use crate::tract::run::{Computed, F32Run};
+use crate::verify::compare::{Comparison, Quality};
+use crate::verify::in_place::InPlace;
 
 /// How many of the [evaluation's prompts](crate::prompts::evaluation) a compile measures its plan on.
 pub const PROMPTS: usize = 8;

@@ -14,9 +14,9 @@ use cliptext::plan::{
 };
 use cliptext::tokenizer::Padding;
 
-use crate::arena::{self, Demand};
+use crate::backend::arena::{self, Demand};
+use crate::backend::pack;
 use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
-use crate::pack;
 use crate::quantize::Quantized;
 
 /// A text tower and what a plan takes of it.

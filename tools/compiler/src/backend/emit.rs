@@ -8,11 +8,11 @@ use cliptext::kernels::layout::Packing;
 use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
 use cliptext::plan::{EmbedPrecision, Manifest, Step, Text};
 
+use crate::backend::lower::{self, Constants, Tower};
+use crate::backend::pack;
+use crate::backend::target::Target;
 use crate::ir::Linear;
-use crate::lower::{self, Constants, Tower};
-use crate::pack;
 use crate::quantize::quantize_rows;
-use crate::target::Target;
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,14 +7,14 @@ use cliptext::tokenizer::Padding;
 
 use crate::edit::Edits;
 use crate::edit::words::Word;
-use crate::f32_run::F32Run;
-use crate::import::graph;
 use crate::ir::{Outputs, Pooled, TextModel};
 use crate::preset::{Choice, Facts, Preset};
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
 use crate::reference::check;
 use crate::source::{self, Source, Tower, Weights};
+use crate::tract::graph;
+use crate::tract::run::F32Run;
 
 /// A model and what a user wants of it.
 #[derive(Debug)]

@@ -5,13 +5,13 @@ use std::fmt;
 use cliptext::tokenizer::Padding;
 use serde::Serialize;
 
-use crate::emit::Emitted;
+use crate::backend::emit::Emitted;
+use crate::compile::prepare::Prepared;
 use crate::ir::Pooled;
-use crate::measure::Quality;
-use crate::prepare::Prepared;
 use crate::quantize::Smoothed;
-use crate::trial::Closeness;
 use crate::verify::Verification;
+use crate::verify::compare::Quality;
+use crate::verify::trial::Closeness;
 
 /// Everything that a compile has to tell.
 #[derive(Clone, Debug, Serialize)]

@@ -7,7 +7,7 @@ use crate::vocabulary::VocabularyTable;
 
 /// The built-in prompts, a line each: varied in length, style, subject and language; those that the tests and reports
 /// measure on are not among them.
-pub const PROMPTS: &str = include_str!("prompts.txt");
+pub const PROMPTS: &str = include_str!("calibration.txt");
 
 /// The token ids of `prompts`, `context` each, then `more` further ones made by joining several of them: real prompts
 /// are short, and what stands behind them is padding, which a model soon has nothing more to learn from.
