@@ -8,7 +8,7 @@ use cliptext::tokenizer::table::{
     added_flag, field,
 };
 
-use super::Definition;
+use super::definition::Definition;
 use super::tokens::Tokens;
 
 pub(super) fn table(definition: &Definition, tokens: &Tokens) -> Result<Vec<u8>> {

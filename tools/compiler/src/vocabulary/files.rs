@@ -1,12 +1,13 @@
-//! Finds a vocabulary's files and reads `merges.txt` and `vocab.json`.
+//! Finds out which files a vocabulary has, and reads them into one definition.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{AddedToken, Definition, END, START, special, tokenizer_json};
+use super::definition::{AddedToken, Definition, END, START};
+use super::merges::{merges, text};
+use super::{special, tokenizer_json};
 
 const STANDARD_MERGES: &str = include_str!("../../../../models/vocabulary/merges.txt");
 
@@ -55,11 +56,6 @@ fn folder(path: &Path) -> Result<Definition> {
     Ok(definition)
 }
 
-pub(super) fn text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8 text", path.display()))
-}
-
 /// A definition with these merges and otherwise what `CLIPTokenizer` takes for granted.
 fn with_merges(name: String, text: &str) -> Result<Definition> {
     let plain = AddedToken { id: None, normalized: false };
@@ -75,29 +71,4 @@ fn with_merges(name: String, text: &str) -> Result<Definition> {
         keeps_special: true,
         words: vec![],
     })
-}
-
-/// One merge a line, two tokens between which stands a space; a first line `#version` says nothing we need.
-fn merges(name: &str, text: &str) -> Result<Vec<(usize, String, String)>> {
-    let mut merges = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        if line.is_empty() || (index == 0 && line.starts_with("#version")) {
-            continue;
-        }
-        let (left, right) = split_pair(line).with_context(|| {
-            format!("{name}, line {}: expected two tokens with one space between, found {line:?}", index + 1)
-        })?;
-        merges.push((index + 1, left, right));
-    }
-    if merges.is_empty() {
-        bail!("{name}: no merges in it; expected one pair of tokens a line, as in OpenAI's merges.txt");
-    }
-    Ok(merges)
-}
-
-/// "a b" as ("a", "b").
-pub(super) fn split_pair(text: &str) -> Option<(String, String)> {
-    let (left, right) = text.split_once(' ')?;
-    let valid = !left.is_empty() && !right.is_empty() && !right.contains(char::is_whitespace);
-    valid.then(|| (left.to_owned(), right.to_owned()))
 }

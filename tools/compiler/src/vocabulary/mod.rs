@@ -1,16 +1,17 @@
 //! Reads the vocabulary that users hold and builds the table that the runtime tokenizes with.
 //!
 //! `files` finds out which files there are and reads them into a `Definition`; `tokenizer_json` reads the one that holds
-//! everything; `special` the settings beside the others. `tokens` checks a definition and numbers its tokens; `emit`
-//! writes the table. `docs/vocabulary-table.md` describes the outcome.
+//! everything; `special` the settings beside the others; `merges` is what these share. `tokens` checks a definition and
+//! numbers its tokens; `emit` writes the table. `docs/vocabulary-table.md` describes the outcome.
 
+mod definition;
 mod emit;
 mod files;
+mod merges;
 mod special;
 mod tokenizer_json;
 mod tokens;
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -41,38 +42,6 @@ pub struct VocabularyTable {
     pub end_id: u32,
     /// Id that fills the context, if the source says so.
     pub pad_id: Option<u32>,
-}
-
-const START: &str = "<|startoftext|>";
-const END: &str = "<|endoftext|>";
-const WORD_END: &str = "</w>";
-
-/// A vocabulary as its files have it.
-struct Definition {
-    /// What to call the file with the merges in messages, and what a place in it is called.
-    merges_name: String,
-    merges_place: &'static str,
-    /// The merges in rank order, each with its place in the file.
-    merges: Vec<(usize, String, String)>,
-    /// Ids by token, and the file they come from; `None` if the order of merges implies them.
-    ids: Option<(String, HashMap<String, u32>)>,
-    /// Tokens that are cut out of the text, by their text.
-    added: BTreeMap<String, AddedToken>,
-    start: String,
-    end: String,
-    pad: Option<String>,
-    keeps_special: bool,
-    /// Words that were added to the model, with ids of their own.
-    words: Vec<Word>,
-}
-
-/// A token that is cut out of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct AddedToken {
-    /// Its id, if its place is not the vocabulary.
-    id: Option<u32>,
-    /// Whether it is looked for in the text after normalization.
-    normalized: bool,
 }
 
 impl VocabularyTable {

@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::{AddedToken, Definition, END, START, files};
+use super::definition::{AddedToken, Definition, END, START};
+use super::merges::{checked, text};
 
 /// Adds the special tokens of the settings in a folder, if there are any.
 pub(super) fn read(folder: &Path, definition: &mut Definition) -> Result<()> {
@@ -59,21 +60,6 @@ fn object(path: &Path) -> Result<Option<Map<String, Value>>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let parsed = serde_json::from_str(&files::text(path)?);
+    let parsed = serde_json::from_str(&text(path)?);
     Ok(Some(parsed.with_context(|| format!("{}: expected a JSON object", path.display()))?))
-}
-
-/// Text and `normalized` of a token's object, if it asks for nothing that the runtime does not do.
-pub(super) fn checked(name: &str, place: &str, token: &Map<String, Value>) -> Result<(String, bool)> {
-    let text = token.get("content").and_then(Value::as_str);
-    let text = text.with_context(|| format!("{name}: {place}: no \"content\""))?;
-    for key in ["single_word", "lstrip", "rstrip"] {
-        if token.get(key).is_some_and(|value| value != &Value::Bool(false)) {
-            bail!(
-                "{name}: {place}: {text:?} has {key} set, which cliptext does not support; set it to false"
-            );
-        }
-    }
-    let normalized = token.get("normalized").and_then(Value::as_bool).unwrap_or(false);
-    Ok((text.to_owned(), normalized))
 }

@@ -7,6 +7,7 @@ use cliptext::tokenizer::table::{BASE_TOKENS, Layout, MAX_TOKEN, field};
 use cliptext::tokenizer::{Padding, Tokenizer};
 use serde_json::{Value, json};
 
+use super::definition::{END, START, WORD_END};
 use super::*;
 
 /// A folder that goes when the test ends.

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{AddedToken, Definition, END, START, WORD_END, files, special};
+use super::definition::{AddedToken, Definition, END, START, WORD_END};
+use super::merges::{checked, split_pair};
 
 #[derive(Deserialize)]
 struct File {
@@ -46,7 +47,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Definition> {
 
     let mut added = BTreeMap::new();
     for token in &file.added_tokens {
-        let (text, normalized) = special::checked(name, "added_tokens", token)?;
+        let (text, normalized) = checked(name, "added_tokens", token)?;
         let id = token.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
         let id = id.with_context(|| format!("{name}: added_tokens: {text:?} has no id"))?;
         added.insert(text, AddedToken { id: Some(id), normalized });
@@ -55,7 +56,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Definition> {
     let pad = file.padding.get("pad_token").and_then(Value::as_str).map(str::to_owned);
     let merges = file.model.merges.into_iter().enumerate().map(|(index, merge)| match merge {
         Merge::Pair(left, right) => Ok((index, left, right)),
-        Merge::Text(text) => files::split_pair(&text)
+        Merge::Text(text) => split_pair(&text)
             .map(|(left, right)| (index, left, right))
             .with_context(|| format!("{name}: model.merges[{index}]: expected two tokens, found {text:?}")),
     });

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use anyhow::{Context, Result, bail};
 use cliptext::tokenizer::table::{BASE_TOKENS, MAX_ADDED, MAX_ADDED_TEXT, MAX_MERGES, MAX_TOKEN};
 
-use super::{Definition, WORD_END};
+use super::definition::{Definition, WORD_END};
 
 /// The tokens of a vocabulary. A token's place in the lists is its index in the table.
 pub(super) struct Tokens {
