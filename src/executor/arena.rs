@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::kernels::layout::code_stride;
 use crate::kernels::{Codes as CodeRows, CodesMut as CodeRowsMut};
 use crate::plan::format::ALIGN;
-use crate::plan::{Codes, Rows, SPREAD};
+use crate::plan::{Codes, QUANT_PARAMS_BYTES, Rows};
 
 /// An arena of `N` bytes with the alignment that encoders want, for a `static` or a board's start-up.
 #[repr(C, align(64))]
@@ -57,9 +57,9 @@ impl<'a> Arena<'a> {
         start + rows.start * row..start + rows.end * row
     }
 
-    /// The bytes of a place for `rows` rows of codes, their spreads behind them.
+    /// The bytes of a place for `rows` rows of codes, their quantization parameters behind them.
     pub(super) fn code_place(&self, place: Codes, rows: usize) -> Range<usize> {
-        self.range(place.offset, rows * (code_stride(place.columns as usize) + SPREAD))
+        self.range(place.offset, rows * (code_stride(place.columns as usize) + QUANT_PARAMS_BYTES))
     }
 
     /// `bytes` bytes from `offset`, which is for one sequence.
@@ -91,12 +91,12 @@ pub(super) fn values_mut<T: bytemuck::Pod>(bytes: &mut [u8]) -> &mut [T] {
 
 /// The codes in the bytes of a place.
 pub(super) fn codes(place: Codes, rows: usize, bytes: &[u8]) -> CodeRows<'_> {
-    let (codes, spreads) = bytes.split_at(rows * code_stride(place.columns as usize));
-    CodeRows { codes, spreads: values(spreads), columns: place.columns as usize }
+    let (codes, params) = bytes.split_at(rows * code_stride(place.columns as usize));
+    CodeRows { codes, params: values(params), columns: place.columns as usize }
 }
 
 /// The place for codes in its bytes.
 pub(super) fn codes_mut(place: Codes, rows: usize, bytes: &mut [u8]) -> CodeRowsMut<'_> {
-    let (codes, spreads) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
-    CodeRowsMut { codes, spreads: values_mut(spreads), columns: place.columns as usize }
+    let (codes, params) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
+    CodeRowsMut { codes, params: values_mut(params), columns: place.columns as usize }
 }

@@ -289,7 +289,7 @@ impl Int8Tile for Avx2 {
                                 let sums = input.sums(panel).add(half * 8).cast::<__m256i>();
                                 _mm256_mullo_epi32(
                                     _mm256_loadu_si256(sums),
-                                    _mm256_set1_epi32(input.offset(row)),
+                                    _mm256_set1_epi32(input.neg_zero_point(row)),
                                 )
                             };
                             _mm256_storeu_si256(place, _mm256_add_epi32(eight, before));

@@ -246,8 +246,8 @@ impl Int8Tile for Avx512Vnni {
                 let weights = _mm512_loadu_si512(input.sums(panel).cast());
                 for (row, sums) in sums.iter_mut().enumerate() {
                     // As they stand the codes are 128 too large.
-                    let offset = _mm512_set1_epi32(input.offset(row) - 128);
-                    sums[panel] = _mm512_mullo_epi32(weights, offset);
+                    let zero_points = _mm512_set1_epi32(input.neg_zero_point(row) - 128);
+                    sums[panel] = _mm512_mullo_epi32(weights, zero_points);
                 }
             }
             // A short loop of long turns: a branch predictor counts its turns, and the next tile's instructions are on

@@ -77,12 +77,12 @@ macro_rules! by_vector {
                     r".macro fold a, b, c",
                     r"addp v\a\().4s, v\b\().4s, v\c\().4s",
                     ".endm",
-                    // To each row's sums comes its offset times the sums of the weights.
+                    // To each row's sums comes its negated zero point times the sums of the weights.
                     "ldp q0, q1, [{sums}]",
                     concat!(".if ", $folds, " == 1"), "ldp q2, q3, [{sums}, #32]", ".endif",
                     r".macro store row, a, b, c, d, e, f, g, h",
                     r".if {R} > \row",
-                    r"ldr s4, [{offsets}, #8 * \row]",
+                    r"ldr s4, [{neg_zero_points}, #8 * \row]",
                     r"fold \a, \a, \b", r"fold \b, \c, \d", r"fold \c, \e, \f", r"fold \d, \g, \h",
                     concat!(".if ", $folds, " == 2"),
                     r"fold \a, \a, \b", r"fold \b, \c, \d",
@@ -101,7 +101,7 @@ macro_rules! by_vector {
                     ".purgem column", ".purgem group", ".purgem fold", ".purgem store",
                     weights = inout(reg) input.panel.wrapping_add(first + 96) => _,
                     sums = in(reg) input.sums(0).wrapping_add(first / input.group),
-                    offsets = in(reg) input.offsets(),
+                    neg_zero_points = in(reg) input.neg_zero_points(),
                     pairs = inout(reg) input.groups / 2 => _,
                     rest = in(reg) input.groups % 2,
                     out = inout(reg) out => _,

@@ -7,7 +7,7 @@ use super::ops::attention::{Attention, padded_keys};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
-use super::ops::quantize::Spread;
+use super::ops::quantize::QuantParams;
 use super::shared::SharedMut;
 use super::{Kernels, MAX_TOKENS};
 use crate::threads::Team;
@@ -20,18 +20,18 @@ const TASKS_PER_THREAD: usize = 12;
 /// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
 const MIN_ROWS: usize = 24;
 
-/// Quantized rows: `rows` rows of `stride` bytes, and how each is spread.
+/// Quantized rows: `rows` rows of `stride` bytes, and the quantization parameters of each.
 #[derive(Clone, Copy)]
 pub(crate) struct Codes<'a> {
     pub(crate) codes: &'a [u8],
-    pub(crate) spreads: &'a [Spread],
+    pub(crate) params: &'a [QuantParams],
     pub(crate) columns: usize,
 }
 
 /// A place for quantized rows.
 pub(crate) struct CodesMut<'a> {
     pub(crate) codes: &'a mut [u8],
-    pub(crate) spreads: &'a mut [Spread],
+    pub(crate) params: &'a mut [QuantParams],
     pub(crate) columns: usize,
 }
 
@@ -120,17 +120,17 @@ impl Kernels {
     /// Normalises and quantizes each row of `input` into `out`.
     pub(crate) fn norm_to_codes(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: CodesMut<'_>) {
         assert!(norm.bias.len() == norm.gain.len() && out.columns == norm.gain.len());
-        self.rows_to_codes(team, input, out, |rows, codes, spreads| {
+        self.rows_to_codes(team, input, out, |rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.norm_rows_to_codes)(&norm, rows, codes, spreads) }
+            unsafe { (self.0.norm_rows_to_codes)(&norm, rows, codes, params) }
         });
     }
 
     /// Quantizes each row of `input` into `out`.
     pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
-        self.rows_to_codes(team, input, out, |rows, codes, spreads| {
+        self.rows_to_codes(team, input, out, |rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.quantize_rows)(rows, codes, spreads) }
+            unsafe { (self.0.quantize_rows)(rows, codes, params) }
         });
     }
 
@@ -139,19 +139,19 @@ impl Kernels {
         team: &impl Team,
         input: &[f32],
         out: CodesMut<'_>,
-        quantize: impl Fn(&[f32], &mut [u8], &mut [Spread]) + Sync,
+        quantize: impl Fn(&[f32], &mut [u8], &mut [QuantParams]) + Sync,
     ) {
         let (width, stride) = (out.columns, code_stride(out.columns));
         let rows = input.len() / width;
-        assert!(out.codes.len() >= rows * stride && out.spreads.len() >= rows);
-        let (codes, spreads) = (SharedMut::new(out.codes), SharedMut::new(out.spreads));
+        assert!(out.codes.len() >= rows * stride && out.params.len() >= rows);
+        let (codes, params) = (SharedMut::new(out.codes), SharedMut::new(out.params));
         team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
             let part = rows_of_task(task, rows);
             let input = &input[part.start * width..part.end * width];
             // SAFETY: the rows are this task's, and were found to be there.
             unsafe {
                 let codes = codes.part(part.start * stride..part.end * stride);
-                quantize(input, codes, spreads.part(part));
+                quantize(input, codes, params.part(part));
             }
             if let Some(pair_rows) = self.0.pair_rows {
                 for row in rows_of_task(task, rows - rows % 2).step_by(2) {
@@ -178,12 +178,12 @@ impl Kernels {
         let product =
             self.product(panels.packing).expect("the encoder refuses kernels that lack the packing");
         assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
-        assert!(input.codes.len() >= rows * stride && input.spreads.len() >= rows);
+        assert!(input.codes.len() >= rows * stride && input.params.len() >= rows);
         assert!(weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearInt8 {
             codes: input.codes,
             stride,
-            spreads: input.spreads,
+            params: input.params,
             panels,
             weights,
             epilogue,

@@ -64,12 +64,12 @@ impl Int8Tile for By4 {
                 r".if {R} > 4", r"ldr \size\()6, [{c4}], #\bytes", ".endif",
                 r".if {R} > 5", r"ldr \size\()7, [{c5}], #\bytes", ".endif",
                 ".endm",
-                // The sums begin with the row's offset times the sums of the weights.
+                // The sums begin with the row's negated zero point times the sums of the weights.
                 "ldp q0, q1, [{sums}]",
                 "ldp q2, q3, [{sums}, #32]",
                 r".macro start row, a0, a1, a2, a3",
                 r".if {R} > \row",
-                r"ldr s4, [{offsets}, #8 * \row]",
+                r"ldr s4, [{neg_zero_points}, #8 * \row]",
                 r"mul v\a0\().4s, v0.4s, v4.s[0]", r"mul v\a1\().4s, v1.4s, v4.s[0]",
                 r"mul v\a2\().4s, v2.4s, v4.s[0]", r"mul v\a3\().4s, v3.4s, v4.s[0]",
                 ".endif",
@@ -115,7 +115,7 @@ impl Int8Tile for By4 {
                 ".purgem column", ".purgem group", ".purgem four_groups", ".purgem load", ".purgem start", ".purgem store",
                 weights = inout(reg) input.panel => _,
                 sums = in(reg) input.sums(0),
-                offsets = in(reg) input.offsets(),
+                neg_zero_points = in(reg) input.neg_zero_points(),
                 sixteens = inout(reg) input.groups / 16 => _,
                 rest = inout(reg) input.groups % 16 => _,
                 out = inout(reg) out.start() => _,

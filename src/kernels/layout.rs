@@ -27,17 +27,17 @@ use serde::{Deserialize, Serialize};
 
 /// Half of a row's range below which its activation codes are all zero: its reciprocal would overflow.
 pub const TINY: f32 = 1e-30;
-/// Half of a row's range is taken for this part of its middle at least: so an offset is small.
+/// Half of a row's range is taken for this part of its middle at least: so a zero point is small.
 pub const NARROW: f32 = 0.25;
 /// Activation codes from the middle of a row's range to its ends. A value and the middle are rounded each by half a code
 /// at the most, so they become integers less than 128 apart: no code of finite values is beyond ±127.
 pub const HALF: f32 = 126.99;
-/// The largest magnitude of a row's offset: `HALF / NARROW`, rounded.
-pub(crate) const MAX_OFFSET: u32 = 508;
+/// The largest magnitude of a row's zero point: `HALF / NARROW`, rounded.
+pub(crate) const MAX_ZERO_POINT: u32 = 508;
 
-/// The most inputs of a linear step: with int8 the sums of its products, of codes with their offsets, fit 32 bits.
+/// The most inputs of a linear step: with int8 the sums of its products, of codes less their zero points, fit 32 bits.
 pub(crate) const MAX_INPUTS: u32 = 1 << 14;
-const _: () = assert!(MAX_INPUTS as u64 * 127 * (127 + MAX_OFFSET as u64) < 1 << 31);
+const _: () = assert!(MAX_INPUTS as u64 * 127 * (127 + MAX_ZERO_POINT as u64) < 1 << 31);
 
 /// Output channels in a panel.
 pub const PANEL: usize = 16;

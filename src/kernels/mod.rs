@@ -51,7 +51,7 @@ use ops::attention::{Attention, Exercise};
 use ops::embed::{PositionRow, TokenRow};
 use ops::linear::{Accumulators, LinearF32, LinearInt8, Task, TileInput};
 use ops::norm::Norm;
-use ops::quantize::Spread;
+use ops::quantize::QuantParams;
 use simd::Block;
 
 /// The most tokens of a sequence.
@@ -69,8 +69,8 @@ struct Table {
     flip: u8,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
-    norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [Spread]),
-    quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [Spread]),
+    norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [QuantParams]),
+    quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [QuantParams]),
     /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
     pair_rows: Option<PairRowsFn>,
     linear_f32: unsafe fn(&LinearF32<'_>, Task),
@@ -133,14 +133,14 @@ macro_rules! table {
                     norm: &Norm<'_>,
                     rows: &[f32],
                     codes: &mut [u8],
-                    spreads: &mut [Spread],
+                    params: &mut [QuantParams],
                 ) {
-                    ops::norm::norm_rows_to_codes($simd, norm, rows, FLIP, codes, spreads)
+                    ops::norm::norm_rows_to_codes($simd, norm, rows, FLIP, codes, params)
                 }
             );
             compiled!($features
-                unsafe fn quantize_rows(rows: &[f32], codes: &mut [u8], spreads: &mut [Spread]) {
-                    ops::quantize::quantize_rows($simd, rows, FLIP, codes, spreads)
+                unsafe fn quantize_rows(rows: &[f32], codes: &mut [u8], params: &mut [QuantParams]) {
+                    ops::quantize::quantize_rows($simd, rows, FLIP, codes, params)
                 }
             );
             compiled!($features

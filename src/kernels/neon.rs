@@ -310,7 +310,7 @@ impl Int8Tile for By4 {
                 for quarter in 0..QUARTERS {
                     let products = vpaddq_s32(sums[2 * quarter], sums[2 * quarter + 1]);
                     let weights = vld1q_s32(input.sums(0).add(quarter * 4));
-                    let sums = vmlaq_n_s32(products, weights, input.offset(row));
+                    let sums = vmlaq_n_s32(products, weights, input.neg_zero_point(row));
                     vst1q_s32(out.place(row, 0).add(4 * quarter), sums);
                 }
             }

@@ -6,7 +6,7 @@ use super::Kernels;
 use super::layout::{CODE_ALIGN, PANEL, Packing};
 use super::ops::attention::{EXERCISE, Exercise};
 use super::ops::linear::{Accumulators, Ahead, MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
-use super::ops::quantize::Spread;
+use super::ops::quantize::QuantParams;
 use super::simd::LANES;
 
 /// Inputs of the products: few enough that everything stays in the first-level cache.
@@ -18,7 +18,7 @@ const PANEL_BYTES: usize = INPUTS * PANEL + 4 * PANEL;
 struct Data {
     codes: [u8; MAX_TILE_ROWS * INPUTS],
     panels: [i8; MAX_TILE_PANELS * PANEL_BYTES],
-    spreads: [Spread; MAX_TILE_ROWS],
+    params: [QuantParams; MAX_TILE_ROWS],
 }
 
 const _: () = assert!(INPUTS.is_multiple_of(CODE_ALIGN));
@@ -28,13 +28,17 @@ impl Kernels {
     /// multiplications, 0 where it has no inner loop of its own. Time it, and you know how many this core can do.
     pub fn exercise(self, packing: Packing, rounds: usize) -> u64 {
         let Some(product) = self.product(packing) else { return 0 };
-        let data = Data { codes: [1; _], panels: [1; _], spreads: [Spread { scale: 1.0, offset: 1 }; _] };
+        let data = Data {
+            codes: [1; _],
+            panels: [1; _],
+            params: [QuantParams { scale: 1.0, neg_zero_point: 1 }; _],
+        };
         let mut sums = Accumulators::new();
         for _ in 0..rounds {
             let input = TileInput {
                 codes: black_box(&data.codes).as_ptr(),
                 stride: INPUTS,
-                spreads: data.spreads.as_ptr(),
+                params: data.params.as_ptr(),
                 panel: data.panels.as_ptr(),
                 panel_stride: PANEL_BYTES,
                 groups: INPUTS / packing.group(),

@@ -130,10 +130,11 @@ impl Int8Tile for Scalar {
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
         let group = input.group;
         for row in 0..R {
-            // SAFETY: the row has a spread, the panel its channels' sums.
-            let (offset, weights) = unsafe { (input.offset(row), *input.sums(0).cast::<[i32; PANEL]>()) };
+            // SAFETY: the row has parameters, the panel its channels' sums.
+            let (neg_zero_point, weights) =
+                unsafe { (input.neg_zero_point(row), *input.sums(0).cast::<[i32; PANEL]>()) };
             // Modulo 2^32, as elsewhere: a plan may lie about its sums.
-            let mut sums = weights.map(|sum| sum.wrapping_mul(offset));
+            let mut sums = weights.map(|sum| sum.wrapping_mul(neg_zero_point));
             for index in 0..input.groups {
                 for (channel, sum) in sums.iter_mut().enumerate() {
                     for k in 0..group {

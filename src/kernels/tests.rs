@@ -3,7 +3,7 @@
 use std::vec::Vec;
 use std::{format, vec};
 
-use super::layout::{MAX_OFFSET, Packing, Panels, code_stride};
+use super::layout::{MAX_ZERO_POINT, Packing, Panels, code_stride};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Epilogue;
 use super::ops::norm::Norm;
@@ -73,8 +73,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-fn spread_bits(spreads: &[Spread]) -> Vec<[u32; 2]> {
-    spreads.iter().map(|spread| [spread.scale.to_bits(), spread.offset as u32]).collect()
+fn params_bits(params: &[QuantParams]) -> Vec<[u32; 2]> {
+    params.iter().map(|row| [row.scale.to_bits(), row.neg_zero_point as u32]).collect()
 }
 
 const WIDTHS: [usize; 9] = [1, 7, 16, 17, 40, 64, 100, 768, 1280];
@@ -116,14 +116,14 @@ fn int8_products_agree_over_odd_shapes() {
                 all_agree(panels.packing, &what, |kernels| {
                     let mut out = before.clone();
                     let mut codes = vec![0x55; rows * code_stride(inputs as usize)];
-                    let mut spreads = vec![Spread::default(); rows];
+                    let mut params = vec![QuantParams::default(); rows];
                     let columns = inputs as usize;
                     kernels.quantize(
                         &Solo,
                         &input,
-                        CodesMut { codes: &mut codes, spreads: &mut spreads, columns },
+                        CodesMut { codes: &mut codes, params: &mut params, columns },
                     );
-                    let codes = Codes { codes: &codes, spreads: &spreads, columns };
+                    let codes = Codes { codes: &codes, params: &params, columns };
                     let epilogue = Epilogue { activation, residual };
                     kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
                     bits(&out)
@@ -143,24 +143,20 @@ fn the_largest_codes_do_not_saturate() {
             let (weights, _) = int8_panels(panels, || weight, &mut random);
             let columns = inputs as usize;
             let kernels = Kernels::available().filter(|kernels| kernels.reads(panels.packing));
-            // Where the one other value is, and what codes and offsets then come to: offsets of 0, 127, 508.
+            // Where the one other value is, and what a code less its zero point then comes to: zero points of 0, 127, 508.
             let others = [(-1.0, 127), (0.0, 254), (0.99, 511)];
             for (kernels, (other, largest)) in kernels.flat_map(|k| others.map(|other| (k, other))) {
                 let mut input = vec![value; 7 * columns];
                 input.iter_mut().step_by(columns).for_each(|first| *first = other * value);
                 let mut codes = vec![0; 7 * code_stride(columns)];
-                let mut spreads = vec![Spread::default(); 7];
-                kernels.quantize(
-                    &Solo,
-                    &input,
-                    CodesMut { codes: &mut codes, spreads: &mut spreads, columns },
-                );
-                let Spread { scale, offset } = spreads[6];
+                let mut params = vec![QuantParams::default(); 7];
+                kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, params: &mut params, columns });
+                let QuantParams { scale, neg_zero_point } = params[6];
                 let plain = kernels.plain_codes(&codes, columns);
-                let code = |code: u8| i32::from(code as i8) + offset;
+                let code = |code: u8| i32::from(code as i8) + neg_zero_point;
                 assert_eq!(code(plain[7 * columns - 1]).abs(), largest);
                 let sum: i32 = plain[6 * columns..].iter().map(|&c| code(c) * i32::from(weight)).sum();
-                let codes = Codes { codes: &codes, spreads: &spreads, columns };
+                let codes = Codes { codes: &codes, params: &params, columns };
                 let mut out = vec![0.0; 7 * 80];
                 let epilogue = Epilogue { activation: Activation::Identity, residual: false };
                 kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
@@ -193,23 +189,23 @@ fn int8_products_are_the_products_in(packing: Packing) {
     let (weights, plain) = int8_panels(panels, || source.code(), &mut random);
     let kernels = Kernels::named("scalar").unwrap();
     let input = random.values(5 * 52);
-    let (mut codes, mut spreads) = (vec![0; 5 * 64], vec![Spread::default(); 5]);
-    kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, spreads: &mut spreads, columns: 52 });
+    let (mut codes, mut params) = (vec![0; 5 * 64], vec![QuantParams::default(); 5]);
+    kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, params: &mut params, columns: 52 });
     let mut out = vec![0.0; 5 * 37];
     let epilogue = Epilogue { activation: Activation::Identity, residual: false };
-    let view = Codes { codes: &codes, spreads: &spreads, columns: 52 };
+    let view = Codes { codes: &codes, params: &params, columns: 52 };
     kernels.linear_int8(&Solo, view, panels, weights.bytes(), epilogue, &mut out);
     let float = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
     for row in 0..5 {
         for output in 0..37 {
             let sum: i32 = (0..52)
                 .map(|k| {
-                    (i32::from(codes[row * 64 + k] as i8) + spreads[row].offset)
+                    (i32::from(codes[row * 64 + k] as i8) + params[row].neg_zero_point)
                         * i32::from(plain[output * 52 + k])
                 })
                 .sum();
             let want = libm::fmaf(
-                sum as f32 * spreads[row].scale,
+                sum as f32 * params[row].scale,
                 float(panels.scale_at(output)),
                 float(panels.bias_at(output)),
             );
@@ -229,15 +225,15 @@ fn codes_are_never_minus_128_and_flip_as_the_kernel_wants() {
         input[2 * width - 1] = -0.0;
         let mut plain: Option<(Vec<u8>, Vec<[u32; 2]>)> = None;
         for kernels in Kernels::available() {
-            let (mut codes, mut spreads) = (vec![0; 3 * code_stride(width)], vec![Spread::default(); 3]);
+            let (mut codes, mut params) = (vec![0; 3 * code_stride(width)], vec![QuantParams::default(); 3]);
             kernels.quantize(
                 &Solo,
                 &input,
-                CodesMut { codes: &mut codes, spreads: &mut spreads, columns: width },
+                CodesMut { codes: &mut codes, params: &mut params, columns: width },
             );
             let got = kernels.plain_codes(&codes, width);
             assert!(got.iter().all(|&code| code as i8 != -128));
-            let got = (got, spread_bits(&spreads));
+            let got = (got, params_bits(&params));
             assert_eq!(plain.get_or_insert_with(|| got.clone()), &got, "{} {width}", kernels.name());
         }
     }
@@ -253,20 +249,20 @@ fn norms_agree() {
             let mut out = vec![0.0; input.len()];
             kernels.norm(&Solo, norm, &input, &mut out);
             let stride = code_stride(width);
-            let (mut codes, mut spreads) = (vec![0; 11 * stride], vec![Spread::default(); 11]);
-            let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: width };
+            let (mut codes, mut params) = (vec![0; 11 * stride], vec![QuantParams::default(); 11]);
+            let place = CodesMut { codes: &mut codes, params: &mut params, columns: width };
             kernels.norm_to_codes(&Solo, norm, &input, place);
             let codes = kernels.plain_codes(&codes, width);
             // The two forms must tell the same: quantizing the rows gives the codes.
-            let (mut again, mut again_spreads) = (vec![0; 11 * stride], vec![Spread::default(); 11]);
+            let (mut again, mut again_params) = (vec![0; 11 * stride], vec![QuantParams::default(); 11]);
             kernels.quantize(
                 &Solo,
                 &out,
-                CodesMut { codes: &mut again, spreads: &mut again_spreads, columns: width },
+                CodesMut { codes: &mut again, params: &mut again_params, columns: width },
             );
-            assert_eq!(spread_bits(&spreads), spread_bits(&again_spreads));
+            assert_eq!(params_bits(&params), params_bits(&again_params));
             assert_eq!(codes, kernels.plain_codes(&again, width));
-            (bits(&out), codes, spread_bits(&spreads))
+            (bits(&out), codes, params_bits(&params))
         });
         // And it is a layer norm.
         let mut out = vec![0.0; input.len()];
@@ -403,16 +399,16 @@ fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
     }
 }
 
-/// A row's codes, how they are spread, and the values that they say.
-fn through_codes(row: &[f32]) -> (Vec<i8>, Spread, Vec<f32>) {
-    let (mut codes, mut spreads) = (vec![0; code_stride(row.len())], [Spread::default()]);
-    let place = CodesMut { codes: &mut codes, spreads: &mut spreads, columns: row.len() };
+/// A row's codes, its quantization parameters, and the values that they say.
+fn through_codes(row: &[f32]) -> (Vec<i8>, QuantParams, Vec<f32>) {
+    let (mut codes, mut params) = (vec![0; code_stride(row.len())], [QuantParams::default()]);
+    let place = CodesMut { codes: &mut codes, params: &mut params, columns: row.len() };
     Kernels::named("scalar").unwrap().quantize(&Solo, row, place);
-    let [spread] = spreads;
+    let [params] = params;
     let codes: Vec<i8> = codes[..row.len()].iter().map(|&code| code as i8).collect();
-    let value = |&code: &i8| (i32::from(code) + spread.offset) as f32 * spread.scale;
+    let value = |&code: &i8| (i32::from(code) + params.neg_zero_point) as f32 * params.scale;
     let values = codes.iter().map(value).collect();
-    (codes, spread, values)
+    (codes, params, values)
 }
 
 #[test]
@@ -428,15 +424,15 @@ fn codes_use_the_whole_range_and_say_the_values() {
 }
 
 #[test]
-fn no_range_makes_a_code_of_minus_128_or_a_larger_offset() {
+fn no_range_makes_a_code_of_minus_128_or_a_larger_zero_point() {
     let mut random = Random(8);
     for _ in 0..20_000 {
         let ends = random.values(2);
         let narrow = 10f32.powi(-((random.next() % 9) as i32));
         let row = [ends[0], ends[0] + ends[1] * narrow, ends[0] + ends[1] * narrow * 0.37];
-        let (codes, spread, values) = through_codes(&row);
+        let (codes, params, values) = through_codes(&row);
         assert!(
-            codes.iter().all(|&code| code != -128) && spread.offset.unsigned_abs() <= MAX_OFFSET,
+            codes.iter().all(|&code| code != -128) && params.neg_zero_point.unsigned_abs() <= MAX_ZERO_POINT,
             "{row:?}"
         );
         let middle = (row[0] + row[1]) / 2.0;
@@ -450,7 +446,10 @@ fn no_range_makes_a_code_of_minus_128_or_a_larger_offset() {
 #[test]
 fn rows_of_zeros_keep_them() {
     for x in [0.0, -0.0, 1e-38, -1e-45] {
-        let (codes, spread, values) = through_codes(&[x; 20]);
-        assert_eq!((codes, spread, values), (vec![0; 20], Spread { scale: 0.0, offset: 0 }, vec![0.0; 20]));
+        let (codes, params, values) = through_codes(&[x; 20]);
+        assert_eq!(
+            (codes, params, values),
+            (vec![0; 20], QuantParams { scale: 0.0, neg_zero_point: 0 }, vec![0.0; 20])
+        );
     }
 }

@@ -72,10 +72,10 @@ impl Rows {
 }
 
 /// Bytes that go with each row of activation codes.
-pub(crate) const SPREAD: usize = 8;
+pub(crate) const QUANT_PARAMS_BYTES: usize = 8;
 
 /// A place in the arena for rows of activation codes: the codes, each row at a multiple of 64 bytes, then for each row
-/// its scale (f32) and its offset (i32): a value is `(code + offset) · scale`.
+/// its scale (f32) and its negated zero point (i32): a value is `(code + negated zero point) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codes {
     /// In bytes, a multiple of 64.
@@ -89,7 +89,7 @@ pub struct Codes {
 impl Codes {
     /// Bytes for one sequence of `context` tokens, a multiple of 64; `None` when they overflow.
     pub fn bytes(&self, context: usize) -> Option<usize> {
-        let row = code_stride(self.columns as usize).checked_add(SPREAD)?;
+        let row = code_stride(self.columns as usize).checked_add(QUANT_PARAMS_BYTES)?;
         aligned(self.per.rows(context).checked_mul(row)?)
     }
 }

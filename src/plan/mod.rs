@@ -9,7 +9,7 @@ pub mod format;
 mod manifest;
 
 pub use error::{LoadError, StepFault};
-pub(crate) use manifest::SPREAD;
+pub(crate) use manifest::QUANT_PARAMS_BYTES;
 pub use manifest::{
     Attention, Codes, Embed, EmbedPrecision, First, Join, Linear, Manifest, Norm, NormOutput, Normalize, Per,
     Pool, Rows, Step, Text,

@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::math::{Activation, activate, quick_gelu};
-use super::quantize::Spread;
+use super::quantize::QuantParams;
 use crate::kernels::layout::{PANEL, Panels};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
@@ -67,8 +67,8 @@ pub(crate) struct TileInput {
     pub(crate) codes: *const u8,
     /// Bytes from one row's codes to the next's.
     pub(crate) stride: usize,
-    /// How each row's codes are spread.
-    pub(crate) spreads: *const Spread,
+    /// Each row's quantization parameters.
+    pub(crate) params: *const QuantParams,
     /// The first panel: `groups` groups, then the trailer, which begins with the sums of the channels' weights.
     pub(crate) panel: *const i8,
     /// Bytes from one panel to the next.
@@ -92,21 +92,21 @@ impl TileInput {
         self.panel.wrapping_add(panel * self.panel_stride + self.groups * self.group * PANEL).cast()
     }
 
-    /// The offset of the codes of `row`.
+    /// The zero point of the codes of `row`, negated.
     ///
     /// # Safety
     /// The tile has such a row.
     #[inline(always)]
-    pub(crate) unsafe fn offset(&self, row: usize) -> i32 {
+    pub(crate) unsafe fn neg_zero_point(&self, row: usize) -> i32 {
         // SAFETY: the caller's promise.
-        unsafe { (*self.spreads.add(row)).offset }
+        unsafe { (*self.params.add(row)).neg_zero_point }
     }
 
-    /// The first row's offset; the other rows' follow at the distance of a [`Spread`].
+    /// The first row's zero point, negated; the other rows' follow at the distance of a [`QuantParams`].
     #[cfg(target_arch = "aarch64")]
     #[inline(always)]
-    pub(crate) fn offsets(&self) -> *const i32 {
-        self.spreads.cast::<i32>().wrapping_add(1)
+    pub(crate) fn neg_zero_points(&self) -> *const i32 {
+        self.params.cast::<i32>().wrapping_add(1)
     }
 
     /// The codes of `row`; of the first row where a tile of `R` rows has no such one.
@@ -165,7 +165,7 @@ pub(crate) trait Int8Tile: Copy {
     /// What activation codes are xor-ed with: 0 for signed ones, 0x80 where the instruction wants one side unsigned.
     const FLIP: u8;
 
-    /// `out[row][panel][channel] = Σ (code + offset) · weight` for `R` rows and `P` panels.
+    /// `out[row][panel][channel] = Σ (code - zero point) · weight` for `R` rows and `P` panels.
     ///
     /// # Safety
     /// `input` describes readable memory for `R` rows and `P` panels, `R ≤ ROWS`, `P ≤ PANELS`.
@@ -186,8 +186,8 @@ pub(crate) struct LinearInt8<'a> {
     /// Rows of `code_stride(inputs)` bytes.
     pub(crate) codes: &'a [u8],
     pub(crate) stride: usize,
-    /// How each row's codes are spread.
-    pub(crate) spreads: &'a [Spread],
+    /// Each row's quantization parameters.
+    pub(crate) params: &'a [QuantParams],
     pub(crate) panels: Panels,
     /// `panels.bytes()` bytes, aligned to 64.
     pub(crate) weights: &'a [u8],
@@ -306,7 +306,7 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
             stride: step.stride,
             // SAFETY: as above.
-            spreads: unsafe { step.spreads.as_ptr().add(row) },
+            params: unsafe { step.params.as_ptr().add(row) },
             // SAFETY: as above.
             panel: unsafe { step.weights.as_ptr().add(panel * panel_stride).cast() },
             panel_stride,
@@ -415,8 +415,8 @@ unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
             s.load(block_at(trailer, step.panels.bias_at(channels.start))),
         )
     };
-    for (sums, (row, spread)) in sums.zip(step.spreads.iter().enumerate().skip(first_row)) {
-        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(spread.scale)), scale, bias);
+    for (sums, (row, row_params)) in sums.zip(step.params.iter().enumerate().skip(first_row)) {
+        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(row_params.scale)), scale, bias);
         let place = row * outputs + channels.start..row * outputs + channels.end;
         let value = match ACTIVATION {
             IDENTITY => value,

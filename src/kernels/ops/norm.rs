@@ -1,6 +1,6 @@
 //! Layer normalisation of a row, to f32 or straight to int8 codes.
 
-use super::quantize::{CHAINS, Range, Spread, load_last};
+use super::quantize::{CHAINS, QuantParams, Range, load_last};
 use crate::kernels::simd::{LANES, Simd};
 
 /// `y = (x - mean) / sqrt(variance + epsilon) · gain + bias`, the division as `x · inverse - mean · inverse`.
@@ -84,13 +84,13 @@ impl<S: Simd> Moments<S> {
     #[inline(always)]
     fn of<const R: usize>(s: S, rows: [&[f32]; R], totals: [f32; R], epsilon: f32) -> [Self; R] {
         let zero = s.splat(0.0);
-        let (mut means, mut spread) = ([0.0; R], [zero; R]);
+        let (mut means, mut mean_lanes) = ([0.0; R], [zero; R]);
         for row in 0..R {
             means[row] = totals[row] / rows[row].len() as f32;
-            spread[row] = s.splat(means[row]);
+            mean_lanes[row] = s.splat(means[row]);
         }
         let mut moments = [Self { inverse: zero, shift: zero }; R];
-        for (row, sum) in sums::<S, R, true>(s, rows, spread).into_iter().enumerate() {
+        for (row, sum) in sums::<S, R, true>(s, rows, mean_lanes).into_iter().enumerate() {
             let inverse = 1.0 / libm::sqrtf(sum / rows[row].len() as f32 + epsilon);
             moments[row] = Self { inverse: s.splat(inverse), shift: s.splat(-means[row] * inverse) };
         }
@@ -128,7 +128,7 @@ pub(crate) fn norm_row<S: Simd>(s: S, norm: &Norm<'_>, row: &[f32], out: &mut [f
     }
 }
 
-/// Normalises rows and quantizes the results: as many rows as `spreads`, which take how each is spread, as long as the
+/// Normalises rows and quantizes the results: as many rows as `params`, which are filled in, as long as the
 /// gains; row by row in `codes` (each xor `flip`), which are cut evenly.
 ///
 /// Where there are registers for it, two rows at once: one's divisions and reductions go on beside the other's.
@@ -139,15 +139,15 @@ pub(crate) fn norm_rows_to_codes<S: Simd>(
     rows: &[f32],
     flip: u8,
     codes: &mut [u8],
-    spreads: &mut [Spread],
+    params: &mut [QuantParams],
 ) {
-    let stride = codes.len() / spreads.len().max(1);
-    let paired = if S::CHAINS == 16 { spreads.len() / 2 * 2 } else { 0 };
+    let stride = codes.len() / params.len().max(1);
+    let paired = if S::CHAINS == 16 { params.len() / 2 * 2 } else { 0 };
     let (rows, last_rows) = rows.split_at(paired * norm.gain.len());
     let (codes, last_codes) = codes.split_at_mut(paired * stride);
-    let (spreads, last_spreads) = spreads.split_at_mut(paired);
-    groups_to_codes::<S, 2>(s, norm, rows, flip, codes, spreads);
-    groups_to_codes::<S, 1>(s, norm, last_rows, flip, last_codes, last_spreads);
+    let (params, last_params) = params.split_at_mut(paired);
+    groups_to_codes::<S, 2>(s, norm, rows, flip, codes, params);
+    groups_to_codes::<S, 1>(s, norm, last_rows, flip, last_codes, last_params);
 }
 
 /// [`norm_rows_to_codes`] for groups of `R` rows.
@@ -160,18 +160,18 @@ fn groups_to_codes<S: Simd, const R: usize>(
     rows: &[f32],
     flip: u8,
     codes: &mut [u8],
-    spreads: &mut [Spread],
+    params: &mut [QuantParams],
 ) {
-    let (width, stride) = (norm.gain.len(), codes.len() / spreads.len().max(1));
+    let (width, stride) = (norm.gain.len(), codes.len() / params.len().max(1));
     let mut groups = rows.chunks_exact(R * width);
     let Some(mut group) = groups.next().map(|rows| cut::<R>(rows, width)) else { return };
     let mut totals = sums::<S, R, false>(s, group, [s.splat(0.0); R]);
-    for (codes, spreads) in codes.chunks_exact_mut(R * stride).zip(spreads.as_chunks_mut::<R>().0) {
+    for (codes, params) in codes.chunks_exact_mut(R * stride).zip(params.as_chunks_mut::<R>().0) {
         // The last group once more: what comes of it is not used.
         let next = groups.next().map_or(group, |rows| cut::<R>(rows, width));
         let mut parts = codes.chunks_exact_mut(stride);
         let codes = core::array::from_fn(|_| parts.next().unwrap_or_default());
-        (*spreads, totals) = to_codes(s, norm, group, totals, flip, codes, next);
+        (*params, totals) = to_codes(s, norm, group, totals, flip, codes, next);
         group = next;
     }
 }
@@ -195,7 +195,7 @@ fn to_codes<S: Simd, const R: usize>(
     flip: u8,
     codes: [&mut [u8]; R],
     next: [&[f32]; R],
-) -> ([Spread; R], [f32; R]) {
+) -> ([QuantParams; R], [f32; R]) {
     let moments = Moments::of(s, rows, totals, norm.epsilon);
     let mut ranges = [Range::new(s); R];
     let ((gains, tail), (biases, _)) = (norm.gain.as_chunks::<LANES>(), norm.bias.as_chunks::<LANES>());
@@ -233,11 +233,11 @@ fn to_codes<S: Simd, const R: usize>(
         }
     }
     let zero = s.splat(0.0);
-    let mut spreads = [Spread::default(); R];
+    let mut params = [QuantParams::default(); R];
     let (mut factors, mut shifts) = ([zero; R], [0; R]);
     for row in 0..R {
-        (spreads[row], factors[row]) = ranges[row].spread(s);
-        shifts[row] = spreads[row].shift(flip);
+        (params[row], factors[row]) = ranges[row].params(s);
+        shifts[row] = params[row].shift(flip);
     }
     let places = codes.map(|codes| codes.as_chunks_mut::<LANES>().0.split_at_mut(count));
     let mut next_blocks = [&[][..]; R];
@@ -281,5 +281,5 @@ fn to_codes<S: Simd, const R: usize>(
         }
         next_totals[row] = total(s, chains[row]);
     }
-    (spreads, next_totals)
+    (params, next_totals)
 }

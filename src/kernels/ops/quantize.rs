@@ -1,24 +1,26 @@
-//! Rows of f32 to int8 codes, from the least value to the largest, with a scale and an offset per row.
+//! Rows of f32 to int8 codes: asymmetric quantization per row (per token), with a scale and a zero point.
 
 use super::math::round;
 use crate::kernels::layout::{HALF, NARROW, TINY};
 use crate::kernels::simd::{Block, LANES, Simd};
 
-/// How the codes of a row are its values: `(code + offset) · scale`; the offset is a zero point with its sign changed.
+/// The quantization parameters of a row: a value is `(code + neg_zero_point) · scale`. The zero point is kept negated,
+/// so that a product's sums begin with it times the sum of the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
-pub(crate) struct Spread {
+pub(crate) struct QuantParams {
     pub(crate) scale: f32,
-    pub(crate) offset: i32,
+    pub(crate) neg_zero_point: i32,
 }
 
 // SAFETY: an f32, an i32 and nothing between or behind them; zeros are among their values.
-unsafe impl bytemuck::Zeroable for Spread {}
+unsafe impl bytemuck::Zeroable for QuantParams {}
 // SAFETY: as above; every bit pattern is a value.
-unsafe impl bytemuck::Pod for Spread {}
+unsafe impl bytemuck::Pod for QuantParams {}
 
-impl Spread {
-    /// For values from `least` to `largest`, and the factor that makes codes of values: `round(x · factor) - offset`.
+impl QuantParams {
+    /// For values from `least` to `largest`, and the factor that makes codes of values: `round(x · factor) -
+    /// neg_zero_point`.
     #[inline(always)]
     fn new(least: f32, largest: f32) -> (Self, f32) {
         let middle = least * 0.5 + largest * 0.5;
@@ -26,16 +28,16 @@ impl Spread {
         let half = if above > below { above } else { below };
         let half = if half > narrow { half } else { narrow };
         if half < TINY {
-            return (Self { scale: 0.0, offset: 0 }, 0.0);
+            return (Self { scale: 0.0, neg_zero_point: 0 }, 0.0);
         }
         let factor = HALF / half;
-        (Self { scale: half / HALF, offset: round(middle * factor) as i32 }, factor)
+        (Self { scale: half / HALF, neg_zero_point: round(middle * factor) as i32 }, factor)
     }
 
     /// What to add to a row's rounded values, modulo 256, so that they become codes xor `flip`, 0 or 0x80.
     #[inline(always)]
     pub(super) fn shift(self, flip: u8) -> u8 {
-        flip.wrapping_sub(self.offset as u8)
+        flip.wrapping_sub(self.neg_zero_point as u8)
     }
 }
 
@@ -64,11 +66,11 @@ impl<S: Simd> Range<S> {
     }
 
     #[inline(always)]
-    pub(super) fn spread(self, s: S) -> (Spread, S::V) {
+    pub(super) fn params(self, s: S) -> (QuantParams, S::V) {
         let least = s.min(self.least[0], self.least[1]);
         let largest = s.maximum(s.max(self.largest[0], self.largest[1]));
-        let (spread, factor) = Spread::new(-s.maximum(s.sub(s.splat(0.0), least)), largest);
-        (spread, s.splat(factor))
+        let (params, factor) = QuantParams::new(-s.maximum(s.sub(s.splat(0.0), least)), largest);
+        (params, s.splat(factor))
     }
 }
 
@@ -81,13 +83,19 @@ pub(super) fn load_last<S: Simd>(s: S, tail: &[f32]) -> S::V {
     s.load(&block)
 }
 
-/// Quantizes rows, as many as `spreads`, which take how each is spread; `rows` and `codes` (each xor `flip`) are cut
+/// Quantizes rows, as many as `params`, which are filled in; `rows` and `codes` (each xor `flip`) are cut
 /// evenly, a row's codes begin its part.
 ///
 /// The next row's range is found while a row's codes are made: values come from far, and come meanwhile.
 #[inline(always)]
-pub(crate) fn quantize_rows<S: Simd>(s: S, rows: &[f32], flip: u8, codes: &mut [u8], spreads: &mut [Spread]) {
-    let count = spreads.len().max(1);
+pub(crate) fn quantize_rows<S: Simd>(
+    s: S,
+    rows: &[f32],
+    flip: u8,
+    codes: &mut [u8],
+    params: &mut [QuantParams],
+) {
+    let count = params.len().max(1);
     let (width, stride) = ((rows.len() / count).max(1), (codes.len() / count).max(1));
     let mut ahead = rows.chunks_exact(width);
     let Some(first) = ahead.next() else { return };
@@ -106,11 +114,11 @@ pub(crate) fn quantize_rows<S: Simd>(s: S, rows: &[f32], flip: u8, codes: &mut [
         range.see(s, 0, load_last(s, tail));
     }
     let parts = rows.chunks_exact(width).zip(codes.chunks_exact_mut(stride));
-    for ((row, codes), spread) in parts.zip(spreads) {
+    for ((row, codes), row_params) in parts.zip(params) {
         let factor;
-        (*spread, factor) = range.spread(s);
+        (*row_params, factor) = range.params(s);
         // The last row once more: what comes of it is not used.
-        range = code_row(s, row, factor, spread.shift(flip), codes, ahead.next().unwrap_or(row));
+        range = code_row(s, row, factor, row_params.shift(flip), codes, ahead.next().unwrap_or(row));
     }
 }
 
