@@ -47,7 +47,7 @@ pub mod threads;
 pub mod tokenizer;
 
 pub use executor::{
-    ArenaBuf, Embedding, Encoder, EncoderError, IdsError, MAX_SEQUENCES, Observed, align_arena,
+    ArenaBuf, Embedding, Encoder, EncoderError, IdsError, MAX_SEQUENCES, StepOutput, align_arena,
 };
 #[cfg(feature = "std")]
 pub use file::PlanFile;

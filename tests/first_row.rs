@@ -35,7 +35,7 @@ fn encode_anywhere(plan: &Plan<'_>, ids: &[u32]) -> [Vec<u32>; 2] {
 /// The plan without its `removed`th step of a known first row.
 fn without(file: &PlanFile, removed: usize) -> Parts {
     let mut parts = Parts::of(file);
-    let firsts = parts.steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::First(_)));
+    let firsts = parts.steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::CachedRow(_)));
     let index = firsts.map(|(index, _)| index).nth(removed).unwrap();
     let bytes = |step: &Step| step.constant_bytes(parts.manifest.context.into()).unwrap();
     let start: usize = parts.steps[..index].iter().map(bytes).sum();
@@ -85,7 +85,7 @@ fn the_start_token_alone_is_the_first_row_of_every_prompt() {
 #[test]
 fn a_row_that_is_known_in_some_places_only_is_computed() {
     let file = demo();
-    let steps = Parts::of(&file).steps.iter().filter(|step| matches!(step, Step::First(_))).count();
+    let steps = Parts::of(&file).steps.iter().filter(|step| matches!(step, Step::CachedRow(_))).count();
     assert!(steps > 1);
     for removed in 0..steps {
         with_plan(&without(&file, removed), |plan| {
@@ -99,7 +99,7 @@ fn a_row_that_is_known_in_some_places_only_is_computed() {
 fn rows_known_for_different_tokens_are_computed() {
     let mut parts = Parts::of(&demo());
     let last = parts.steps.iter_mut().rev().find_map(|step| match step {
-        Step::First(first) => Some(first),
+        Step::CachedRow(first) => Some(first),
         _ => None,
     });
     last.unwrap().id = 320;
@@ -128,8 +128,8 @@ fn of_a_known_row_normalizing_makes_a_known_one() {
 #[test]
 fn rows_normalized_before_they_are_known_are_computed() {
     let mut parts = Parts::of(&demo());
-    let last = parts.steps.iter().rposition(|step| matches!(step, Step::First(_))).unwrap();
-    let Step::First(first) = parts.steps[last] else { panic!() };
+    let last = parts.steps.iter().rposition(|step| matches!(step, Step::CachedRow(_))).unwrap();
+    let Step::CachedRow(first) = parts.steps[last] else { panic!() };
     parts.steps.insert(last, Step::Normalize(Normalize { rows: first.rows }));
     with_plan(&parts, |plan| {
         assert_eq!(plan.known_first(), None);
@@ -145,7 +145,7 @@ fn prompts_that_begin_otherwise_are_computed_whole() {
     let whole = encode_anywhere(&plan, &ids);
     let mut bare = Parts::of(&file);
     for step in &mut bare.steps {
-        if let Step::First(first) = step {
+        if let Step::CachedRow(first) = step {
             first.id = 1;
         }
     }
@@ -178,7 +178,7 @@ fn observers_are_told_which_rows_they_see() {
     let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
     encoder.encode_observed("a running dog", |observed| {
         let Some(out) = observed.step.out() else { return assert!(observed.values.is_empty()) };
-        let rows = out.per.rows(plan.context()) - observed.first;
+        let rows = out.axis.rows(plan.context()) - observed.first;
         assert_eq!(observed.values.len(), rows * out.columns as usize);
         let computed = matches!(observed.step, Step::Linear(_) | Step::Norm(_));
         assert_eq!(observed.first, usize::from(computed));

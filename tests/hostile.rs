@@ -3,7 +3,7 @@
 mod common;
 
 use cliptext::plan::format::{BLOCK, VERSION, crc32c};
-use cliptext::plan::{Codes, Join, LoadError, Manifest, Per, Rows, Step, StepFault};
+use cliptext::plan::{Axis, Codes, Join, LoadError, Manifest, Rows, Step, StepFault};
 use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, Plan};
 use common::parts::{Parts, put_together};
@@ -187,7 +187,7 @@ fn contexts_and_paddings_that_do_not_fit_are_refused() {
         assert!(matches!(with(&|m| m.context = context), Err(LoadError::Tokenizer(_))), "{context}");
     }
     assert!(with(&|m| m.context = 76).is_err(), "the position table would be another");
-    let other = Rows { offset: 64, columns: 32, per: Per::Token };
+    let other = Rows { offset: 64, columns: 32, axis: Axis::Token };
     assert_eq!(with(&|m| m.hidden = other), Err(LoadError::Output));
     assert_eq!(with(&|m| m.pooled = Some(m.hidden)), Err(LoadError::Output));
     assert!(with(&|m| m.arena_bytes = 0).is_err());
@@ -233,12 +233,12 @@ fn joins_that_lie_are_refused() {
     };
     assert_eq!(lie(&|s| s.out.columns += 1), StepFault::Sizes);
     assert_eq!(lie(&|s| s.out.columns = s.left.columns), StepFault::Sizes);
-    assert_eq!(lie(&|s| s.out.per = Per::Sequence), StepFault::Sizes);
+    assert_eq!(lie(&|s| s.out.axis = Axis::Sequence), StepFault::Sizes);
     assert_eq!(lie(&|s| s.left.columns = u32::MAX - s.right.columns + 1), StepFault::UnknownInput);
     assert_eq!(lie(&|s| s.left.columns -= 8), StepFault::UnknownInput);
     assert_eq!(lie(&|s| s.right.offset += 64), StepFault::UnknownInput);
-    assert_eq!(lie(&|s| s.right.per = Per::Sequence), StepFault::UnknownInput);
-    let whole = Rows { offset: 0, columns: 40, per: Per::Token }.bytes(77).unwrap() as u32;
+    assert_eq!(lie(&|s| s.right.axis = Axis::Sequence), StepFault::UnknownInput);
+    let whole = Rows { offset: 0, columns: 40, axis: Axis::Token }.bytes(77).unwrap() as u32;
     let last = parts.manifest.arena_bytes - whole;
     assert_eq!(lie(&|s| s.out.offset = s.left.offset.min(last)), StepFault::Overlap);
     assert_eq!(lie(&|s| s.out.offset = s.right.offset.min(last)), StepFault::Overlap);
@@ -287,14 +287,14 @@ fn steps_that_lie_are_refused() {
         lie!(embed, Embed, |s| s.out.offset = parts.manifest.arena_bytes / 64 * 64),
         StepFault::OutsideArena
     );
-    assert_eq!(lie!(embed, Embed, |s| s.out.per = Per::Sequence), StepFault::Sizes);
+    assert_eq!(lie!(embed, Embed, |s| s.out.axis = Axis::Sequence), StepFault::Sizes);
     assert_eq!(lie!(embed, Embed, |s| s.out.columns = 0), StepFault::Sizes);
     assert_eq!(lie!(embed, Embed, |s| s.tokens = u32::MAX), StepFault::MissingConstants);
     assert_eq!(lie!(embed, Embed, |s| (s.tokens, s.out.columns) = (u32::MAX, u32::MAX)), StepFault::TooLarge);
     assert_eq!(lie!(linear, Linear, |s| s.out.offset = s.input), StepFault::Overlap);
     assert_eq!(
         lie!(linear, Linear, |s| s.requantized =
-            Some(Codes { offset: s.out.offset, columns: 96, per: Per::Token })),
+            Some(Codes { offset: s.out.offset, columns: 96, axis: Axis::Token })),
         StepFault::Overlap
     );
     assert_eq!(lie!(attention, Attention, |s| s.scratch = s.qkv.offset), StepFault::Overlap);
@@ -302,20 +302,20 @@ fn steps_that_lie_are_refused() {
     // Sizes that contradict.
     assert_eq!(lie!(linear, Linear, |s| s.out.columns = 95), StepFault::Sizes);
     assert_eq!(lie!(linear, Linear, |s| (s.panels.outputs, s.out.columns) = (0, 0)), StepFault::Sizes);
-    assert_eq!(lie!(linear, Linear, |s| s.out.per = Per::Sequence), StepFault::UnknownInput);
+    assert_eq!(lie!(linear, Linear, |s| s.out.axis = Axis::Sequence), StepFault::UnknownInput);
     assert_eq!(lie!(linear, Linear, |s| s.panels.inputs = 33), StepFault::UnknownInput);
     assert_eq!(lie!(attention, Attention, |s| s.heads = 0), StepFault::Sizes);
     assert_eq!(lie!(attention, Attention, |s| s.heads = 5), StepFault::Sizes);
     assert_eq!(lie!(attention, Attention, |s| s.out.columns = 16), StepFault::Sizes);
     assert_eq!(lie!(pool, Pool, |s| s.out.columns = 16), StepFault::Sizes);
-    assert_eq!(lie!(pool, Pool, |s| s.out.per = Per::Token), StepFault::Sizes);
-    let first = parts.first(|step| matches!(step, Step::First(_)));
-    assert_eq!(lie!(first, First, |s| s.rows.per = Per::Sequence), StepFault::Sizes);
-    assert_eq!(lie!(first, First, |s| s.rows.offset += 64), StepFault::UnknownInput);
+    assert_eq!(lie!(pool, Pool, |s| s.out.axis = Axis::Token), StepFault::Sizes);
+    let first = parts.first(|step| matches!(step, Step::CachedRow(_)));
+    assert_eq!(lie!(first, CachedRow, |s| s.rows.axis = Axis::Sequence), StepFault::Sizes);
+    assert_eq!(lie!(first, CachedRow, |s| s.rows.offset += 64), StepFault::UnknownInput);
     // Reads of what is not there.
     assert_eq!(lie!(norm, Norm, |s| s.input.offset += 64), StepFault::UnknownInput);
     assert_eq!(lie!(linear, Linear, |s| s.input += 64), StepFault::UnknownInput);
-    let other = Rows { offset: 0, columns: 96, per: Per::Token };
+    let other = Rows { offset: 0, columns: 96, axis: Axis::Token };
     assert_eq!(
         lie!(linear, Linear, |s| s.residual = Some(Rows { offset: s.out.offset, ..other })),
         StepFault::UnknownInput

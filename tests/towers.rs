@@ -4,7 +4,7 @@
 mod common;
 
 use cliptext::plan::format::crc32c;
-use cliptext::plan::{Step, Tower};
+use cliptext::plan::{Step, TowerInfo};
 use cliptext::threads::Threads;
 use cliptext::tokenizer::Padding;
 use cliptext::{Embedding, Encoder, Plan};
@@ -36,8 +36,8 @@ fn columns(embedding: &Embedding<'_>, tower: usize) -> Vec<u32> {
 fn the_plan_tells_its_towers() {
     let file = two_towers();
     let plan = Plan::load(file.bytes()).unwrap();
-    let towers: Vec<Tower> = plan.towers().collect();
-    let tower = |layers, width, heads, padding| Tower { layers, width, heads, padding };
+    let towers: Vec<TowerInfo> = plan.towers().collect();
+    let tower = |layers, width, heads, padding| TowerInfo { layers, width, heads, padding };
     // The first computes what its penultimate states need; the second all, for the pooled row.
     assert_eq!(towers, [tower(2, 16, 2, Padding::End), tower(3, 24, 3, Padding::Id(0))]);
     assert_eq!((plan.width(), plan.token_rows()), (40, 600));

@@ -146,7 +146,7 @@ impl<'a, T: Team> Encoder<'a, T> {
 
     /// [`encode`](Self::encode), telling `after_step` of each step as soon as it is done: for clocks, progress bars, and
     /// comparisons with another implementation.
-    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(Observed<'_>)) -> Embedding<'_> {
+    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(StepOutput<'_>)) -> Embedding<'_> {
         let tokens = self.plan.tokenizer().unpadded(text);
         let rows = self.plan.context();
         let [embedding] = self.run([tokens], [rows], after_step);
@@ -222,7 +222,7 @@ impl<'a, T: Team> Encoder<'a, T> {
         &mut self,
         tokens: [Tokens; N],
         rows: [usize; N],
-        after_step: impl FnMut(Observed<'_>),
+        after_step: impl FnMut(StepOutput<'_>),
     ) -> [Embedding<'_>; N] {
         let sequences = Sequences(&rows);
         let mut arena = Arena::new(self.arena, N);
@@ -252,7 +252,7 @@ impl<'a, T: Team> Encoder<'a, T> {
 
 /// A step that was just done.
 #[derive(Clone, Copy, Debug)]
-pub struct Observed<'o> {
+pub struct StepOutput<'o> {
     /// Its number in the plan.
     pub index: usize,
     /// The step.

@@ -2,15 +2,15 @@
 
 use core::ops::Range;
 
-use super::Observed;
+use super::StepOutput;
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::norm::Norm as NormParameters;
 use crate::kernels::{Kernels, Sequences, attention_scratch};
 use crate::plan::{
-    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear, Norm, NormOutput, Per, Plan, Pool, Rows,
-    Step,
+    Attention, Axis, CachedRow, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Plan, Pool,
+    Rows, Step,
 };
 use crate::threads::Team;
 use crate::tokenizer::Tokens;
@@ -40,7 +40,7 @@ pub(super) fn run(
     arena: &mut Arena<'_>,
     tokens: &[Tokens],
     sequences: Sequences<'_>,
-    mut after_step: impl FnMut(Observed<'_>),
+    mut after_step: impl FnMut(StepOutput<'_>),
 ) {
     let end_id = plan.tokenizer().vocabulary().end_id();
     let first = tokens.first().and_then(|tokens| tokens.unpadded().first());
@@ -55,27 +55,27 @@ pub(super) fn run(
             Step::Pool(step) => pass.pool(step),
             Step::Normalize(step) => pass.normalize(step.rows),
             Step::Join(step) => pass.join(step),
-            Step::First(step) => pass.first(step, constants),
+            Step::CachedRow(step) => pass.first(step, constants),
         }
         let (first, values) = pass.written(&step);
-        after_step(Observed { index, step: &step, first, values });
+        after_step(StepOutput { index, step: &step, first, values });
     }
 }
 
 impl<T: Team> Pass<'_, '_, T> {
     /// The rows of this pass in a buffer.
-    fn rows(&self, per: Per) -> Range<usize> {
-        match per {
-            Per::Token => 0..self.sequences.rows(),
-            Per::Sequence => 0..self.sequences.0.len(),
+    fn rows(&self, axis: Axis) -> Range<usize> {
+        match axis {
+            Axis::Token => 0..self.sequences.rows(),
+            Axis::Sequence => 0..self.sequences.0.len(),
         }
     }
 
     /// Those that are computed.
-    fn computed(&self, per: Per) -> Range<usize> {
-        match per {
-            Per::Token => self.known..self.sequences.rows(),
-            Per::Sequence => self.rows(per),
+    fn computed(&self, axis: Axis) -> Range<usize> {
+        match axis {
+            Axis::Token => self.known..self.sequences.rows(),
+            Axis::Sequence => self.rows(axis),
         }
     }
 
@@ -83,8 +83,8 @@ impl<T: Team> Pass<'_, '_, T> {
     fn written(&mut self, step: &Step) -> (usize, &[f32]) {
         let Some(out) = step.out() else { return (0, &[]) };
         let rows = match step {
-            Step::Norm(_) | Step::Linear(_) => self.computed(out.per),
-            _ => self.rows(out.per),
+            Step::Norm(_) | Step::Linear(_) => self.computed(out.axis),
+            _ => self.rows(out.axis),
         };
         let [bytes] = self.arena.cut([self.arena.place(out, rows.clone())]);
         (rows.start, values(bytes))
@@ -96,13 +96,13 @@ impl<T: Team> Pass<'_, '_, T> {
         let (tokens, rest) = constants.split_at(rows);
         let (scales, rest) = rest.split_at(scales);
         let (positions, rest) = rest.split_at(positions);
-        let (ids, fine) = rest.split_at(ids);
-        let ids = &values::<u32>(ids)[..if ids.is_empty() { 0 } else { step.fine as usize }];
+        let (ids, f16_rows) = rest.split_at(ids);
+        let ids = &values::<u32>(ids)[..if ids.is_empty() { 0 } else { step.f16_rows as usize }];
         let token = |id: u32| {
             let at = id as usize * width;
             match step.precision {
                 EmbedPrecision::Int8 if let Ok(index) = ids.binary_search(&id) => {
-                    TokenRow::F16(&values(fine)[index * width..(index + 1) * width])
+                    TokenRow::F16(&values(f16_rows)[index * width..(index + 1) * width])
                 }
                 EmbedPrecision::Int8 => {
                     TokenRow::Int8(&values::<i8>(tokens)[at..at + width], values::<f32>(scales)[id as usize])
@@ -117,7 +117,7 @@ impl<T: Team> Pass<'_, '_, T> {
                 EmbedPrecision::F32 => PositionRow::F32(&values::<f32>(positions)[at..at + width]),
             }
         };
-        let place = self.arena.place(step.out, self.rows(Per::Token));
+        let place = self.arena.place(step.out, self.rows(Axis::Token));
         let [out] = self.arena.cut([place]);
         let (padding, end_id) = (step.padding, self.end_id);
         let ids = self.tokens.iter().zip(self.sequences.0);
@@ -134,7 +134,7 @@ impl<T: Team> Pass<'_, '_, T> {
             bias: &values(bias)[..width],
             epsilon: step.epsilon,
         };
-        let rows = self.computed(step.input.per);
+        let rows = self.computed(step.input.axis);
         let input = self.arena.place(step.input, rows.clone());
         match step.out {
             NormOutput::Rows(out) => {
@@ -151,7 +151,7 @@ impl<T: Team> Pass<'_, '_, T> {
     }
 
     fn linear(&mut self, step: &Linear, constants: &[u8]) {
-        let rows = self.computed(step.out.per);
+        let rows = self.computed(step.out.axis);
         let epilogue = Epilogue { activation: step.activation, residual: step.residual.is_some() };
         let out = self.arena.place(step.out, rows.clone());
         // The kernels add to what stands in the output.
@@ -182,7 +182,7 @@ impl<T: Team> Pass<'_, '_, T> {
     }
 
     fn attention(&mut self, step: &Attention) {
-        let rows = self.rows(Per::Token);
+        let rows = self.rows(Axis::Token);
         let (width, heads) = (step.out.columns as usize, usize::from(step.heads));
         let scratch = attention_scratch(self.context, width) * self.sequences.0.len() * 4;
         let places = [
@@ -206,8 +206,8 @@ impl<T: Team> Pass<'_, '_, T> {
 
     fn pool(&mut self, step: &Pool) {
         let columns = step.out.columns as usize;
-        let input = self.arena.place(step.input, self.rows(Per::Token));
-        let out = self.arena.place(step.out, self.rows(Per::Sequence));
+        let input = self.arena.place(step.input, self.rows(Axis::Token));
+        let out = self.arena.place(step.out, self.rows(Axis::Sequence));
         let [input, out] = self.arena.cut([input, out]);
         let input: &[f32] = values(input);
         for (sequence, out) in values_mut::<f32>(out).chunks_exact_mut(columns).enumerate() {
@@ -219,7 +219,7 @@ impl<T: Team> Pass<'_, '_, T> {
 
     /// A few rows at the most, so plain Rust does: the sum is one chain of fused multiply-adds from the first value.
     fn normalize(&mut self, rows: Rows) {
-        let place = self.arena.place(rows, self.rows(rows.per));
+        let place = self.arena.place(rows, self.rows(rows.axis));
         let [bytes] = self.arena.cut([place]);
         for row in values_mut::<f32>(bytes).chunks_exact_mut(rows.columns as usize) {
             let length = libm::sqrtf(row.iter().fold(0.0, |sum, &x| libm::fmaf(x, x, sum)));
@@ -228,7 +228,7 @@ impl<T: Team> Pass<'_, '_, T> {
     }
 
     fn join(&mut self, step: &Join) {
-        let rows = self.rows(step.out.per);
+        let rows = self.rows(step.out.axis);
         let places = [step.left, step.right, step.out].map(|place| self.arena.place(place, rows.clone()));
         let [left, right, out] = self.arena.cut(places);
         let (left_columns, right_columns) = (step.left.columns as usize, step.right.columns as usize);
@@ -244,9 +244,9 @@ impl<T: Team> Pass<'_, '_, T> {
         }
     }
 
-    fn first(&mut self, step: &First, constants: &[u8]) {
+    fn first(&mut self, step: &CachedRow, constants: &[u8]) {
         let columns = step.rows.columns as usize;
-        let place = self.arena.place(step.rows, self.rows(Per::Token));
+        let place = self.arena.place(step.rows, self.rows(Axis::Token));
         let [rows] = self.arena.cut([place]);
         let rows = values_mut::<f32>(rows);
         for (sequence, tokens) in self.tokens.iter().enumerate() {
@@ -260,7 +260,7 @@ impl<T: Team> Pass<'_, '_, T> {
     /// Quantizes what a step has written, where the plan wants it.
     fn requantize(&mut self, out: Rows, requantized: Option<Codes>) {
         let Some(place) = requantized else { return };
-        let rows = self.computed(out.per);
+        let rows = self.computed(out.axis);
         let places = [self.arena.place(out, rows.clone()), self.arena.code_place(place, rows.len())];
         let [out, bytes] = self.arena.cut(places);
         self.kernels.quantize(self.team, values(out), codes_mut(place, rows.len(), bytes));

@@ -8,7 +8,7 @@
 use core::ops::Range;
 
 use super::manifest::{
-    Attention, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Per, Pool, Rows, Step,
+    Attention, Axis, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Pool, Rows, Step,
 };
 use super::{LoadError, Plan, StepFault};
 use crate::kernels::layout::MAX_INPUTS;
@@ -28,7 +28,7 @@ enum Value {
 struct Standing {
     range: Range<usize>,
     value: Value,
-    /// Whether a [`Step::First`] put the first row there.
+    /// Whether a [`Step::CachedRow`] put the first row there.
     first_known: bool,
 }
 
@@ -43,7 +43,7 @@ struct Arena {
 /// What becomes of the first row that the steps compute.
 #[derive(Clone, Copy, Default)]
 struct FirstRow {
-    /// The token of the [`Step::First`]s.
+    /// The token of the [`Step::CachedRow`]s.
     token: Option<u32>,
     /// Something that lasts comes of it: another row, or an output.
     needed: bool,
@@ -80,7 +80,7 @@ impl Arena {
     /// are computed.
     fn reads_first(&mut self, rows: Rows) -> Result<Range<usize>, StepFault> {
         let known = self.standing(Value::Rows(rows))?.first_known;
-        self.first.needed |= rows.per == Per::Token && !known;
+        self.first.needed |= rows.axis == Axis::Token && !known;
         self.place(Value::Rows(rows))
     }
 
@@ -162,9 +162,9 @@ pub(super) fn check(plan: &Plan<'_>) -> Result<Findings, LoadError> {
     if ids > rows {
         return Err(LoadError::TokenRange { ids, rows });
     }
-    let outputs = [Some((manifest.hidden, Per::Token)), manifest.pooled.map(|rows| (rows, Per::Sequence))];
-    for (rows, per) in outputs.into_iter().flatten() {
-        if rows.per != per || arena.reads_first(rows).is_err() {
+    let outputs = [Some((manifest.hidden, Axis::Token)), manifest.pooled.map(|rows| (rows, Axis::Sequence))];
+    for (rows, axis) in outputs.into_iter().flatten() {
+        if rows.axis != axis || arena.reads_first(rows).is_err() {
             return Err(LoadError::Output);
         }
     }
@@ -182,8 +182,8 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
         // Of a first row that is known it makes one that is.
         Step::Normalize(step) => arena.reads_first(step.rows).map(drop),
         Step::Join(step) => join(arena, step),
-        Step::First(step) => {
-            ensure(step.rows.per == Per::Token, StepFault::Sizes)?;
+        Step::CachedRow(step) => {
+            ensure(step.rows.axis == Axis::Token, StepFault::Sizes)?;
             arena.reads(Value::Rows(step.rows))?;
             arena.knows_first(step.rows);
             // Of two tokens a sequence begins with one at the most.
@@ -197,19 +197,19 @@ fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), Ste
 fn embed(arena: &mut Arena, plan: &Plan<'_>, step: &Embed) -> Result<(), StepFault> {
     let ids = plan.tokenizer.vocabulary().size();
     step.padding.check(ids).map_err(|_| StepFault::Padding)?;
-    ensure(step.out.per == Per::Token && step.out.columns > 0, StepFault::Sizes)?;
-    ensure(step.fine == 0 || step.precision == EmbedPrecision::Int8, StepFault::Sizes)?;
+    ensure(step.out.axis == Axis::Token && step.out.columns > 0, StepFault::Sizes)?;
+    ensure(step.f16_rows == 0 || step.precision == EmbedPrecision::Int8, StepFault::Sizes)?;
     arena.writes(Value::Rows(step.out))
 }
 
 fn norm(arena: &mut Arena, step: &Norm) -> Result<(), StepFault> {
     let input = arena.reads(Value::Rows(step.input))?;
     ensure(step.epsilon.is_finite() && step.epsilon > 0.0, StepFault::Number)?;
-    let (columns, per, out) = match step.out {
-        NormOutput::Rows(rows) => (rows.columns, rows.per, Value::Rows(rows)),
-        NormOutput::Codes(codes) => (codes.columns, codes.per, Value::Codes(codes)),
+    let (columns, axis, out) = match step.out {
+        NormOutput::Rows(rows) => (rows.columns, rows.axis, Value::Rows(rows)),
+        NormOutput::Codes(codes) => (codes.columns, codes.axis, Value::Codes(codes)),
     };
-    ensure(columns == step.input.columns && per == step.input.per, StepFault::Sizes)?;
+    ensure(columns == step.input.columns && axis == step.input.axis, StepFault::Sizes)?;
     apart(&[input, arena.place(out)?])?;
     arena.writes(out)
 }
@@ -226,7 +226,7 @@ fn finish(
     others.into_iter().flatten().try_for_each(&mut take)?;
     take(arena.place(Value::Rows(out))?)?;
     if let Some(codes) = requantized {
-        ensure(codes.columns == out.columns && codes.per == out.per, StepFault::Sizes)?;
+        ensure(codes.columns == out.columns && codes.axis == out.axis, StepFault::Sizes)?;
         take(arena.place(Value::Codes(codes))?)?;
     }
     apart(&ranges)?;
@@ -248,7 +248,7 @@ fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepF
     let mut apart_from = [Some(input), None];
     if let Some(residual) = step.residual {
         let range = arena.reads(Value::Rows(residual))?;
-        ensure(residual.columns == step.out.columns && residual.per == step.out.per, StepFault::Sizes)?;
+        ensure(residual.columns == step.out.columns && residual.axis == step.out.axis, StepFault::Sizes)?;
         if residual != step.out {
             apart_from[1] = Some(range);
         }
@@ -260,7 +260,7 @@ fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
     let qkv = arena.reads_first(step.qkv)?;
     ensure(step.scale.is_finite(), StepFault::Number)?;
     let width = step.out.columns;
-    ensure(step.qkv.per == Per::Token && step.out.per == Per::Token, StepFault::Sizes)?;
+    ensure(step.qkv.axis == Axis::Token && step.out.axis == Axis::Token, StepFault::Sizes)?;
     ensure(Some(step.qkv.columns) == width.checked_mul(3), StepFault::Sizes)?;
     ensure(step.heads > 0 && width > 0 && width.is_multiple_of(u32::from(step.heads)), StepFault::Sizes)?;
     let scratch = arena.range(step.scratch, step.scratch_bytes(arena.context))?;
@@ -270,7 +270,7 @@ fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
 
 fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
     let input = arena.reads_first(step.input)?;
-    ensure(step.input.per == Per::Token && step.out.per == Per::Sequence, StepFault::Sizes)?;
+    ensure(step.input.axis == Axis::Token && step.out.axis == Axis::Sequence, StepFault::Sizes)?;
     ensure(step.input.columns == step.out.columns, StepFault::Sizes)?;
     finish(arena, step.out, step.requantized, [Some(input), None])
 }
@@ -278,7 +278,7 @@ fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
 fn join(arena: &mut Arena, step: &Join) -> Result<(), StepFault> {
     let Join { left, right, out } = *step;
     let parts = [arena.reads_first(left)?, arena.reads_first(right)?];
-    ensure(left.per == out.per && right.per == out.per, StepFault::Sizes)?;
+    ensure(left.axis == out.axis && right.axis == out.axis, StepFault::Sizes)?;
     ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Sizes)?;
     finish(arena, out, None, parts.map(Some))?;
     // Where one of both was not known, that was noted as needed.

@@ -34,19 +34,19 @@ pub struct Manifest {
 
 /// What a row of a buffer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Per {
+pub enum Axis {
     /// A token.
     Token,
     /// A sequence: a prompt.
     Sequence,
 }
 
-impl Per {
+impl Axis {
     /// Rows of a sequence of `context` tokens.
     pub const fn rows(self, context: usize) -> usize {
         match self {
-            Per::Token => context,
-            Per::Sequence => 1,
+            Axis::Token => context,
+            Axis::Sequence => 1,
         }
     }
 }
@@ -61,13 +61,13 @@ pub struct Rows {
     /// Values in a row.
     pub columns: u32,
     /// What a row belongs to.
-    pub per: Per,
+    pub axis: Axis,
 }
 
 impl Rows {
     /// Bytes for one sequence of `context` tokens, a multiple of 64; `None` when they overflow.
     pub fn bytes(&self, context: usize) -> Option<usize> {
-        aligned(self.per.rows(context).checked_mul(self.columns as usize)?.checked_mul(4)?)
+        aligned(self.axis.rows(context).checked_mul(self.columns as usize)?.checked_mul(4)?)
     }
 }
 
@@ -83,14 +83,14 @@ pub struct Codes {
     /// Codes in a row.
     pub columns: u32,
     /// What a row belongs to.
-    pub per: Per,
+    pub axis: Axis,
 }
 
 impl Codes {
     /// Bytes for one sequence of `context` tokens, a multiple of 64; `None` when they overflow.
     pub fn bytes(&self, context: usize) -> Option<usize> {
         let row = code_stride(self.columns as usize).checked_add(QUANT_PARAMS_BYTES)?;
-        aligned(self.per.rows(context).checked_mul(row)?)
+        aligned(self.axis.rows(context).checked_mul(row)?)
     }
 }
 
@@ -117,7 +117,7 @@ pub enum Step {
     /// Rows side by side.
     Join(Join),
     /// What the first row of a sequence is known to be.
-    First(First),
+    CachedRow(CachedRow),
 }
 
 /// How an embedding step's tables are stored.
@@ -132,8 +132,8 @@ pub enum EmbedPrecision {
 /// `out[i] = tokens[ids[i]] + positions[i]`: the beginning of a text tower, which pads in its own way.
 ///
 /// Constants, each at the next multiple of 64: for `Int8` the rows' codes `[tokens, width]`, the rows' scales
-/// `[tokens]` f32, positions `[context, width]` f16, the fine rows' ids `[fine]` u32 in ascending order, and those rows
-/// `[fine, width]` f16; for `F32` rows and positions.
+/// `[tokens]` f32, positions `[context, width]` f16, the ids `[f16_rows]` of those read in f16, u32 in ascending order, and those rows
+/// `[f16_rows, width]` f16; for `F32` rows and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Embed {
     /// Rows of the token table.
@@ -141,7 +141,7 @@ pub struct Embed {
     /// How the tables are stored.
     pub precision: EmbedPrecision,
     /// Tokens whose rows also stand in f16, and are read there; none where the tables are f32.
-    pub fine: u32,
+    pub f16_rows: u32,
     /// What the ids behind the text are.
     pub padding: Padding,
     /// Written.
@@ -149,18 +149,18 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// Bytes of token rows, row scales, positions, fine rows' ids and fine rows, each a multiple of 64; `None` when they
+    /// Bytes of token rows, row scales, positions, ids of f16 rows and f16 rows, each a multiple of 64; `None` when they
     /// overflow.
     pub fn constants(&self, context: usize) -> Option<[usize; 5]> {
         let (tokens, width) = (self.tokens as usize, self.out.columns as usize);
         let values = tokens.checked_mul(width)?;
         let positions = context.checked_mul(width)?;
-        let fine = self.fine as usize;
+        let f16_rows = self.f16_rows as usize;
         Some(match self.precision {
             EmbedPrecision::Int8 => {
                 let scales = aligned(tokens.checked_mul(4)?)?;
-                let ids = aligned(fine.checked_mul(4)?)?;
-                let rows = aligned(fine.checked_mul(width)?.checked_mul(2)?)?;
+                let ids = aligned(f16_rows.checked_mul(4)?)?;
+                let rows = aligned(f16_rows.checked_mul(width)?.checked_mul(2)?)?;
                 [aligned(values)?, scales, aligned(positions.checked_mul(2)?)?, ids, rows]
             }
             EmbedPrecision::F32 => {
@@ -214,12 +214,12 @@ pub struct Linear {
 impl Linear {
     /// The input where the weights are f32.
     pub fn input_rows(&self) -> Rows {
-        Rows { offset: self.input, columns: self.panels.inputs, per: self.out.per }
+        Rows { offset: self.input, columns: self.panels.inputs, axis: self.out.axis }
     }
 
     /// The input where the weights are int8.
     pub fn input_codes(&self) -> Codes {
-        Codes { offset: self.input, columns: self.panels.inputs, per: self.out.per }
+        Codes { offset: self.input, columns: self.panels.inputs, axis: self.out.axis }
     }
 }
 
@@ -284,7 +284,7 @@ pub struct Join {
 ///
 /// Constants: `[columns]` f32, up to the next multiple of 64.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct First {
+pub struct CachedRow {
     /// The token.
     pub id: u32,
     /// A row per token; what stands there but the first row stays.
@@ -298,7 +298,7 @@ impl Step {
             Step::Embed(embed) => embed.constants(context)?.into_iter().try_fold(0, usize::checked_add),
             Step::Norm(norm) => aligned((norm.input.columns as usize).checked_mul(4)?)?.checked_mul(2),
             Step::Linear(linear) => linear.panels.bytes(),
-            Step::First(first) => aligned((first.rows.columns as usize).checked_mul(4)?),
+            Step::CachedRow(first) => aligned((first.rows.columns as usize).checked_mul(4)?),
             Step::Attention(_) | Step::Pool(_) | Step::Normalize(_) | Step::Join(_) => Some(0),
         }
     }
@@ -316,7 +316,7 @@ impl Step {
             Step::Pool(step) => Some(step.out),
             Step::Normalize(step) => Some(step.rows),
             Step::Join(step) => Some(step.out),
-            Step::First(step) => Some(step.rows),
+            Step::CachedRow(step) => Some(step.rows),
         }
     }
 }

@@ -11,8 +11,8 @@ mod manifest;
 pub use error::{LoadError, StepFault};
 pub(crate) use manifest::QUANT_PARAMS_BYTES;
 pub use manifest::{
-    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear, Manifest, Norm, NormOutput, Normalize, Per,
-    Pool, Rows, Step, Text,
+    Attention, Axis, CachedRow, Codes, Embed, EmbedPrecision, Join, Linear, Manifest, Norm, NormOutput,
+    Normalize, Pool, Rows, Step, Text,
 };
 
 use crate::kernels::{Kernels, PackingError};
@@ -83,11 +83,11 @@ impl<'a> Plan<'a> {
     }
 
     /// The text towers in their order.
-    pub fn towers(&self) -> impl Iterator<Item = Tower> {
+    pub fn towers(&self) -> impl Iterator<Item = TowerInfo> {
         let mut steps = self.steps().map(|(step, _)| step).peekable();
         core::iter::from_fn(move || {
             let mut tower = steps.find_map(|step| match step {
-                Step::Embed(embed) => Some(Tower::beginning(&embed)),
+                Step::Embed(embed) => Some(TowerInfo::beginning(&embed)),
                 _ => None,
             })?;
             while let Some(step) = steps.next_if(|step| !matches!(step, Step::Embed(_))) {
@@ -122,7 +122,7 @@ impl<'a> Plan<'a> {
         self.token_rows
     }
 
-    /// The token whose row is known wherever the steps read it ([`First`]): in a pass whose first prompt begins with it,
+    /// The token whose row is known wherever the steps read it ([`CachedRow`]): in a pass whose first prompt begins with it,
     /// nearly always the start token, that prompt's first row is not computed.
     pub fn known_first(&self) -> Option<u32> {
         self.known_first
@@ -183,7 +183,7 @@ impl core::fmt::Debug for Plan<'_> {
 
 /// One of a plan's text towers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tower {
+pub struct TowerInfo {
     /// Layers that the plan computes.
     pub layers: usize,
     /// Columns of its residual stream.
@@ -194,7 +194,7 @@ pub struct Tower {
     pub padding: Padding,
 }
 
-impl Tower {
+impl TowerInfo {
     fn beginning(embed: &Embed) -> Self {
         Self { layers: 0, width: embed.out.columns as usize, heads: 0, padding: embed.padding }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cliptext::plan::{Step, Tower};
+use cliptext::plan::{Step, TowerInfo};
 use cliptext::threads::{Threads, default_threads};
 use cliptext::{Embedding, Encoder, EncoderError, Kernels, Plan, align_arena};
 
@@ -188,7 +188,7 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     let (vocabulary, constants) = plan.section_bytes();
     sayln!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
     for tower in plan.towers() {
-        let Tower { layers, width, heads, padding } = tower;
+        let TowerInfo { layers, width, heads, padding } = tower;
         sayln!("tower       {layers} layers, width {width}, {heads} heads, padding {padding}");
     }
     sayln!("context     {} tokens", plan.context());
@@ -234,7 +234,7 @@ pub(crate) fn describe(step: &Step) -> String {
         }
         Step::Pool(step) => format!("pool       {}", step.out.columns),
         Step::Normalize(step) => format!("normalize  {}", step.rows.columns),
-        Step::First(step) => format!("first      {} of token {}", step.rows.columns, step.id),
+        Step::CachedRow(step) => format!("first      {} of token {}", step.rows.columns, step.id),
         Step::Join(step) => format!("join       {} + {}", step.left.columns, step.right.columns),
     }
 }

@@ -138,7 +138,7 @@ fn text(string: &str) -> Text {
 /// Appends the constants of `step`.
 fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<()> {
     match (constants, step) {
-        (Constants::Embeddings(model, fine), Step::Embed(embed)) => {
+        (Constants::Embeddings(model, f16_rows), Step::Embed(embed)) => {
             let (tokens, positions) = (&model.token_embedding, &model.position_embedding);
             match embed.precision {
                 EmbedPrecision::Int8 => {
@@ -149,8 +149,8 @@ fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<(
                         out,
                         positions.values.iter().map(|&value| half::f16::from_f32(value).to_le_bytes()),
                     );
-                    block(out, fine.iter().map(|id| id.to_le_bytes()));
-                    let rows = fine.iter().flat_map(|&id| tokens.row(id as usize));
+                    block(out, f16_rows.iter().map(|id| id.to_le_bytes()));
+                    let rows = f16_rows.iter().flat_map(|&id| tokens.row(id as usize));
                     block(out, rows.map(|&value| half::f16::from_f32(value).to_le_bytes()));
                 }
                 EmbedPrecision::F32 => {

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use cliptext::kernels::Activation as PlanActivation;
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::{
-    Attention, Codes, Embed, EmbedPrecision, First, Join, Linear as LinearStep, Norm, NormOutput, Normalize,
-    Per, Pool, Rows, Step,
+    Attention, Axis, CachedRow, Codes, Embed, EmbedPrecision, Join, Linear as LinearStep, Norm, NormOutput,
+    Normalize, Pool, Rows, Step,
 };
 use cliptext::tokenizer::Padding;
 
@@ -34,7 +34,7 @@ pub struct Tower<'m> {
 
 /// The constants of a step, by where they stand in the model.
 pub enum Constants<'m> {
-    /// Token and position tables; the tokens whose rows are fine.
+    /// Token and position tables; the tokens whose rows are read in f16.
     Embeddings(&'m TextModel, &'m [u32]),
     /// Gain and bias.
     Norm(&'m LayerNorm),
@@ -67,8 +67,8 @@ struct Buffer(usize);
 /// What a buffer holds.
 #[derive(Clone, Copy)]
 enum Shape {
-    Rows { columns: usize, per: Per },
-    Codes { columns: usize, per: Per },
+    Rows { columns: usize, axis: Axis },
+    Codes { columns: usize, axis: Axis },
     Bytes(usize),
 }
 
@@ -86,7 +86,7 @@ struct Builder<'m> {
 enum Draft {
     Embed {
         tokens: u32,
-        fine: u32,
+        f16_rows: u32,
         padding: Padding,
         out: Buffer,
     },
@@ -118,7 +118,7 @@ enum Draft {
     Normalize {
         rows: Buffer,
     },
-    First {
+    CachedRow {
         id: u32,
         rows: Buffer,
     },
@@ -166,19 +166,19 @@ impl<'m> Builder<'m> {
         Buffer(self.shapes.len() - 1)
     }
 
-    fn rows(&mut self, columns: usize, per: Per) -> Buffer {
-        self.buffer(Shape::Rows { columns, per })
+    fn rows(&mut self, columns: usize, axis: Axis) -> Buffer {
+        self.buffer(Shape::Rows { columns, axis })
     }
 
     /// A buffer for the codes of `rows`, where linears read codes.
     fn codes_of(&mut self, rows: Buffer) -> Option<Buffer> {
-        let Shape::Rows { columns, per } = self.shapes[rows.0] else { return None };
-        self.packing.is_int8().then(|| self.buffer(Shape::Codes { columns, per }))
+        let Shape::Rows { columns, axis } = self.shapes[rows.0] else { return None };
+        self.packing.is_int8().then(|| self.buffer(Shape::Codes { columns, axis }))
     }
 
     /// Attention's working memory.
     fn scratch(&mut self, width: usize) -> Buffer {
-        let out = Rows { offset: 0, columns: width as u32, per: Per::Token };
+        let out = Rows { offset: 0, columns: width as u32, axis: Axis::Token };
         let step = Attention { qkv: out, heads: 1, scale: 1.0, scratch: 0, out, requantized: None };
         let bytes = step.scratch_bytes(self.context).unwrap_or(usize::MAX);
         self.buffer(Shape::Bytes(bytes))
@@ -204,11 +204,11 @@ impl<'m> Builder<'m> {
             model.layers.len()
         );
         let width = model.width();
-        let mut x = self.rows(width, Per::Token);
+        let mut x = self.rows(width, Axis::Token);
         let tokens = u32::try_from(model.token_embedding.rows).context("more tokens than 32 bits count")?;
-        let fine = quantized.map_or(&[][..], |quantized| &quantized.fine);
-        let draft = Draft::Embed { tokens, fine: fine.len() as u32, padding, out: x };
-        self.push(draft, Constants::Embeddings(model, fine));
+        let f16_rows = quantized.map_or(&[][..], |quantized| &quantized.fine);
+        let draft = Draft::Embed { tokens, f16_rows: f16_rows.len() as u32, padding, out: x };
+        self.push(draft, Constants::Embeddings(model, f16_rows));
         let layers = outputs.layers(model.layers.len());
         let mut hidden = None;
         for (index, layer) in model.layers[..layers].iter().enumerate() {
@@ -216,15 +216,15 @@ impl<'m> Builder<'m> {
                 hidden = Some(self.hidden(x, &outputs, &model.final_norm));
             }
             // The states that are an output stay: the sum goes to a new place.
-            let next = if hidden == Some(x) { self.rows(width, Per::Token) } else { x };
+            let next = if hidden == Some(x) { self.rows(width, Axis::Token) } else { x };
             let normed = self.norm(x, &layer.norm1);
-            let qkv = self.rows(3 * width, Per::Token);
+            let qkv = self.rows(3 * width, Axis::Token);
             let linears = [&layer.query, &layer.key, &layer.value];
             self.linear(normed, linears, PlanActivation::Identity, None, qkv, None);
             if let Some(start) = start {
                 self.first(start.id, qkv, Cow::Borrowed(&start.qkv[index]));
             }
-            let mixed = self.rows(width, Per::Token);
+            let mixed = self.rows(width, Axis::Token);
             let codes = self.codes_of(mixed);
             let scratch = self.scratch(width);
             let heads = u16::try_from(model.heads).context("more heads than 65535")?;
@@ -234,7 +234,7 @@ impl<'m> Builder<'m> {
             self.linear(mixed, [&layer.out], PlanActivation::Identity, Some(x), next, None);
             x = next;
             let normed = self.norm(x, &layer.norm2);
-            let inner = self.rows(layer.fc1.weight.rows, Per::Token);
+            let inner = self.rows(layer.fc1.weight.rows, Axis::Token);
             let codes = self.codes_of(inner);
             self.linear(normed, [&layer.fc1], activation(layer.activation), None, inner, codes);
             let inner = codes.unwrap_or(inner);
@@ -267,7 +267,7 @@ impl<'m> Builder<'m> {
 
     /// The pooled output, made of the rows behind the final norm.
     fn pooled(&mut self, normed: Buffer, model: &'m TextModel, outputs: &Outputs) -> Result<Buffer> {
-        let row = self.rows(model.width(), Per::Sequence);
+        let row = self.rows(model.width(), Axis::Sequence);
         let pooled = if outputs.pooled == Pooled::EndToken {
             self.push(Draft::Pool { input: normed, out: row, codes: None }, Constants::None);
             row
@@ -278,7 +278,7 @@ impl<'m> Builder<'m> {
                 .context("a projected output is wanted, the model has no projection")?;
             let codes = self.codes_of(row);
             self.push(Draft::Pool { input: normed, out: row, codes }, Constants::None);
-            let out = self.rows(weight.rows, Per::Sequence);
+            let out = self.rows(weight.rows, Axis::Sequence);
             let projection = Cow::Owned(Linear { bias: vec![0.0; weight.rows], weight, steps: None });
             let draft = Draft::Linear {
                 input: codes.unwrap_or(row),
@@ -299,19 +299,19 @@ impl<'m> Builder<'m> {
     /// Two towers' rows side by side, or those of the only one that has some.
     fn joined(&mut self, left: Option<Buffer>, right: Option<Buffer>) -> Option<Buffer> {
         let (Some(left), Some(right)) = (left, right) else { return left.or(right) };
-        let (Shape::Rows { columns, per }, Shape::Rows { columns: more, .. }) =
+        let (Shape::Rows { columns, axis }, Shape::Rows { columns: more, .. }) =
             (self.shapes[left.0], self.shapes[right.0])
         else {
             return None;
         };
-        let out = self.rows(columns + more, per);
+        let out = self.rows(columns + more, axis);
         self.push(Draft::Join { left, right, out }, Constants::None);
         Some(out)
     }
 
     /// Puts the known first row into `rows`.
     fn first(&mut self, id: u32, rows: Buffer, row: Cow<'m, [f32]>) {
-        self.push(Draft::First { id, rows }, Constants::Row(row));
+        self.push(Draft::CachedRow { id, rows }, Constants::Row(row));
     }
 
     /// Normalised input for a linear: codes where linears read codes.
@@ -359,11 +359,11 @@ impl<'m> Builder<'m> {
         let mut demands = Vec::new();
         for (shape, life) in self.shapes.iter().zip(&self.lives) {
             let bytes = match *shape {
-                Shape::Rows { columns, per } => {
-                    Rows { offset: 0, columns: columns as u32, per }.bytes(self.context)
+                Shape::Rows { columns, axis } => {
+                    Rows { offset: 0, columns: columns as u32, axis }.bytes(self.context)
                 }
-                Shape::Codes { columns, per } => {
-                    Codes { offset: 0, columns: columns as u32, per }.bytes(self.context)
+                Shape::Codes { columns, axis } => {
+                    Codes { offset: 0, columns: columns as u32, axis }.bytes(self.context)
                 }
                 Shape::Bytes(bytes) => Some(bytes),
             };
@@ -403,19 +403,19 @@ impl Places<'_> {
     }
 
     fn rows(&self, buffer: Buffer) -> Rows {
-        let (columns, per) = self.shape(buffer);
-        Rows { offset: self.offset(buffer), columns, per }
+        let (columns, axis) = self.shape(buffer);
+        Rows { offset: self.offset(buffer), columns, axis }
     }
 
     fn codes(&self, buffer: Buffer) -> Codes {
-        let (columns, per) = self.shape(buffer);
-        Codes { offset: self.offset(buffer), columns, per }
+        let (columns, axis) = self.shape(buffer);
+        Codes { offset: self.offset(buffer), columns, axis }
     }
 
-    fn shape(&self, buffer: Buffer) -> (u32, Per) {
+    fn shape(&self, buffer: Buffer) -> (u32, Axis) {
         match self.shapes[buffer.0] {
-            Shape::Rows { columns, per } | Shape::Codes { columns, per } => (columns as u32, per),
-            Shape::Bytes(bytes) => (bytes as u32, Per::Sequence),
+            Shape::Rows { columns, axis } | Shape::Codes { columns, axis } => (columns as u32, axis),
+            Shape::Bytes(bytes) => (bytes as u32, Axis::Sequence),
         }
     }
 }
@@ -428,7 +428,7 @@ impl Draft {
             Draft::Linear { input, residual, out, codes, .. } => [Some(input), residual, Some(out), codes],
             Draft::Attention { qkv, scratch, out, codes, .. } => [Some(qkv), Some(scratch), Some(out), codes],
             Draft::Pool { input, out, codes } => [Some(input), Some(out), codes, None],
-            Draft::Normalize { rows } | Draft::First { rows, .. } => [Some(rows), None, None, None],
+            Draft::Normalize { rows } | Draft::CachedRow { rows, .. } => [Some(rows), None, None, None],
             Draft::Join { left, right, out } => [Some(left), Some(right), Some(out), None],
         };
         all.into_iter().flatten()
@@ -436,9 +436,9 @@ impl Draft {
 
     fn resolve(&self, places: &Places<'_>, constants: &Constants<'_>, packing: Packing) -> Step {
         match *self {
-            Draft::Embed { tokens, fine, padding, out } => {
+            Draft::Embed { tokens, f16_rows, padding, out } => {
                 let precision = if packing.is_int8() { EmbedPrecision::Int8 } else { EmbedPrecision::F32 };
-                Step::Embed(Embed { tokens, precision, fine, padding, out: places.rows(out) })
+                Step::Embed(Embed { tokens, precision, f16_rows, padding, out: places.rows(out) })
             }
             Draft::Norm { input, epsilon, out } => {
                 let out = match places.shapes[out.0] {
@@ -467,7 +467,7 @@ impl Draft {
                 out: places.rows(out),
                 requantized: codes.map(|b| places.codes(b)),
             }),
-            Draft::First { id, rows } => Step::First(First { id, rows: places.rows(rows) }),
+            Draft::CachedRow { id, rows } => Step::CachedRow(CachedRow { id, rows: places.rows(rows) }),
             Draft::Normalize { rows } => Step::Normalize(Normalize { rows: places.rows(rows) }),
             Draft::Join { left, right, out } => {
                 Step::Join(Join { left: places.rows(left), right: places.rows(right), out: places.rows(out) })

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use cliptext::plan::{Per, Step};
+use cliptext::plan::{Axis, Step};
 use cliptext::threads::Solo;
 use cliptext::tokenizer::{Padding, Tokenizer};
 use cliptext::{Encoder, Kernels, Plan, align_arena};
@@ -299,9 +299,9 @@ fn name(step: &Step, sums: usize) -> &'static str {
         Step::Pool(_) => "pool",
         Step::Normalize(_) => "normalize",
         Step::Join(_) => "join",
-        Step::First(_) => "first",
-        Step::Linear(linear) => match (linear.residual.is_some(), linear.out.per, sums % 2) {
-            (_, Per::Sequence, _) => "projection",
+        Step::CachedRow(_) => "first",
+        Step::Linear(linear) => match (linear.residual.is_some(), linear.out.axis, sums % 2) {
+            (_, Axis::Sequence, _) => "projection",
             (false, _, 0) => "query, key, value",
             (true, _, 0) => "attention output",
             (false, _, _) => "MLP in",

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use cliptext::plan::{Per, Step};
+use cliptext::plan::{Axis, Step};
 use cliptext::threads::{Team, Threads};
 use cliptext::{Encoder, Kernels, Plan, align_arena};
 
@@ -101,8 +101,8 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> V
 fn macs(step: &Step, plan: &Plan<'_>) -> u64 {
     match step {
         Step::Linear(step) => {
-            let known = step.out.per == Per::Token && plan.known_first().is_some();
-            let rows = step.out.per.rows(plan.context()) - usize::from(known);
+            let known = step.out.axis == Axis::Token && plan.known_first().is_some();
+            let rows = step.out.axis.rows(plan.context()) - usize::from(known);
             rows as u64 * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
         }
         _ => 0,
