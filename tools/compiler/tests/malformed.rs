@@ -7,7 +7,9 @@ use cliptext_compiler::import::onnx;
 use cliptext_test_support::{Scratch, export};
 use prost::Message;
 use tract_onnx::pb::tensor_proto::DataLocation;
-use tract_onnx::pb::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+use tract_onnx::pb::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+};
 
 const PLAIN: &str = "sd.tf523-torch215-ts.op14.static.i64";
 
@@ -150,6 +152,32 @@ fn external_data_inside_the_folder_is_read() {
     scratch.write("weights.bin", &bytes);
     let said = refusal(&path);
     assert!(said.contains("needs 4096 bytes") && said.contains("holds 4096"), "{said}");
+}
+
+#[test]
+fn external_locations_are_listed_without_the_data() {
+    let scratch = Scratch::new();
+    let list = |model: &ModelProto| {
+        onnx::external_locations(&scratch.write("model.onnx", &model.encode_to_vec()))
+            .map_err(|error| format!("{error:#}"))
+    };
+    let mut model = export(PLAIN);
+    assert!(list(&model).is_ok_and(|none| none.is_empty()));
+    externalise(&mut model, "deep/any name", &[]);
+    // Another one in a graph of a function's node.
+    let mut tensor = weight(model.graph.as_mut().expect("a graph")).clone();
+    tensor.external_data[0].value = "other".into();
+    let constant = AttributeProto { t: Some(tensor), ..AttributeProto::default() };
+    let node = NodeProto { attribute: vec![constant], ..NodeProto::default() };
+    let branch = GraphProto { node: vec![node], ..GraphProto::default() };
+    let branch = AttributeProto { g: Some(branch), ..AttributeProto::default() };
+    let node = NodeProto { attribute: vec![branch], ..NodeProto::default() };
+    model.functions.push(FunctionProto { node: vec![node], ..FunctionProto::default() });
+    assert!(list(&model).is_ok_and(|both| both.iter().eq(["deep/any name", "other"])));
+    weight(model.graph.as_mut().expect("a graph")).external_data[0].value = "../other".into();
+    let said = list(&model).expect_err("a refusal");
+    assert!(said.contains("model.onnx") && said.contains("outside the model's folder"), "{said}");
+    assert!(onnx::external_locations(&scratch.write("text.onnx", b"a running dog")).is_err());
 }
 
 #[test]

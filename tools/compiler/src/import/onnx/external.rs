@@ -65,20 +65,31 @@ fn embed_tensor(tensor: &mut TensorProto, folder: &Path, files: &mut HashMap<Str
     Ok(())
 }
 
+fn outside(location: &str) -> String {
+    format!(
+        "external data `{location}` lies outside the model's folder, where nothing is read; put it into the folder and \
+         export the model again, or correct the path in it"
+    )
+}
+
+/// Refuses a location that is no plain path below the model's folder.
+pub fn plain(location: &str) -> Result<()> {
+    let below =
+        Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    ensure!(below && !location.is_empty(), outside(location));
+    Ok(())
+}
+
 /// Opens a file of the model's folder, following links only if they stay inside, or lead from a snapshot in the hub's
 /// cache to its blobs.
 fn open(folder: &Path, location: &str) -> Result<File> {
-    let outside =
-        || format!("external data `{location}` lies outside the model's folder, where nothing is read");
-    let relative = Path::new(location);
-    let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    ensure!(plain && !location.is_empty(), outside());
+    plain(location)?;
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder =
         folder.canonicalize().with_context(|| format!("cannot open folder `{}`", folder.display()))?;
     let missing = || format!("cannot open external data `{location}`; put it beside the model");
-    let file = folder.join(relative).canonicalize().with_context(missing)?;
-    ensure!(file.starts_with(&folder) || is_blob(&file, &folder), outside());
+    let file = folder.join(location).canonicalize().with_context(missing)?;
+    ensure!(file.starts_with(&folder) || is_blob(&file, &folder), outside(location));
     ensure!(file.is_file(), "external data `{location}` is not a file");
     File::open(&file).with_context(missing)
 }

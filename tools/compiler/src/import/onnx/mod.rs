@@ -16,9 +16,12 @@ mod external;
 mod functions;
 mod fused_matmul;
 mod inputs;
+mod locations;
 mod lower;
 mod precision;
 mod proto;
+
+pub use locations::external_locations;
 
 /// Reads the ONNX file at `path` up to a decluttered graph with its axes fixed.
 ///
