@@ -14,9 +14,9 @@ use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
 const ROWS_PER_TASK: usize = 8;
-/// Tasks of a product for each thread, at least: the last to end holds up the others by no more than a task. No more than
+/// Tasks of a product for each worker, at least: the last to end holds up the others by no more than a task. No more than
 /// that: products cut by rows too, whose tasks share panels, were slower.
-const TASKS_PER_THREAD: usize = 12;
+const TASKS_PER_WORKER: usize = 12;
 /// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
 const MIN_ROWS: usize = 24;
 
@@ -71,15 +71,15 @@ fn by_panels(
 ) {
     let count = panels.count();
     let across = count.div_ceil(panels_per_task);
-    let tasks = if team.threads() == 1 { 1 } else { TASKS_PER_THREAD * team.threads() };
+    let tasks = if team.workers() == 1 { 1 } else { TASKS_PER_WORKER * team.workers() };
     let down = tasks.div_ceil(across).min(rows / MIN_ROWS).max(1);
     // Even, for kernels that pair rows.
     let rows_per_task = rows.div_ceil(down).next_multiple_of(2);
     // Tasks that read the same panels follow one another.
     let first_panel = |task: usize| task / down * panels_per_task;
-    team.run(across * down, &|task| {
+    team.run(across * down, &|_, task| {
         let (panel, row) = (first_panel(task), task % down * rows_per_task);
-        let next = first_panel(task + team.threads());
+        let next = first_panel(task + team.workers());
         run(Task {
             panels: panel..(panel + panels_per_task).min(count),
             rows: row.min(rows)..(row + rows_per_task).min(rows),
@@ -108,7 +108,7 @@ impl Kernels {
         assert!(norm.bias.len() == width && input.len() == out.len());
         let rows = input.len() / width;
         let out = SharedMut::new(out);
-        team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
+        team.run(rows.div_ceil(ROWS_PER_TASK), &|_, task| {
             for row in rows_of_task(task, rows) {
                 let place = row * width..(row + 1) * width;
                 // SAFETY: the row is this task's; holding `self` proves the instructions.
@@ -145,7 +145,7 @@ impl Kernels {
         let rows = input.len() / width;
         assert!(out.codes.len() >= rows * stride && out.params.len() >= rows);
         let (codes, params) = (SharedMut::new(out.codes), SharedMut::new(out.params));
-        team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
+        team.run(rows.div_ceil(ROWS_PER_TASK), &|_, task| {
             let part = rows_of_task(task, rows);
             let input = &input[part.start * width..part.end * width];
             // SAFETY: the rows are this task's, and were found to be there.
@@ -237,7 +237,7 @@ impl Kernels {
         assert!(scratch.len() >= tasks * task_scratch);
         let step = Attention { qkv, heads, head_dim, scale, out: SharedMut::new(out) };
         let scratch = SharedMut::new(scratch);
-        team.run(tasks, &|task| {
+        team.run(tasks, &|_, task| {
             let (sequence, head) = (task / heads, task % heads);
             // SAFETY: the sizes were checked, head and scratch are this task's, `self` proves the instructions.
             unsafe {

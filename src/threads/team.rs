@@ -59,9 +59,12 @@ pub struct Threads {
 
 /// What `Shared::call` points to.
 struct Call<'a> {
-    task: &'a (dyn Fn(usize) + Sync),
+    task: &'a (dyn Fn(usize, usize) + Sync),
     tasks: usize,
 }
+
+/// The worker that calls `run`.
+const CALLER: usize = 0;
 
 /// The ticket's lower half.
 const TASKS: u64 = 0xffff_ffff;
@@ -76,8 +79,8 @@ impl Drop for Unfinished {
 }
 
 impl Shared {
-    /// Takes a task of the current job and does it; whether there was one.
-    fn work(&self) -> bool {
+    /// Takes a task of the current job and does it as `worker`; whether there was one.
+    fn work(&self, worker: usize) -> bool {
         let mut ticket = self.ticket.0.load(Ordering::Acquire);
         loop {
             let left = ticket & TASKS;
@@ -92,7 +95,7 @@ impl Shared {
                     // still stands; it was stored before the ticket that was taken.
                     let call = unsafe { &*call };
                     let unfinished = Unfinished;
-                    (call.task)(call.tasks - left as usize);
+                    (call.task)(worker, call.tasks - left as usize);
                     core::mem::forget(unfinished);
                     self.done.0.fetch_add(1, Ordering::Release);
                     return true;
@@ -120,7 +123,7 @@ impl Threads {
         for index in 1..threads.max(1) {
             let (shared, asleep) = (team.shared.clone(), Arc::new(Line(AtomicBool::new(false))));
             let flag = asleep.clone();
-            let body = move || worker(&shared, &flag.0);
+            let body = move || worker(index, &shared, &flag.0);
             // Should this one not start, dropping the team ends those that did.
             let thread = thread::Builder::new().name(format!("cliptext-{index}")).spawn(body)?;
             team.workers.push(Worker { asleep, thread: Some(thread) });
@@ -139,10 +142,11 @@ impl Threads {
     }
 }
 
-fn worker(shared: &Shared, asleep: &AtomicBool) {
+/// The life of worker `index`.
+fn worker(index: usize, shared: &Shared, asleep: &AtomicBool) {
     let (mut idle, mut jobs) = (0, 0);
     while !shared.stop.load(Ordering::Relaxed) {
-        if shared.work() {
+        if shared.work(index) {
             jobs += usize::from(idle > 0);
             idle = 0;
         } else if jobs >= JOBS_IN_A_ROW {
@@ -166,11 +170,13 @@ fn worker(shared: &Shared, asleep: &AtomicBool) {
     }
 }
 
-impl Team for Threads {
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+// SAFETY: a ticket is taken once, and holds no more tasks than there are; `run` waits until as many are done as were there. Whoever
+// calls `run` is worker 0, the threads are 1 and up; a caller that finds the team busy does all tasks itself.
+unsafe impl Team for Threads {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         let alone = self.workers.is_empty() || tasks <= 1 || tasks as u64 > TASKS;
         if alone || self.busy.swap(true, Ordering::Acquire) {
-            return (0..tasks).for_each(task);
+            return (0..tasks).for_each(|number| task(CALLER, number));
         }
         let call = Call { task, tasks };
         let shared = &*self.shared;
@@ -179,7 +185,7 @@ impl Team for Threads {
         let number = (shared.ticket.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         shared.ticket.0.store(number << 32 | tasks as u64, Ordering::SeqCst);
         self.wake();
-        while shared.work() {}
+        while shared.work(CALLER) {}
         let mut waited = 0;
         while shared.done.0.load(Ordering::Acquire) != tasks {
             // A worker still has a task; when that takes long, the system may have put it aside for this thread.
@@ -194,7 +200,7 @@ impl Team for Threads {
         self.busy.store(false, Ordering::Release);
     }
 
-    fn threads(&self) -> usize {
+    fn workers(&self) -> usize {
         self.workers.len() + 1
     }
 }
@@ -224,11 +230,11 @@ mod tests {
     fn every_task_is_done_once() {
         for threads in [1, 2, 3, 8] {
             let team = Threads::start(threads).unwrap();
-            assert_eq!(team.threads(), threads);
+            assert_eq!(team.workers(), threads);
             for round in 0..ROUNDS {
                 let tasks = round % 37;
                 let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                team.run(tasks, &|task| {
+                team.run(tasks, &|_, task| {
                     counts[task].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "round {round}");
@@ -244,17 +250,17 @@ mod tests {
             while !team.workers.iter().all(|worker| worker.asleep.0.load(Ordering::SeqCst)) {
                 thread::sleep(Duration::from_millis(1));
             }
-            let helpers = std::sync::Mutex::new(std::collections::HashSet::new());
+            let threads = std::sync::Mutex::new(std::collections::HashSet::new());
             // Each task waits until every worker has one: they must all have come.
             let arrived = AtomicUsize::new(0);
-            team.run(3, &|_| {
+            team.run(3, &|_, _| {
                 arrived.fetch_add(1, Ordering::SeqCst);
                 while arrived.load(Ordering::SeqCst) < 3 {
                     thread::yield_now();
                 }
-                helpers.lock().unwrap().insert(thread::current().id());
+                threads.lock().unwrap().insert(thread::current().id());
             });
-            assert_eq!(helpers.lock().unwrap().len(), 3);
+            assert_eq!(threads.lock().unwrap().len(), 3);
         }
     }
 
@@ -265,7 +271,7 @@ mod tests {
         let caller = thread::current().id();
         while crowded() == 0 {
             // The caller waits for the worker's task, where the worker takes one.
-            team.run(2, &|_| {
+            team.run(2, &|_, _| {
                 let ms = if thread::current().id() == caller { 1 } else { 5 };
                 thread::sleep(Duration::from_millis(ms));
             });
@@ -276,7 +282,22 @@ mod tests {
                 break;
             }
             assert!(round < 1000 * CROWDED, "the machine stays crowded");
-            team.run(2, &|_| {});
+            team.run(2, &|_, _| {});
+        }
+    }
+
+    #[test]
+    fn no_two_workers_at_once_have_the_same_number() {
+        for threads in [1, 2, 3, 8] {
+            let team = Threads::start(threads).unwrap();
+            let at_work: Vec<AtomicBool> = (0..threads).map(|_| AtomicBool::new(false)).collect();
+            for _ in 0..ROUNDS / 10 {
+                team.run(20, &|worker, _| {
+                    assert!(!at_work[worker].swap(true, Ordering::SeqCst), "worker {worker} works twice");
+                    core::hint::spin_loop();
+                    at_work[worker].store(false, Ordering::SeqCst);
+                });
+            }
         }
     }
 
@@ -288,7 +309,7 @@ mod tests {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..ROUNDS {
-                        team.run(10, &|task| {
+                        team.run(10, &|_, task| {
                             total.fetch_add(task, Ordering::Relaxed);
                         });
                     }

@@ -28,11 +28,11 @@ pub(super) fn peak_f32(kernels: Kernels, team: &Threads) -> f64 {
 fn rate(team: &Threads, exercise: impl Fn(usize) -> u64 + Sync) -> f64 {
     let timed = |rounds: usize| -> (u64, Duration) {
         let start = Instant::now();
-        team.run(team.threads(), &|_| {
+        team.run(team.workers(), &|_, _| {
             black_box(exercise(rounds));
         });
         let time = start.elapsed();
-        (exercise(1) * (rounds * team.threads()) as u64, time)
+        (exercise(1) * (rounds * team.workers()) as u64, time)
     };
     let mut rounds = 1;
     while timed(rounds).1 < STRETCH {
@@ -48,7 +48,7 @@ pub(super) fn read_bandwidth(bytes: &[u8], team: &Threads) -> f64 {
     let parts: Vec<&[u8]> = bytes.chunks(PART).collect();
     let once = || {
         let start = Instant::now();
-        team.run(parts.len(), &|part| {
+        team.run(parts.len(), &|_, part| {
             let mut sums = [0u64; 8];
             for words in parts[part].as_chunks::<64>().0 {
                 for (sum, word) in sums.iter_mut().zip(words.as_chunks::<8>().0) {
@@ -69,11 +69,11 @@ pub(super) fn fork_and_join(team: &Threads) -> f64 {
     /// Enough where a busy machine makes rounds long.
     const LONGEST: Duration = Duration::from_millis(300);
     let begin = Instant::now();
-    let threads = team.threads();
+    let threads = team.workers();
     let mut times = Vec::with_capacity(ROUNDS);
     while times.len() < ROUNDS && begin.elapsed() < LONGEST {
         let (start, arrived) = (Instant::now(), AtomicUsize::new(0));
-        team.run(threads, &|_| {
+        team.run(threads, &|_, _| {
             // Nobody does the task of another: each waits until all have come.
             arrived.fetch_add(1, Ordering::Relaxed);
             while arrived.load(Ordering::Relaxed) < threads {

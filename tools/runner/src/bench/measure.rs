@@ -22,7 +22,7 @@ pub(super) fn warm(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usiz
     let warm = times(WARM_UP, runs, || {
         black_box(encoder.encode(PROMPT).hidden());
     });
-    Ok(Report::new(plan, kernels.name(), team.threads(), warm))
+    Ok(Report::new(plan, kernels.name(), team.workers(), warm))
 }
 
 /// Milliseconds that `f` takes, sorted.
