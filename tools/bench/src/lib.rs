@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use cliptext_compiler::backend::emit::{self, Emitted};
+use cliptext_compiler::backend::emit::Emitted;
+use cliptext_compiler::output;
 use cliptext_synthetic::onnx::{self, Axes};
 use cliptext_synthetic::{Options, generate};
 
@@ -21,7 +22,7 @@ pub fn plan() -> Result<Emitted> {
 /// # Errors
 /// When the file can't be written.
 pub fn write_plan(path: &Path) -> Result<()> {
-    emit::write(path, &plan()?.bytes)
+    output::write(path, &plan()?.bytes)
 }
 
 /// Writes the f32 ONNX export of the model, with its input fixed to `[1, 77]`, to `path`.

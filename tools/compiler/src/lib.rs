@@ -6,6 +6,7 @@ pub mod compile;
 pub mod edit;
 pub mod import;
 pub mod ir;
+pub mod output;
 pub mod page;
 pub mod preset;
 pub mod progress;

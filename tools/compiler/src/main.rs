@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use cliptext::tokenizer::Padding;
 use cliptext::{Plan, PlanFile};
-use cliptext_compiler::backend::emit::{self, Precision};
+use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::compile::inspect;
 use cliptext_compiler::compile::prepare::Spec;
@@ -17,6 +18,7 @@ use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
 use cliptext_compiler::edit::words::Inversion;
 use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::output;
 use cliptext_compiler::page;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
@@ -79,18 +81,18 @@ struct CompileArgs {
     /// How weights are stored: f32 is for checking
     #[arg(long, value_enum, default_value = "int8")]
     precision: PrecisionArg,
-    /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour
-    #[arg(long, value_enum, default_value = "fast")]
-    quality: QualityArg,
+    /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour [default: fast]
+    #[arg(long, value_enum)]
+    quality: Option<QualityArg>,
     /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 96 built-in ones]
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// By how much an int8 plan may grow to be more precise, as in `2%`
-    #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = percent)]
-    budget: f64,
-    /// The kind of CPU that weights are packed for
-    #[arg(long, default_value_t, long_help = target_help())]
-    target: Target,
+    /// By how much an int8 plan may grow to be more precise, as in `2%` [default: 1%]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    budget: Option<f64>,
+    /// The kind of CPU that int8 weights are packed for
+    #[arg(long, long_help = target_help())]
+    target: Option<Target>,
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -188,11 +190,11 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 fn target_help() -> String {
-    let mut help = String::from("The kind of CPU that weights are packed for:");
+    let mut help = String::from("The kind of CPU that int8 weights are packed for:");
     for target in Target::ALL {
         help.push_str(&format!("\n- {target}: {}", target.help()));
     }
-    help
+    help + &format!("\n\n[default: {}]", Target::default())
 }
 
 fn hidden(text: &str) -> Result<Hidden, String> {
@@ -260,9 +262,58 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends the program as clap does when a command line can't be obeyed: with 2.
+fn usage(message: impl std::fmt::Display) -> ! {
+    Cli::command().error(ErrorKind::ArgumentConflict, message).exit()
+}
+
+/// Ends the program where the file that `option` names is one of `others`.
+fn refuse_overwriting(option: &str, output: &Path, others: &[&Path]) {
+    if others.iter().any(|other| cliptext_files::same_file(output, other)) {
+        let path = output.display();
+        usage(format!(
+            "{option} {path}: the command line names that file twice, and it would be overwritten"
+        ));
+    }
+}
+
+impl ModelArgs {
+    /// The files that are read.
+    fn inputs(&self) -> Vec<&Path> {
+        let files = self.embedding.iter().map(|(_, file)| file).chain(self.lora.iter().map(|(file, _)| file));
+        std::iter::once(&self.model).chain(files).map(PathBuf::as_path).collect()
+    }
+}
+
+impl CompileArgs {
+    /// Ends the program where an option would be ignored, or a file be lost.
+    fn refuse_contradictions(&self) {
+        let mut files = self.model.inputs();
+        files.extend(self.calibrate.as_deref().into_iter().chain(self.vocab.as_deref()));
+        refuse_overwriting("--output", &self.output, &files);
+        files.push(&self.output);
+        if let Some(report) = &self.report {
+            refuse_overwriting("--report", report, &files);
+        }
+        let int8_only = [
+            ("--quality", self.quality.is_some()),
+            ("--calibrate", self.calibrate.is_some()),
+            ("--budget", self.budget.is_some()),
+            ("--target", self.target.is_some()),
+        ];
+        if matches!(self.precision, PrecisionArg::F32)
+            && let Some((option, _)) = int8_only.iter().find(|(_, given)| *given)
+        {
+            usage(format!("{option} is about int8 weights: it has no effect with --precision f32"));
+        }
+    }
+}
+
 /// The file's or folder's own name, for the plan to carry.
 fn name(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // What a pipe is called by the system differs every time.
+    let known = if path.is_file() || path.is_dir() { path.canonicalize().ok() } else { None };
+    let path = known.unwrap_or_else(|| path.to_owned());
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -291,13 +342,27 @@ fn is_page(path: &Path) -> bool {
 }
 
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
+    args.refuse_contradictions();
+    if let Some(report) = &args.report {
+        output::check(report)?;
+    }
+    let progress = Progress::new(args.quiet);
     let mut quantize = quantize::Options::new(match args.quality {
-        QualityArg::Fast => Quality::Fast,
-        QualityArg::Best => Quality::Best,
+        Some(QualityArg::Best) => Quality::Best,
+        Some(QualityArg::Fast) | None => Quality::Fast,
     });
-    quantize.recipe.budget = args.budget;
+    if let Some(budget) = args.budget {
+        quantize.recipe.budget = budget;
+    }
     if let Some(path) = &args.calibrate {
         quantize.calibration = prompts::read(path)?;
+        let (most, given) = (quantize.recipe.prompts, quantize.calibration.len());
+        if given > most {
+            progress.note(&format!(
+                "{}: calibrates on {most} of its {given} prompts, evenly chosen: no more are used at this quality",
+                path.display()
+            ));
+        }
     }
     let job = Job {
         model: args.model.spec()?,
@@ -308,24 +373,34 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
             PrecisionArg::F32 => Precision::F32,
         },
         quantize,
-        target: args.target,
+        target: args.target.unwrap_or_default(),
         full_report: args.report.as_deref().is_some_and(is_page),
     };
-    let report = compile(&job, &Progress::new(args.quiet))?;
-    if let Some(path) = args.report {
+    let report = compile(&job, &progress)?;
+    if let Some(path) = &args.report {
         let bytes = match &report.verification {
             Some(found) => page::page(&name(&job.plan), &report.model, found, &report.smoothed).into_bytes(),
             None => serde_json::to_vec_pretty(&report)?,
         };
-        emit::write(&path, &bytes)?;
+        output::write(path, &bytes)?;
     }
     if !args.quiet {
-        tell(&report.to_string());
+        let outputs = [Some(&job.plan), args.report.as_ref()];
+        let written = || format!("{} is written, its report was not shown", job.plan.display());
+        tell(&report.to_string(), &outputs).with_context(written)?;
     }
     Ok(())
 }
 
 fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
+    if let Some(report) = &args.report {
+        let mut files = args.model.inputs();
+        files.extend(
+            [args.plan.as_path()].into_iter().chain(args.prompts.as_deref()).chain(args.unet.as_deref()),
+        );
+        refuse_overwriting("--report", report, &files);
+        output::check(report)?;
+    }
     let progress = Progress::new(args.quiet);
     let prompts = match &args.prompts {
         Some(path) => prompts::read(path)?,
@@ -347,10 +422,11 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
         let page = || page::page(&name(&args.plan), &spec.name, &found, &[]).into_bytes();
         let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };
-        emit::write(path, &bytes)?;
+        output::write(path, &bytes)?;
     }
     if !args.quiet {
-        tell(&format!("{} against {}\n{found}", args.plan.display(), spec.name));
+        let text = format!("{} against {}\n{found}", args.plan.display(), spec.name);
+        tell(&text, &[args.report.as_ref()])?;
     }
     let sqnr = found.figures.hidden.sqnr_db;
     if let Some(least) = args.min_sqnr {
@@ -365,11 +441,19 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
 
 fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
     let found = inspect::inspect(&args.model, &Progress::new(false))?;
-    tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() });
-    Ok(())
+    tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() }, &[])
 }
 
-/// Prints a result. A reader that has gone, as in `| head`, takes nothing from what was done.
-fn tell(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Prints a result: to standard error where one of `outputs` goes to standard output.
+fn tell(text: &str, outputs: &[Option<&PathBuf>]) -> anyhow::Result<()> {
+    if outputs.iter().flatten().any(|path| cliptext_files::is_stdout(path)) {
+        eprintln!("{text}");
+        return Ok(());
+    }
+    writeln!(std::io::stdout(), "{text}").map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => {
+            anyhow::anyhow!("standard output was closed before all was written")
+        }
+        _ => anyhow::anyhow!("standard output: {error}"),
+    })
 }

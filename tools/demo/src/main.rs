@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
         ("tests/fixtures/long.plan", cliptext_demo::long()?),
     ];
     for (name, plan) in plans {
-        cliptext_compiler::backend::emit::write(&root.join(name), &plan)?;
+        cliptext_compiler::output::write(&root.join(name), &plan)?;
         println!("{name}: {} bytes", plan.len());
     }
     Ok(())

@@ -1,7 +1,14 @@
-//! Files as the programs read and write them: [whole](WholeFile) or not there; NumPy's [arrays](npy); [prompts].
+//! Files as the programs read and write them: an [`Output`] is replaced at once or not at all; NumPy's [arrays](npy);
+//! [prompts].
 
+mod destination;
+mod durable;
 pub mod npy;
+mod output;
 pub mod prompts;
-mod whole;
+mod unfinished;
 
-pub use whole::{WholeFile, write};
+pub use destination::{is_stdout, same_file};
+pub use durable::sync_folder;
+pub use output::{Output, write};
+pub use unfinished::{Temporary, temporary, temporary_folder};

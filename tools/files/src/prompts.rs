@@ -6,19 +6,36 @@ use std::path::Path;
 /// The prompts in a file: a JSON array of strings whatever its name, else one a line, an empty line being an empty prompt.
 ///
 /// # Errors
-/// When the file can't be read, is not UTF-8, or is named `.json` and no JSON array of strings. They do not name the file.
+/// When the file can't be read, is empty or an empty array, is not UTF-8, holds a NUL, or is JSON by its name or its
+/// beginning (`["` or `{"`) and no array of strings. They do not name the file.
 pub fn read(path: &Path) -> Result<Vec<String>> {
     let text = String::from_utf8(std::fs::read(path)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Error::other(format!("not UTF-8 from byte {at}: save the prompts as UTF-8"))
     })?;
+    if let Some(at) = text.find('\0') {
+        return Err(Error::other(format!(
+            "a NUL at byte {at}, as UTF-16 has them: save the prompts as UTF-8"
+        )));
+    }
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    match serde_json::from_str(text) {
-        Ok(prompts) => Ok(prompts),
-        Err(error) if is_json => Err(Error::other(format!("not a JSON array of strings: {error}"))),
-        Err(_) => Ok(text.lines().map(str::to_owned).collect()),
+    let prompts: Vec<String> = match serde_json::from_str(text) {
+        Ok(prompts) => prompts,
+        Err(error) if is_json || begins_as_json(text) => {
+            return Err(Error::other(format!("not a JSON array of strings: {error}")));
+        }
+        Err(_) => text.lines().map(str::to_owned).collect(),
+    };
+    if prompts.is_empty() {
+        return Err(Error::other("holds no prompt: give a JSON array of strings, or one prompt a line"));
     }
+    Ok(prompts)
+}
+
+/// Whether a text begins as an array of strings or an object does, and as no prompt: `[cat|dog]` and `{a|b}` do otherwise.
+fn begins_as_json(text: &str) -> bool {
+    text.trim_start().strip_prefix(['[', '{']).is_some_and(|inside| inside.trim_start().starts_with('"'))
 }
 
 #[cfg(test)]
@@ -26,13 +43,10 @@ mod tests {
     use super::*;
 
     fn read_as(name: &str, bytes: &[u8]) -> std::result::Result<Vec<String>, String> {
-        let folder = std::env::temp_dir().join(format!("cliptext-prompts-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(name);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let prompts = read(&path).map_err(|error| error.to_string());
-        std::fs::remove_dir_all(folder).unwrap();
-        prompts
+        read(&path).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -43,7 +57,8 @@ mod tests {
         assert_eq!(read_as("c.txt", "a cat\r\nein Hündchen\n".as_bytes()), two);
         assert_eq!(read_as("d.txt", "\u{feff}a cat\nein Hündchen".as_bytes()), two);
         assert_eq!(read_as("e.txt", b"a\n\n[b\n"), Ok(vec!["a".into(), String::new(), "[b".into()]));
-        assert_eq!(read_as("f.txt", b""), Ok(vec![]));
+        assert_eq!(read_as("f.txt", b"\n"), Ok(vec![String::new()]));
+        assert_eq!(read_as("g.txt", b"[cat|dog]\n{a|b}"), Ok(vec!["[cat|dog]".into(), "{a|b}".into()]));
     }
 
     #[test]
@@ -52,5 +67,15 @@ mod tests {
         assert!(error.starts_with("not a JSON array of strings: "), "{error}");
         let error = read_as("h.txt", b"a cat \xff").unwrap_err();
         assert_eq!(error, "not UTF-8 from byte 6: save the prompts as UTF-8");
+        // A slip in an array is no reason to take its brackets for a prompt.
+        for (name, text) in [("i.txt", "[\"a\", \"b\",]"), ("j.txt", "\u{feff}{\"prompts\": [\"a\"]}")] {
+            let error = read_as(name, text.as_bytes()).unwrap_err();
+            assert!(error.starts_with("not a JSON array of strings: "), "{error}");
+        }
+        for (name, text) in [("k.txt", ""), ("l.txt", "\u{feff}"), ("m.json", "[]")] {
+            assert!(read_as(name, text.as_bytes()).unwrap_err().starts_with("holds no prompt"));
+        }
+        let utf16: Vec<u8> = "a cat".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(read_as("n.txt", &utf16).unwrap_err().starts_with("a NUL at byte 1"));
     }
 }

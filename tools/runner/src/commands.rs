@@ -15,25 +15,41 @@ use crate::{EncodeArgs, Failure, Outcome, TokenizeArgs, work};
 pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     let (path, mut prompts) = args.prompts.read()?;
     prompts.extend(args.negative.clone());
+    if let (Some(hidden), Some(pooled)) = (&args.output, &args.pooled)
+        && cliptext_files::same_file(hidden, pooled)
+    {
+        return Err(Failure::Usage(format!("{}: both --output and --pooled name it", pooled.display())));
+    }
     let source = Source::open(path.as_deref())?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.run.kernel.as_deref())?;
     if args.pooled.is_some() && plan.manifest().pooled.is_none() {
         return Err(Failure::Usage("--pooled: the plan has no pooled output".into()));
     }
-    let no_pad = args.pad.no_pad;
-    let tokens = tokens_of_all(&plan, &prompts, no_pad, args.output.is_some())?;
+    let tokens = tokens_of_all(&plan, &prompts, args.pad.no_pad, args.output.is_some())?;
     let mut outputs = Outputs {
         hidden: output(args.output.as_deref(), &[prompts.len(), tokens, plan.width()])?,
         pooled: output(args.pooled.as_deref(), &[prompts.len(), pooled_columns(&plan)])?,
+        summary: args.output.is_none() && !args.pooled.as_deref().is_some_and(cliptext_files::is_stdout),
         context: plan.context(),
     };
+    let encoded = encode_all(args, &plan, kernels, &prompts, &mut outputs);
+    encoded.and_then(|()| outputs.finish()).map_err(|failure| outputs.missing(failure))
+}
+
+/// Encodes the prompts; with a negative prompt the last two go in one pass.
+fn encode_all(
+    args: &EncodeArgs,
+    plan: &Plan<'_>,
+    kernels: Kernels,
+    prompts: &[String],
+    outputs: &mut Outputs,
+) -> Outcome {
+    let no_pad = args.pad.no_pad;
     let sequences = 1 + usize::from(args.negative.is_some());
     let mut memory = vec![0; plan.arena_bytes(sequences) + 63];
     let team = team(args.run.threads.map(usize::from))?;
-    let mut encoder =
-        Encoder::with(&plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
-    // With a negative prompt the last two go in one pass.
+    let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
     let (single, pair) = prompts.split_at(prompts.len() - if args.negative.is_some() { 2 } else { 0 });
     for prompt in single {
         let embedding = if no_pad { encoder.encode_unpadded(prompt) } else { encoder.encode(prompt) };
@@ -46,7 +62,7 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
             outputs.write(text, embedding)?;
         }
     }
-    outputs.finish()
+    Ok(())
 }
 
 /// A team of so many threads, or of as many as this machine has use for.
@@ -73,16 +89,20 @@ fn output(path: Option<&Path>, shape: &[usize]) -> Outcome<Option<ArrayFile>> {
 struct Outputs {
     hidden: Option<ArrayFile>,
     pooled: Option<ArrayFile>,
+    /// Whether a summary is printed: where no array of hidden states is written, and none goes to standard output.
+    summary: bool,
     context: usize,
 }
 
 impl Outputs {
-    /// Writes what there is a file for; without a file for the hidden states, prints a summary.
+    /// Writes what there is a file for, and prints the summary.
     fn write(&mut self, prompt: &str, embedding: &Embedding<'_>) -> Outcome {
-        warn_of_truncation(prompt, embedding, self.context);
-        match &mut self.hidden {
-            Some(file) => file.write(embedding.hidden())?,
-            None => sayln!("{}", summary(prompt, embedding)),
+        warn_of_truncation(prompt, embedding.is_truncated(), self.context);
+        if let Some(file) = &mut self.hidden {
+            file.write(embedding.hidden())?;
+        }
+        if self.summary {
+            sayln!("{}", summary(prompt, embedding));
         }
         match (&mut self.pooled, embedding.pooled()) {
             (Some(file), Some(values)) => file.write(values),
@@ -90,9 +110,24 @@ impl Outputs {
         }
     }
 
-    fn finish(self) -> Outcome {
-        self.hidden.map_or(Ok(()), ArrayFile::finish)?;
-        self.pooled.map_or(Ok(()), ArrayFile::finish)
+    /// Gives the files their names, once both have all their bytes.
+    fn finish(&mut self) -> Outcome {
+        let mut files = [&mut self.hidden, &mut self.pooled];
+        files.iter_mut().filter_map(|file| file.as_mut()).try_for_each(ArrayFile::flush)?;
+        files.into_iter().filter_map(Option::take).try_for_each(ArrayFile::finish)
+    }
+
+    /// `failure`, with the files that are not written because of it.
+    fn missing(&self, failure: Failure) -> Failure {
+        let missing: String = [&self.hidden, &self.pooled]
+            .into_iter()
+            .flatten()
+            .map(|file| format!("; {} is not written", file.path().display()))
+            .collect();
+        match failure {
+            Failure::Work(message) => Failure::Work(message + &missing),
+            usage => usage,
+        }
     }
 }
 
@@ -113,8 +148,8 @@ fn tokens_of_all(plan: &Plan<'_>, prompts: &[String], no_pad: bool, to_array: bo
 }
 
 /// Tells of a prompt that is longer than the context.
-pub(crate) fn warn_of_truncation(prompt: &str, embedding: &Embedding<'_>, context: usize) {
-    if embedding.is_truncated() {
+pub(crate) fn warn_of_truncation(prompt: &str, is_truncated: bool, context: usize) {
+    if is_truncated {
         eprintln!("cliptext-run: cut to {context} tokens: {}", shown(prompt));
     }
 }
@@ -170,6 +205,7 @@ pub(crate) fn tokenize(args: &TokenizeArgs) -> Outcome {
     let mut out = String::new();
     for prompt in &prompts {
         let tokens = tokenizer.encode(prompt);
+        warn_of_truncation(prompt, tokens.is_truncated(), plan.context());
         let ids = if args.pad.no_pad { tokens.unpadded() } else { tokens.ids() };
         for (index, id) in ids.iter().enumerate() {
             let _ = write!(out, "{}{id}", if index == 0 { "" } else { " " });

@@ -2,9 +2,9 @@
 //!
 //! One static file; it never needs the compiler, Python or a network.
 
-/// Prints to standard output, as `print!`, but ends the program when nobody reads on.
+/// Prints to standard output, as `print!`, but returns from the function where that can't be done.
 macro_rules! say {
-    ($($text:tt)*) => { crate::print(format_args!($($text)*)) };
+    ($($text:tt)*) => { crate::print(format_args!($($text)*))? };
 }
 
 /// [`say!`] with an end of line.
@@ -16,10 +16,12 @@ mod bench;
 mod commands;
 mod images;
 mod output;
+mod paths;
 mod plan;
 mod prompts;
 mod similarity;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,9 +57,13 @@ enum Command {
 
 #[derive(Args)]
 struct PromptArgs {
-    /// The plan, then prompts; a first argument that names no file is a prompt, and the built-in plan is used
+    /// The plan, then prompts; a first argument that neither names a file nor looks like a path is a prompt, and the
+    /// built-in plan is used
     #[arg(value_name = "PLAN | PROMPT")]
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
+    /// A prompt, whatever it looks like (may be repeated)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Vec<String>,
     /// Read prompts from FILE: one a line, or a JSON array of strings
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
@@ -87,9 +93,10 @@ struct EncodeArgs {
     #[command(flatten)]
     pad: PadArgs,
     /// A negative prompt: encoded in one pass with the last prompt, and last in the outputs
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     negative: Option<String>,
-    /// Write the hidden states to FILE: `.npy` [prompts, tokens, width], or `.f32`, the same values raw
+    /// Write the hidden states to FILE: `.npy` [prompts, tokens, width], or `.f32`, the same values raw; a pipe or a device
+    /// gets `.npy` whatever its name
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write the pooled outputs to FILE: `.npy` [prompts, columns], or `.f32`
@@ -122,15 +129,14 @@ fn work(about: impl std::fmt::Display, error: impl std::fmt::Display) -> Failure
     Failure::Work(format!("{about}: {error}"))
 }
 
-/// Prints to standard output. A reader that has gone, as in `| head`, is the end and no error.
-fn print(text: std::fmt::Arguments<'_>) {
-    if let Err(error) = std::io::stdout().write_fmt(text) {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
+/// Prints to standard output. A reader that has gone, as in `| head`, has not got the whole: an error as any other.
+fn print(text: std::fmt::Arguments<'_>) -> Outcome {
+    std::io::stdout().write_fmt(text).map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => {
+            Failure::Work("standard output was closed before all was written".into())
         }
-        eprintln!("cliptext-run: standard output: {error}");
-        std::process::exit(1);
-    }
+        _ => work("standard output", error),
+    })
 }
 
 fn main() -> ExitCode {

@@ -1,26 +1,35 @@
 //! Prompts from the command line and from files.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use crate::{Failure, Outcome, PromptArgs, work};
+use crate::{Failure, Outcome, PromptArgs, paths, work};
 
 impl PromptArgs {
     /// The plan's path, if the first argument is one, and the prompts.
     pub(crate) fn read(&self) -> Outcome<(Option<PathBuf>, Vec<String>)> {
-        let (plan, prompts) = match self.arguments.split_first() {
-            Some((first, rest)) if Path::new(first).is_file() => (Some(PathBuf::from(first)), rest),
+        let (plan, alone) = match self.arguments.split_first() {
+            Some((first, rest)) if paths::is_path(first)? => (Some(PathBuf::from(first)), rest),
             _ => (None, &self.arguments[..]),
         };
-        if plan.is_none() && prompts.first().is_some_and(|first| first.ends_with(".plan")) {
-            return Err(work(&prompts[0], "no such file"));
-        }
-        let mut prompts = prompts.to_vec();
+        let mut prompts = alone.iter().map(text).collect::<Outcome<Vec<_>>>()?;
+        prompts.extend(self.prompt.iter().cloned());
         if let Some(path) = &self.prompts {
             prompts.extend(cliptext_files::prompts::read(path).map_err(|error| work(path.display(), error))?);
         }
         if prompts.is_empty() {
             return Err(Failure::Usage("give a prompt, or --prompts FILE (see --help)".into()));
         }
+        if plan.is_none()
+            && let Some(first) = alone.first()
+        {
+            eprintln!("cliptext-run: {first:?} names no file: taken as a prompt");
+        }
         Ok((plan, prompts))
     }
+}
+
+fn text(argument: &OsString) -> Outcome<String> {
+    let text = argument.to_str().map(str::to_owned);
+    text.ok_or_else(|| Failure::Usage(format!("{argument:?}: a prompt must be UTF-8")))
 }

@@ -104,7 +104,7 @@ fn directions(plan: &Plan<'_>, prompts: &[String], run: &RunArgs) -> Outcome<Vec
     for prompt in prompts {
         // Attention is causal: the padding behind the end token does not change its row.
         let embedding = encoder.encode_unpadded(prompt);
-        warn_of_truncation(prompt, &embedding, plan.context());
+        warn_of_truncation(prompt, embedding.is_truncated(), plan.context());
         let text = direction(embedding.pooled().unwrap_or_default());
         directions.push(text.map_err(|why| work(shown(prompt), format_args!("its embedding {why}")))?);
     }

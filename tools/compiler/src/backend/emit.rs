@@ -1,7 +1,6 @@
 //! Steps and constants to the bytes of a plan.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use cliptext::kernels::layout::Packing;
@@ -183,12 +182,4 @@ fn block<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]
         out.extend_from_slice(&value);
     }
     out.resize(out.len().next_multiple_of(ALIGN), 0);
-}
-
-/// Writes `bytes` to `path`, whole or not at all.
-///
-/// # Errors
-/// When that can't be done; the error names the file.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    cliptext_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
 }

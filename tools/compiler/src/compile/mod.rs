@@ -15,6 +15,7 @@ use crate::backend::target::Target;
 use crate::compile::prepare::{Prepared, Spec};
 use crate::compile::report::Report;
 use crate::ir::Pooled;
+use crate::output;
 use crate::preset::Choice;
 use crate::progress::Progress;
 use crate::prompts::evaluation;
@@ -52,10 +53,7 @@ const USUAL_CONTEXT: usize = 77;
 /// # Errors
 /// What is wrong with the model, the vocabulary or the way the two fit; nothing is written then.
 pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
-    let folder = job.plan.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder {
-        ensure!(folder.is_dir(), "{}: there is no folder {}", job.plan.display(), folder.display());
-    }
+    output::check(&job.plan)?;
     let (source, choice) = job.model.open(progress)?;
     let towers = job.model.select(&source, &choice)?;
     let mut vocabularies = progress.stage("vocabulary", || vocabularies(job, &towers))?;
@@ -119,7 +117,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             verify::verify(plan.bytes(), &full, &evaluation(), None, progress)
         })
         .transpose()?;
-    progress.stage("write", || emit::write(&job.plan, &emitted.bytes))?;
+    progress.stage("write", || output::write(&job.plan, &emitted.bytes))?;
     Ok(Report {
         model: job.model.name.clone(),
         kind: source.kind,

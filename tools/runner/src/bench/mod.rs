@@ -13,7 +13,7 @@ pub(crate) use cold::cold;
 
 use crate::commands::{kernels, team};
 use crate::plan::Source;
-use crate::{Outcome, work};
+use crate::{Failure, Outcome, work};
 
 /// 77 tokens with its padding.
 const PROMPT: &str = "a photograph of an astronaut riding a horse";
@@ -54,6 +54,15 @@ pub(crate) struct ColdArgs {
 
 /// Measures and prints.
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
+    if let Some(path) = &args.plan
+        && !args.only_warm
+        && std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+    {
+        return Err(Failure::Usage(format!(
+            "{}: fresh processes are measured too, which can't read a pipe again: give a file, or --only-warm",
+            path.display()
+        )));
+    }
     let source = Source::open(args.plan.as_deref())?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
@@ -72,7 +81,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Outcome {
             report.cold = Some(cold::measure(args, threads)?);
         }
         if !args.json {
-            report.print();
+            report.print()?;
         }
         reports.push(report);
     }

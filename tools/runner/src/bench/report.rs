@@ -5,6 +5,7 @@ use cliptext::plan::Step;
 use serde_json::{Value, json};
 
 use super::cold::Cold;
+use crate::Outcome;
 
 /// Milliseconds of several runs.
 pub(super) struct Times {
@@ -168,7 +169,7 @@ impl Report {
         self.weight_bytes as f64 / short.times.median * 1e3
     }
 
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self) -> Outcome {
         let Times { median, min, max, runs } = self.warm;
         sayln!("{} with {} thread{}", self.kernel, self.threads, if self.threads == 1 { "" } else { "s" });
         sayln!("  warm        {median:.2} ms (median of {runs}; {min:.2} to {max:.2})");
@@ -181,7 +182,7 @@ impl Report {
         }
         sayln!("  arena       {} bytes; {} for a pair", self.arena_bytes, self.pair_arena_bytes);
         if self.steps.is_empty() {
-            return;
+            return Ok(());
         }
         sayln!("  fork, join  {:.2} µs", self.fork_join_us);
         if let Some((pair, single)) = &self.pair {
@@ -228,6 +229,7 @@ impl Report {
         let all: f64 = self.steps.iter().map(|step| step.ms).sum();
         let linear: f64 = self.steps.iter().filter(|step| step.macs > 0).map(|step| step.ms).sum();
         sayln!("         {linear:8.3} ms  linear, of {all:.3} ms");
+        Ok(())
     }
 }
 
