@@ -32,6 +32,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
 const SMALL: &str = "sd.tf523-torch215-ts.op14.static.i64";
 
 #[test]
@@ -130,7 +131,16 @@ fn places_and_vocabularies_that_do_not_do_are_named() {
     let scratch = Scratch::new();
     let model = export_file(SMALL, &scratch);
     let nowhere = scratch.path().join("no/folder/x.plan");
-    assert!(fails(&["compile", text(&model), "-o", text(&nowhere)], 1).contains("no/folder"));
+    let here = scratch.path().join("here.plan");
+    for args in [
+        &["compile", text(&model), "-o", text(&nowhere)][..],
+        &["compile", text(&model), "-o", text(&here), "--report", text(&nowhere)],
+        &["compile", text(&model), "-o", text(scratch.path())],
+    ] {
+        let said = fails(args, 1);
+        assert!(said.contains("no/folder") || said.contains("it is a folder"), "{said}");
+        assert!(!said.contains("import"), "before any work: {said}");
+    }
     let plan = scratch.path().join("x.plan");
     let missing = fails(&["compile", text(&model), "-o", text(&plan), "--vocab", "/no/such/merges.txt"], 1);
     assert!(missing.contains("/no/such/merges.txt"), "{missing}");
@@ -150,4 +160,135 @@ fn bad_command_lines_end_with_2() {
     fails(&["compile", "model.onnx"], 2);
     fails(&["compile", "model.onnx", "-o", "x.plan", "--precision", "int3"], 2);
     fails(&["compile", "model.onnx", "-o", "x.plan", "--pad", "nothing"], 2);
+}
+
+#[test]
+fn options_without_effect_and_files_that_would_be_lost_are_refused() {
+    let scratch = Scratch::new();
+    let model = export_file(SMALL, &scratch);
+    let (model, plan) = (text(&model), scratch.path().join("x.plan"));
+    let compile = ["compile", model, "-o", text(&plan), "--precision", "f32"];
+    let prompts = scratch.write("prompts.txt", b"a cat");
+    for option in [
+        ["--quality", "best"],
+        ["--calibrate", text(&prompts)],
+        ["--budget", "2%"],
+        ["--target", Target::default().name()],
+    ] {
+        let said = fails(&[&compile[..], &option].concat(), 2);
+        assert!(said.contains(option[0]) && said.contains("no effect"), "{said}");
+    }
+    let before = std::fs::read(model).unwrap();
+    for args in [
+        &["compile", model, "-o", model][..],
+        &["compile", model, "-o", text(&plan), "--report", text(&plan)],
+        &["compile", model, "-o", text(&plan), "--report", model],
+        &["compile", model, "-o", text(&prompts), "--calibrate", text(&prompts)],
+        &["verify", DEMO, model, "--report", model],
+    ] {
+        assert!(fails(args, 2).contains("would be overwritten"));
+    }
+    assert!(std::fs::read(model).unwrap() == before && !plan.exists());
+}
+
+#[test]
+fn prompts_beyond_what_calibration_takes_are_told() {
+    let scratch = Scratch::new();
+    let model = export_file(SMALL, &scratch);
+    let plan = scratch.path().join("x.plan");
+    let said = |count: usize| {
+        let prompts = scratch.write("prompts.txt", "a cat\n".repeat(count).as_bytes());
+        let output = run(&["compile", text(&model), "-o", text(&plan), "--calibrate", text(&prompts)]);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(!said(3).contains("calibrates on"));
+    let many = said(2000);
+    assert!(many.contains("of its 2000 prompts"), "{many}");
+}
+
+#[cfg(unix)]
+mod pipes {
+    use std::process::Stdio;
+
+    use super::*;
+
+    fn pipe(scratch: &Scratch, name: &str) -> std::path::PathBuf {
+        let path = scratch.path().join(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
+    #[test]
+    fn models_come_through_pipes_and_plans_go_into_them() {
+        let scratch = Scratch::new();
+        let model = export_file(SMALL, &scratch);
+        let file = scratch.path().join("file.plan");
+        // The plan says what the model is called, so both are called alike.
+        let named = scratch.write("model", &std::fs::read(&model).unwrap());
+        assert!(run(&["compile", text(&named), "-o", text(&file)]).status.success());
+        let folder = scratch.path().join("pipes");
+        std::fs::create_dir(&folder).unwrap();
+        let source = pipe(&scratch, "pipes/model");
+        let feed = || {
+            let (source, model) = (source.clone(), model.clone());
+            std::thread::spawn(move || std::fs::write(source, std::fs::read(model).unwrap()).unwrap())
+        };
+
+        let fed = feed();
+        let output = run(&["compile", text(&source), "-o", "/dev/stdout"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        fed.join().unwrap();
+        assert!(output.status.success() && output.stdout == std::fs::read(&file).unwrap(), "{said}");
+        assert!(said.contains("is no regular file") && said.contains("SQNR"), "{said}");
+        let kept = said.split("are kept in ").nth(1).unwrap().lines().next().unwrap();
+        assert!(!Path::new(kept).exists() && !Path::new(kept).parent().unwrap().exists());
+
+        let sink = pipe(&scratch, "pipes/sink");
+        let reader = std::thread::spawn({
+            let sink = sink.clone();
+            move || std::fs::read(sink).unwrap()
+        });
+        let output = run(&["compile", text(&model), "-o", text(&sink), "--report", "/dev/stdout"]);
+        assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "the report alone");
+        assert!(Plan::load(align(&reader.join().unwrap()).bytes()).is_ok());
+
+        let fed = feed();
+        let told = run(&["inspect-model", text(&source), "--json"]);
+        fed.join().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["towers"][0]["name"], "model");
+        assert_eq!(names(&folder), ["model", "sink"]);
+    }
+
+    /// A plan in memory that is aligned as a mapped one.
+    fn align(bytes: &[u8]) -> cliptext_compiler::verify::in_place::InPlace {
+        cliptext_compiler::verify::in_place::InPlace::copy(bytes)
+    }
+
+    #[test]
+    fn a_reader_that_stops_reading_is_told_with_what_was_written() {
+        let scratch = Scratch::new();
+        let model = export_file(SMALL, &scratch);
+        let plan = scratch.path().join("x.plan");
+        for (args, said) in [
+            (&["compile", text(&model), "-o", text(&plan)][..], "x.plan is written"),
+            (&["inspect-model", text(&model)], "closed before"),
+            (&["verify", text(&plan), text(&model)], "closed before"),
+        ] {
+            let program = env!("CARGO_BIN_EXE_cliptext");
+            let mut child = Command::new(program)
+                .args(args)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            drop(child.stdout.take());
+            let output = child.wait_with_output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{error}");
+            assert!(error.contains(said), "{error}");
+        }
+        assert!(plan.is_file());
+    }
 }

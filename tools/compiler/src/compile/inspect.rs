@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::ir::Activation;
 use crate::progress::Progress;
 use crate::recognise::recognise;
-use crate::source::{self, Source, Tower, Weights};
+use crate::source::{self, Tower, Weights};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +58,7 @@ pub struct FoundTower {
 /// # Errors
 /// When nothing is there that could be compiled.
 pub fn inspect(path: &Path, progress: &Progress) -> Result<Found> {
-    let source = Source::open(&source::local(path, progress)?)?;
+    let source = source::open(path, progress)?;
     Ok(Found {
         path: path.display().to_string(),
         kind: source.kind.clone(),

@@ -47,7 +47,7 @@ impl Spec {
     /// # Errors
     /// As [`Source::open`].
     pub fn open(&self, progress: &Progress) -> Result<(Source, Choice)> {
-        let source = Source::open(&source::local(&self.path, progress)?)?;
+        let source = source::open(&self.path, progress)?;
         source.notes.iter().for_each(|note| progress.note(note));
         if let (Some(said), Some(found)) = (self.choice.preset, source.preset)
             && said != found

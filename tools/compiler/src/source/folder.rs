@@ -39,7 +39,14 @@ pub fn open(path: &Path) -> Result<Source> {
         return pipeline(path, None);
     }
     let (towers, preset, kind) = component(path)?;
-    Ok(Source { path: path.to_owned(), kind: format!("a folder with {kind}"), preset, towers, notes: vec![] })
+    Ok(Source {
+        path: path.to_owned(),
+        kind: format!("a folder with {kind}"),
+        preset,
+        towers,
+        notes: vec![],
+        _kept: None,
+    })
 }
 
 /// The tokenizer's folder for the text encoder in `folder`: the folder itself, or, of a pipeline's component, `tokenizer`
@@ -109,7 +116,14 @@ fn pipeline(path: &Path, index: Option<&Path>) -> Result<Source> {
         towers.extend(found.into_iter().map(|tower| Tower { name: name.clone(), ..tower }));
     }
     let preset = family(&class, &towers);
-    Ok(Source { path: path.to_owned(), kind: format!("a {class}'s folder"), preset, towers, notes })
+    Ok(Source {
+        path: path.to_owned(),
+        kind: format!("a {class}'s folder"),
+        preset,
+        towers,
+        notes,
+        _kept: None,
+    })
 }
 
 /// The family that a pipeline's class belongs to.

@@ -3,10 +3,12 @@
 //!
 //! Nothing but headers and configurations is read here, so that a model can be looked at without compiling it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
+use cliptext_files::Temporary;
 
 mod contents;
 mod folder;
@@ -35,6 +37,8 @@ pub struct Source {
     pub towers: Vec<Tower>,
     /// What was seen and left aside.
     pub notes: Vec<String>,
+    /// The folder of the file, where it came out of a pipe.
+    _kept: Option<Temporary>,
 }
 
 /// A text tower that can be imported.
@@ -105,16 +109,35 @@ impl Tower {
     }
 }
 
-/// The path of `model` on this machine: the path itself, or, for a name such as `hf:OWNER/REPO`, where the hub's files
-/// were put. A file whose own name begins with `hf:` is reached as `./hf:…`.
+/// Looks at what `model` names: a path, or a name such as `hf:OWNER/REPO`, whose files are fetched from the hub first. A
+/// file whose own name begins with `hf:` is reached as `./hf:…`.
+///
+/// A pipe can be read once only, so what comes out of it is kept in a temporary file as long as the source is.
 ///
 /// # Errors
-/// When the name is none, or what it names cannot be fetched.
-pub fn local(model: &Path, progress: &Progress) -> Result<PathBuf> {
-    match model.to_str().filter(|text| hub::HubName::is_one(text)) {
-        Some(text) => hub::fetch(&hub::HubName::parse(text)?, &hub::Settings::from_env()?, progress),
-        None => Ok(model.to_owned()),
+/// When the name is none, what it names cannot be fetched, or as [`Source::open`].
+pub fn open(model: &Path, progress: &Progress) -> Result<Source> {
+    if let Some(text) = model.to_str().filter(|text| hub::HubName::is_one(text)) {
+        return Source::open(&hub::fetch(
+            &hub::HubName::parse(text)?,
+            &hub::Settings::from_env()?,
+            progress,
+        )?);
     }
+    if !std::fs::metadata(model).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Source::open(model);
+    }
+    let named = || model.display().to_string();
+    let folder = cliptext_files::temporary_folder().with_context(named)?;
+    let path = folder.path().join(file_name(model));
+    let copied = File::open(model).and_then(|mut pipe| std::io::copy(&mut pipe, &mut File::create(&path)?));
+    let bytes = copied.with_context(named)?;
+    progress.note(&format!(
+        "{} is no regular file: its {bytes} bytes are kept in {}",
+        named(),
+        path.display()
+    ));
+    Ok(Source { _kept: Some(folder), ..Source::open(&path).with_context(named)? })
 }
 
 impl Source {
@@ -134,7 +157,7 @@ impl Source {
 fn open_file(path: &Path) -> Result<Source> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let (towers, preset, kind) = open_weights(path, folder)?;
-    Ok(Source { path: path.to_owned(), kind: kind.into(), preset, towers, notes: vec![] })
+    Ok(Source { path: path.to_owned(), kind: kind.into(), preset, towers, notes: vec![], _kept: None })
 }
 
 /// The towers in a file of any format; `folder` is the component's, with its configuration and tokenizer.
@@ -190,7 +213,7 @@ fn is_safetensors(path: &Path) -> Result<bool> {
     /// Enough to tell every kind apart.
     const HEAD: u64 = 64;
     let named = || format!("{}: cannot be read", path.display());
-    let file = std::fs::File::open(path).with_context(named)?;
+    let file = File::open(path).with_context(named)?;
     let mut head = Vec::new();
     file.take(HEAD).read_to_end(&mut head).with_context(named)?;
     if let Some(what) = foreign::identify(&head) {
