@@ -57,6 +57,9 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     let (source, choice) = job.model.open(progress)?;
     let towers = job.model.select(&source, &choice)?;
     let mut vocabularies = progress.stage("vocabulary", || vocabularies(job, &towers))?;
+    let mut told: Vec<&String> = vocabularies.iter().flat_map(|table| &table.notes).collect();
+    told.dedup();
+    told.into_iter().for_each(|note| progress.note(note));
     let mut prepared = job.model.prepare_all(&towers, &choice, progress)?;
     let words = &prepared[0].words;
     if !words.is_empty() {
@@ -65,6 +68,15 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     }
     for tower in &prepared {
         fits(tower, &vocabularies[0]).with_context(|| job.model.name.clone())?;
+        let (rows, words) = (tower.model.token_embedding.rows, vocabularies[0].size);
+        if rows > words {
+            progress.note(&format!(
+                "{}: the token embedding has {rows} rows, the vocabulary {words} words: the last {} rows belong to no word. If \
+                 words were added to the model, give the tokenizer that names them with --vocab",
+                tower.name,
+                rows - words
+            ));
+        }
         let context = tower.model.context();
         if context != USUAL_CONTEXT && choice.context.is_none() {
             progress.note(&format!(

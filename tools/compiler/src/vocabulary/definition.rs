@@ -1,6 +1,6 @@
 //! A vocabulary as its files have it: what the readers fill and `tokens` checks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::edit::words::Word;
 
@@ -21,8 +21,8 @@ pub(super) struct Definition {
     pub(super) merges: Vec<(usize, String, String)>,
     /// Ids by token, and the file they come from; `None` if the order of merges implies them.
     pub(super) ids: Option<(String, HashMap<String, u32>)>,
-    /// Tokens that are cut out of the text, by their text.
-    pub(super) added: BTreeMap<String, AddedToken>,
+    /// Tokens that are cut out of the text, in the order in which those without an id get one.
+    pub(super) added: Vec<AddedToken>,
     /// The token before every text.
     pub(super) start: String,
     /// The token behind every text.
@@ -33,12 +33,18 @@ pub(super) struct Definition {
     pub(super) keeps_special: bool,
     /// Words that were added to the model, with ids of their own.
     pub(super) words: Vec<Word>,
+    /// Whether an added token `X` stands for `X`, `X_1`, `X_2`… where these are added too, as diffusers expands prompts.
+    pub(super) expands: bool,
+    /// What the user should know of how the files were read.
+    pub(super) notes: Vec<String>,
 }
 
 /// A token that is cut out of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AddedToken {
-    /// Its id, if its place is not the vocabulary.
+    /// Its text, not normalized.
+    pub(super) text: String,
+    /// Its id, where a file lists one; a token of the vocabulary has its id there.
     pub(super) id: Option<u32>,
     /// Whether it is looked for in the text after normalization.
     pub(super) normalized: bool,

@@ -6,10 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+use super::definition::AddedToken;
+
 /// A text file of the user's.
 pub(super) fn text(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8 text", path.display()))
+    let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8 text", path.display()))?;
+    // Editors on Windows put a byte order mark in front.
+    Ok(text.strip_prefix('\u{FEFF}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// One merge a line, two tokens between which stands a space; a first line `#version` says nothing we need.
@@ -20,14 +24,31 @@ pub(super) fn merges(name: &str, text: &str) -> Result<Vec<(usize, String, Strin
             continue;
         }
         let (left, right) = split_pair(line).with_context(|| {
-            format!("{name}, line {}: expected two tokens with one space between, found {line:?}", index + 1)
+            let number = index + 1;
+            format!(
+                "{name}, line {number}: expected two tokens with one space between, found {line:?}{}",
+                remedy(line)
+            )
         })?;
         merges.push((index + 1, left, right));
     }
     if merges.is_empty() {
-        bail!("{name}: no merges in it; expected one pair of tokens a line, as in OpenAI's merges.txt");
+        bail!(
+            "{name}: no merges in it; expected one pair of tokens a line, as in OpenAI's merges.txt{}",
+            remedy(text)
+        );
     }
     Ok(merges)
+}
+
+/// What to do about a merge that holds a carriage return.
+pub(super) fn remedy(merge: &str) -> &'static str {
+    if merge.contains('\r') {
+        "; the file's line ends were converted (to those of Windows, perhaps twice): run `dos2unix` on merges.txt, or \
+         download it again"
+    } else {
+        ""
+    }
 }
 
 /// "a b" as ("a", "b").
@@ -37,8 +58,14 @@ pub(super) fn split_pair(text: &str) -> Option<(String, String)> {
     valid.then(|| (left.to_owned(), right.to_owned()))
 }
 
-/// Text and `normalized` of a token's object, if it asks for nothing that the runtime does not do.
-pub(super) fn checked(name: &str, place: &str, token: &Map<String, Value>) -> Result<(String, bool)> {
+/// A token's object, if it asks for nothing that the runtime does not do. As in transformers, a token is looked for in
+/// normalized text unless it is special or says otherwise; `special` holds where the object does not say.
+pub(super) fn added_token(
+    name: &str,
+    place: &str,
+    token: &Map<String, Value>,
+    special: bool,
+) -> Result<AddedToken> {
     let text = token.get("content").and_then(Value::as_str);
     let text = text.with_context(|| format!("{name}: {place}: no \"content\""))?;
     for key in ["single_word", "lstrip", "rstrip"] {
@@ -48,6 +75,7 @@ pub(super) fn checked(name: &str, place: &str, token: &Map<String, Value>) -> Re
             );
         }
     }
-    let normalized = token.get("normalized").and_then(Value::as_bool).unwrap_or(false);
-    Ok((text.to_owned(), normalized))
+    let flag = |key: &str| token.get(key).and_then(Value::as_bool);
+    let normalized = flag("normalized").unwrap_or(!flag("special").unwrap_or(special));
+    Ok(AddedToken { text: text.to_owned(), id: None, normalized })
 }

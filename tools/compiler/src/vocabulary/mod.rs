@@ -2,8 +2,9 @@
 //!
 //! `files` finds out which files there are and reads them into a `Definition`; `tokenizer_json` reads the one that holds
 //! everything; `special` the settings beside the others; `merges` is what these share. `tokens` checks a definition and
-//! numbers its tokens; `emit` writes the table. `docs/vocabulary-table.md` describes the outcome.
+//! numbers its tokens, `added` those that are cut out of the text; `emit` writes the table. `docs/vocabulary-table.md` describes the outcome.
 
+mod added;
 mod definition;
 mod emit;
 mod files;
@@ -42,6 +43,8 @@ pub struct VocabularyTable {
     pub end_id: u32,
     /// Id that fills the context, if the source says so.
     pub pad_id: Option<u32>,
+    /// What the user should know of how the files were read: assumptions, and what was left out.
+    pub notes: Vec<String>,
 }
 
 impl VocabularyTable {
@@ -88,6 +91,7 @@ pub fn build(source: VocabularySource, words: &[Word]) -> Result<VocabularyTable
         start_id: tokens.start_id,
         end_id: tokens.end_id,
         pad_id: tokens.pad_id,
+        notes: tokens.notes,
     };
     table.read(|_| ())?;
     Ok(table)

@@ -32,7 +32,7 @@ impl Folder {
     /// What is wrong, in one line.
     #[track_caller]
     fn error(&self, name: &str) -> String {
-        format!("{:#}", self.build(name).expect_err("the vocabulary is wrong"))
+        format!("{:#}", self.build(name).map(|_| ()).expect_err("the vocabulary is wrong"))
     }
 }
 
@@ -61,7 +61,8 @@ fn vocab() -> serde_json::Map<String, Value> {
     for end in ["", WORD_END] {
         texts.extend(tokens::byte_characters().into_iter().map(|(_, c)| format!("{c}{end}")));
     }
-    texts.extend(["ab", "bc</w>", "abc</w>", "lo", "lol</w>", START, END].map(String::from));
+    texts.extend(MERGES.lines().skip(1).map(|line| line.replace(' ', "")));
+    texts.extend([START, END].map(String::from));
     texts.into_iter().zip(0..).map(|(text, id): (String, u32)| (text, id.into())).collect()
 }
 
@@ -71,6 +72,16 @@ fn json_text(value: impl serde::Serialize) -> String {
 
 /// A tokenizer.json around `MERGES`.
 fn tokenizer_json(change: impl FnOnce(&mut Value)) -> String {
+    tokenizer_json_of(&vocab(), MERGES, change)
+}
+
+/// A tokenizer.json around other merges.
+fn tokenizer_json_of(
+    vocab: &serde_json::Map<String, Value>,
+    merges: &str,
+    change: impl FnOnce(&mut Value),
+) -> String {
+    let merges: Vec<&str> = merges.lines().skip(1).collect();
     let special = |id: u32, text: &str| {
         json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true})
@@ -91,7 +102,7 @@ fn tokenizer_json(change: impl FnOnce(&mut Value)) -> String {
             "trim_offsets": false, "add_prefix_space": false},
         "model": {"type": "BPE", "dropout": null, "unk_token": END, "continuing_subword_prefix": "",
             "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocab(), "merges": ["a b", "b c</w>", "ab c</w>", "l o", "lo l</w>"]},
+            "vocab": vocab, "merges": merges},
     });
     change(&mut value);
     json_text(value)
@@ -162,25 +173,166 @@ fn tokens_that_no_word_reaches_stay_out() {
     assert_eq!(encode(&table, "abc bc"), [515, 512, c_at_end, 513, 516]);
 }
 
+/// Folders as transformers reads them, and as a pipeline of diffusers does: `make_tokenizer_folders.py` made the ids.
 #[test]
-fn a_padding_token_is_cut_out_as_the_reference_does() {
-    let config = json!({"pad_token": "!", "eos_token": END, "bos_token": {
-        "content": START, "normalized": true, "lstrip": false, "rstrip": false, "single_word": false}});
-    let folder = Folder::new("padding")
-        .with("merges.txt", MERGES)
-        .with("vocab.json", json_text(vocab()))
-        .with("tokenizer_config.json", json_text(&config));
-    let table = folder.build("").expect("right");
-    assert_eq!(table.pad_id, Some(0));
-    // Looked for in normalized text, the start token is found in any spelling.
-    assert_eq!(encode(&table, "lol!<|StartOfText|>!"), [517, 516, 0, 517, 0, 518]);
-    let plain = Folder::new("no-padding").with("merges.txt", MERGES).build("merges.txt").expect("right");
-    assert_eq!((plain.pad_id, encode(&plain, "lol!")), (None, vec![517, 516, 256, 518]));
+fn folders_give_the_ids_of_transformers_and_of_diffusers() {
+    #[derive(serde::Deserialize)]
+    struct Goldens {
+        texts: Vec<String>,
+        cases: Vec<Case>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        files: std::collections::BTreeMap<String, Value>,
+        pad: Option<u32>,
+        ids: Vec<Vec<u32>>,
+        expanded: Option<Vec<Vec<u32>>>,
+    }
+    let fixtures = cliptext_test_support::fixtures().join("tokenizer");
+    let read = |name: &str| fs::read_to_string(fixtures.join(name)).expect("a fixture");
+    let goldens: Goldens = serde_json::from_str(&read("folders.json")).expect("goldens");
+    let merges = read("merges-86.txt");
+    let vocab = serde_json::from_str(&read("vocab-86.json")).expect("an object");
+    let mut expanded = 0;
+    for (number, case) in goldens.cases.iter().enumerate() {
+        let folder = Folder::new(&format!("golden-{number}"));
+        let tokenizer = folder.0.join("tokenizer");
+        fs::create_dir_all(&tokenizer).expect("the temporary folder can be written");
+        let write = |name: &str, text: String| {
+            fs::write(tokenizer.join(name), text).expect("the temporary folder can be written");
+        };
+        write("merges.txt", merges.clone());
+        write("vocab.json", json_text(&vocab));
+        for (name, content) in &case.files {
+            match name.as_str() {
+                "added_tokens" => {
+                    let with = |json: &mut Value| {
+                        json["added_tokens"] = content.clone();
+                        json["post_processor"] = json!({"type": "RobertaProcessing", "sep": [END, 599],
+                            "cls": [START, 598], "trim_offsets": false, "add_prefix_space": false});
+                    };
+                    write("tokenizer.json", tokenizer_json_of(&vocab, &merges, with));
+                }
+                file => write(file, json_text(content)),
+            }
+        }
+        let name = &case.name;
+        let table = folder.build("tokenizer").unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        // A list with a gap: the ids of the file, where transformers numbers them on, and says nothing.
+        let gap = table.notes.iter().any(|note| note.contains("transformers 5 would number"));
+        assert_eq!(gap, name == "ids with a gap");
+        let settled = ["tokenizer_config.json", "special_tokens_map.json"];
+        if settled.iter().any(|file| case.files.contains_key(*file)) {
+            assert_eq!(table.pad_id, case.pad, "{name}");
+        }
+        for (text, ids) in goldens.texts.iter().zip(&case.ids) {
+            let found = encode(&table, text);
+            assert!(
+                found == *ids || gap && found.len() == ids.len(),
+                "{name}: {text}: {found:?}, not {ids:?}"
+            );
+        }
+        // The same folder in a pipeline.
+        let folder = folder.with("model_index.json", "{}");
+        let table = folder.build("tokenizer").expect("it was right before");
+        for (text, ids) in goldens.texts.iter().zip(case.expanded.as_ref().unwrap_or(&case.ids)) {
+            let found = encode(&table, text);
+            assert!(found == *ids || gap, "{name}, expanded: {text}: {found:?}, not {ids:?}");
+        }
+        let told = table.notes.iter().any(|note| note.contains("as diffusers expands it"));
+        assert_eq!(told, case.expanded.is_some(), "{name}: {:?}", table.notes);
+        expanded += usize::from(told);
+        // A tokenizer.json alone holds the same vocabulary.
+        if case.files.contains_key("added_tokens") {
+            for file in ["merges.txt", "vocab.json"] {
+                fs::remove_file(tokenizer.join(file)).expect("it was written");
+            }
+            assert!(folder.build("tokenizer").expect(name).bytes == table.bytes, "{name}");
+        }
+    }
+    assert!(goldens.cases.len() >= 30 && expanded >= 4);
+}
 
-    let older = Folder::new("map")
-        .with("merges.txt", MERGES)
-        .with("special_tokens_map.json", json_text(json!({"pad_token": "!"})));
-    assert_eq!(older.build("").expect("right").pad_id, Some(0));
+/// What is assumed or left out is told.
+#[test]
+fn notes_tell_what_the_files_leave_open() {
+    let notes = |name: &str, files: &[(&str, Value)]| -> String {
+        let mut folder = Folder::new(name).with("merges.txt", MERGES).with("vocab.json", json_text(vocab()));
+        for (file, content) in files {
+            folder = folder.with(file, json_text(content));
+        }
+        folder.build("").expect("right").notes.join("\n")
+    };
+    assert_eq!(notes("silent", &[("tokenizer_config.json", json!({"pad_token": "!"}))]), "");
+    let new = notes("new", &[("tokenizer_config.json", json!({"extra_special_tokens": ["<a>", "<b>"]}))]);
+    assert!(
+        new.contains("vocab.json: no file gives") && new.contains("\"<a>\" (519), \"<b>\" (520)"),
+        "{new}"
+    );
+    let gap = notes("gap", &[("added_tokens.json", json!({"<a>": 530}))]);
+    assert!(gap.contains("\"<a>\" (530, not 519)"), "{gap}");
+    let decoder = json!({"added_tokens_decoder": {}});
+    let files = [("tokenizer_config.json", decoder), ("added_tokens.json", json!({"<a>": 519}))];
+    let left_out = notes("left-out", &files);
+    assert!(left_out.contains("transformers leaves out") && left_out.contains("<a>"), "{left_out}");
+    let map = [("special_tokens_map.json", json!({"additional_special_tokens": [{"content": "<a>"}]}))];
+    assert!(notes("left-out-map", &map).contains("<a>"));
+    let several = notes("several", &[("added_tokens.json", json!({"<a>": 519, "<a>_1": 520}))]);
+    assert!(several.contains("\"<a>\" is one token") && several.contains("<a> <a>_1"), "{several}");
+    // A file beside settings that are not read.
+    let folder = Folder::new("alone-beside").with("merges.txt", MERGES).with("added_tokens.json", "{}");
+    let table = folder.build("merges.txt").expect("right");
+    assert!(table.notes.concat().contains("not added_tokens.json beside it; give the folder"));
+}
+
+#[test]
+fn added_tokens_that_contradict_are_refused() {
+    let error = |name: &str, added: Value| {
+        let folder = Folder::new(name)
+            .with("merges.txt", MERGES)
+            .with("vocab.json", json_text(vocab()))
+            .with("added_tokens.json", json_text(added));
+        let pipeline = folder.0.join("tokenizer");
+        fs::create_dir_all(&pipeline).expect("the temporary folder can be written");
+        for file in ["merges.txt", "vocab.json", "added_tokens.json"] {
+            fs::copy(folder.0.join(file), pipeline.join(file)).expect("it was written");
+        }
+        folder.with("model_index.json", "{}").error("tokenizer")
+    };
+    let clash = error("clash-plain", json!({START: 3}));
+    assert!(clash.contains("has the id 517") && clash.contains("gives it 3"), "{clash}");
+    let same = error("same-plain", json!({"<a>": 519, "<b>": 519}));
+    assert!(same.contains("added_tokens.json: \"<a>\" and \"<b>\" have the same id 519"), "{same}");
+    let text = error("text-plain", json!({"<a>": "519"}));
+    assert!(text.contains("expected a whole number"), "{text}");
+    let apart = error("apart", json!({"<a>": 519, "<b>": 520, "<a>_1": 521}));
+    assert!(apart.contains("[519, 521] do not follow each other"), "{apart}");
+    let other =
+        Folder::new("other-json").with("merges.txt", MERGES).with("vocab.json", json_text(vocab())).with(
+            "tokenizer.json",
+            tokenizer_json(|json| drop(json["model"]["merges"].as_array_mut().map(Vec::pop))),
+        );
+    let other = other.error("");
+    assert!(other.contains("tokenizer.json: its vocabulary is another than that of"), "{other}");
+}
+
+#[test]
+fn line_ends_that_were_converted() {
+    let with = |name: &str, text: String| Folder::new(name).with("merges.txt", text);
+    let plain = with("lf", MERGES.into()).build("merges.txt").expect("right");
+    // Windows' line ends and its byte order mark say nothing.
+    let windows = format!("\u{FEFF}{}", MERGES.replace('\n', "\r\n"));
+    assert_eq!(with("crlf", windows).build("merges.txt").expect("right").bytes, plain.bytes);
+    for (name, ends) in [("twice", "\r\r\n"), ("mac", "\r")] {
+        let error = with(name, MERGES.replace('\n', ends)).error("merges.txt");
+        assert!(error.contains("line ends were converted") && error.contains("dos2unix"), "{error}");
+    }
+    for merge in [json!("a b\r"), json!(["a", "b\r"])] {
+        let json = tokenizer_json(|json| json["model"]["merges"][0] = merge.clone());
+        let error = Folder::new("crlf-json").with("tokenizer.json", json).error("tokenizer.json");
+        assert!(error.contains("model.merges[0]") && error.contains("dos2unix"), "{error}");
+    }
 }
 
 #[test]

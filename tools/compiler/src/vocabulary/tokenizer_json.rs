@@ -1,19 +1,21 @@
 //! Reads a `tokenizer.json`, which holds vocabulary, merges and the steps around them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::definition::{AddedToken, Definition, END, START, WORD_END};
-use super::merges::{checked, split_pair};
+use super::merges::{added_token, remedy, split_pair};
 
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
     added_tokens: Vec<Map<String, Value>>,
+    #[serde(default)]
     normalizer: Value,
+    #[serde(default)]
     pre_tokenizer: Value,
     #[serde(default)]
     post_processor: Value,
@@ -41,29 +43,15 @@ enum Merge {
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 pub(super) fn read(name: &str, text: &str) -> Result<Definition> {
-    let file: File = serde_json::from_str(text)
-        .with_context(|| format!("{name}: not a tokenizer.json with a byte-pair model"))?;
+    let file = parse(name, text)?;
     let keeps_special = check_steps(name, &file)?;
-
-    let mut added = BTreeMap::new();
-    for token in &file.added_tokens {
-        let (text, normalized) = checked(name, "added_tokens", token)?;
-        let id = token.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-        let id = id.with_context(|| format!("{name}: added_tokens: {text:?} has no id"))?;
-        added.insert(text, AddedToken { id: Some(id), normalized });
-    }
+    let added = added(name, &file.added_tokens)?;
     let (start, end) = post_processor(name, &file.post_processor)?;
     let pad = file.padding.get("pad_token").and_then(Value::as_str).map(str::to_owned);
-    let merges = file.model.merges.into_iter().enumerate().map(|(index, merge)| match merge {
-        Merge::Pair(left, right) => Ok((index, left, right)),
-        Merge::Text(text) => split_pair(&text)
-            .map(|(left, right)| (index, left, right))
-            .with_context(|| format!("{name}: model.merges[{index}]: expected two tokens, found {text:?}")),
-    });
     Ok(Definition {
         merges_name: name.to_owned(),
         merges_place: "merge",
-        merges: merges.collect::<Result<_>>()?,
+        merges: merges(name, file.model.merges)?,
         ids: Some((name.to_owned(), file.model.vocab)),
         added,
         start,
@@ -71,7 +59,62 @@ pub(super) fn read(name: &str, text: &str) -> Result<Definition> {
         pad,
         keeps_special,
         words: vec![],
+        expands: false,
+        notes: vec![],
     })
+}
+
+/// The added tokens of a `tokenizer.json` beside the `vocab.json` and `merges.txt` of `definition`. Only they are taken of
+/// it: `CLIPTokenizer` of transformers makes the steps anew.
+pub(super) fn beside(name: &str, text: &str, definition: &Definition) -> Result<Vec<AddedToken>> {
+    let file = parse(name, text)?;
+    let words = |merges: &[(usize, String, String)]| -> Vec<(String, String)> {
+        merges.iter().map(|(_, left, right)| (left.clone(), right.clone())).collect()
+    };
+    let same_ids = definition.ids.as_ref().is_none_or(|(_, ids)| *ids == file.model.vocab);
+    ensure!(
+        same_ids && words(&merges(name, file.model.merges)?) == words(&definition.merges),
+        "{name}: its vocabulary is another than that of {} beside it; remove the one that is not the model's",
+        definition.merges_name
+    );
+    added(name, &file.added_tokens)
+}
+
+fn parse(name: &str, text: &str) -> Result<File> {
+    serde_json::from_str(text).with_context(|| format!("{name}: not a tokenizer.json with a byte-pair model"))
+}
+
+fn merges(name: &str, merges: Vec<Merge>) -> Result<Vec<(usize, String, String)>> {
+    let pair = |(index, merge): (usize, Merge)| {
+        let (text, pair) = match merge {
+            Merge::Text(text) => (text.clone(), split_pair(&text)),
+            Merge::Pair(left, right) => {
+                let text = format!("{left} {right}");
+                (text, (remedy(&right).is_empty()).then_some((left, right)))
+            }
+        };
+        let (left, right) = pair.with_context(|| {
+            format!("{name}: model.merges[{index}]: expected two tokens, found {text:?}{}", remedy(&text))
+        })?;
+        Ok((index, left, right))
+    };
+    merges.into_iter().enumerate().map(pair).collect()
+}
+
+fn added(name: &str, objects: &[Map<String, Value>]) -> Result<Vec<AddedToken>> {
+    let mut added: Vec<AddedToken> = Vec::new();
+    for object in objects {
+        let token = added_token(name, "added_tokens", object, false)?;
+        let id = object.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        let id = id.with_context(|| format!("{name}: added_tokens: {:?} has no id", token.text))?;
+        ensure!(
+            added.iter().all(|other| other.text != token.text),
+            "{name}: added_tokens: {:?} is listed twice; remove one",
+            token.text
+        );
+        added.push(AddedToken { id: Some(id), ..token });
+    }
+    Ok(added)
 }
 
 /// Refuses what is not a CLIP tokenizer; says whether the expression lists the special tokens.

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use anyhow::{Context, Result, bail};
-use cliptext::tokenizer::table::{BASE_TOKENS, MAX_ADDED, MAX_ADDED_TEXT, MAX_MERGES, MAX_TOKEN};
+use cliptext::tokenizer::table::{BASE_TOKENS, MAX_MERGES, MAX_TOKEN};
 
+use super::added::{self, Added};
 use super::definition::{Definition, WORD_END};
 
 /// The tokens of a vocabulary. A token's place in the lists is its index in the table.
@@ -24,20 +25,8 @@ pub(super) struct Tokens {
     pub(super) end_id: u32,
     pub(super) pad_id: Option<u32>,
     pub(super) size: u32,
-}
-
-/// A token that is cut out of the text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Added {
-    pub(super) text: String,
-    /// Its first id.
-    pub(super) id: u32,
-    /// How many more ids follow.
-    pub(super) more: u8,
-    /// Whether it is looked for in normalized text.
-    pub(super) normalized: bool,
-    /// Whether it counts only where it is not part of a longer word.
-    pub(super) whole_word: bool,
+    /// What the user should know of how the files were read.
+    pub(super) notes: Vec<String>,
 }
 
 /// The bytes in CLIP's order, each with the character that stands for it in vocabulary files.
@@ -101,6 +90,7 @@ pub(super) fn number(definition: &Definition) -> Result<Tokens> {
         end_id: 0,
         pad_id: None,
         size: 0,
+        notes: definition.notes.clone(),
     };
     assign_ids(definition, &texts, &mut tokens)?;
     Ok(tokens)
@@ -136,7 +126,7 @@ fn reachable(bytes: &[(Vec<u8>, bool)], merges: &[[u16; 2]]) -> Vec<bool> {
     bytes.iter().enumerate().map(reaches).collect()
 }
 
-/// Ids of tokens, of added tokens and of start, end and padding.
+/// Ids of tokens, and of start, end and padding.
 fn assign_ids(definition: &Definition, texts: &[String], tokens: &mut Tokens) -> Result<()> {
     // Without a vocab.json, start and end follow the merges, as in OpenAI's own tokenizer.
     let implied: HashMap<String, u32>;
@@ -148,11 +138,10 @@ fn assign_ids(definition: &Definition, texts: &[String], tokens: &mut Tokens) ->
             (&definition.merges_name, &implied)
         }
     };
-    let id_of = |text: &str| all.get(text).copied();
     let mut owners: HashMap<u32, &str> = HashMap::new();
     let mut ids = Vec::with_capacity(texts.len());
     for text in texts {
-        let id = id_of(text).with_context(|| {
+        let id = all.get(text).copied().with_context(|| {
             format!(
                 "{source}: no id for {text:?}, which {} needs; the two files are not of the same vocabulary",
                 definition.merges_name
@@ -166,66 +155,19 @@ fn assign_ids(definition: &Definition, texts: &[String], tokens: &mut Tokens) ->
     let mut top = all.values().copied().max().unwrap_or(0);
     tokens.ids = ids.iter().zip(0..).any(|(&id, index)| id != index).then_some(ids);
 
-    let added_id = |text: &str, listed: Option<u32>| match (id_of(text), listed) {
-        (Some(id), Some(listed)) if id != listed => bail!(
-            "{source}: {text:?} has the id {id}, the list of added tokens gives it {listed}; make the two agree"
-        ),
-        (Some(id), _) | (None, Some(id)) => Ok(id),
-        (None, None) => bail!("{source}: no id for the special token {text:?}; add it to the vocabulary"),
+    let added = added::number(definition, source, all)?;
+    top = added.tokens.iter().map(|token| token.id + u32::from(token.more)).fold(top, u32::max);
+    let special = |text: &str| {
+        let id = added.ids.get(text).or_else(|| all.get(text)).copied();
+        id.with_context(|| {
+            format!("{source}: no id for the special token {text:?}; add it to the vocabulary")
+        })
     };
-    for (text, token) in &definition.added {
-        let id = added_id(text, token.id)?;
-        let text = if token.normalized { normalized(source, text)? } else { text.clone() };
-        top = top.max(id);
-        tokens.added.push(Added { text, id, more: 0, normalized: token.normalized, whole_word: false });
-    }
-    for word in &definition.words {
-        // What can't be looked for in normalized text is looked for as it is written.
-        let text = normalized(source, &word.name);
-        let (text, normalized) = text.map_or((word.name.clone(), false), |text| (text, true));
-        let more = u8::try_from(word.count - 1).context("a word with more than 256 vectors")?;
-        top = top.max(word.first_id + u32::from(more));
-        tokens.added.push(Added { text, id: word.first_id, more, normalized, whole_word: true });
-    }
-    for Added { text, .. } in &tokens.added {
-        if text.is_empty() || text.len() > MAX_ADDED_TEXT {
-            bail!(
-                "{source}: the added token {text:?} has {} bytes; a table takes 1 to {MAX_ADDED_TEXT}",
-                text.len()
-            );
-        }
-    }
-    tokens.added.sort();
-    if let Some(pair) = tokens.added.windows(2).find(|pair| pair[0].text == pair[1].text) {
-        bail!("{source}: two added tokens are {:?} once normalized; remove one", pair[0].text);
-    }
-    if tokens.added.len() > MAX_ADDED {
-        bail!("{source}: {} added tokens; a table holds {MAX_ADDED} at most", tokens.added.len());
-    }
-    let special = |text: &str| added_id(text, definition.added.get(text).and_then(|token| token.id));
     tokens.start_id = special(&definition.start)?;
     tokens.end_id = special(&definition.end)?;
     tokens.pad_id = definition.pad.as_deref().map(special).transpose()?;
-    top = top.max(tokens.start_id).max(tokens.end_id);
+    tokens.added = added.tokens;
+    tokens.notes.extend(added.notes);
     tokens.size = top.checked_add(1).with_context(|| format!("{source}: an id is too large"))?;
     Ok(())
-}
-
-/// An added token as it looks in normalized text.
-fn normalized(source: &str, text: &str) -> Result<String> {
-    if !text.is_ascii() {
-        bail!(
-            "{source}: the added token {text:?} is not ASCII and looked for in normalized text, which cliptext does \
-             not support; set its \"normalized\" to false"
-        );
-    }
-    let mut out = String::new();
-    for c in text.chars() {
-        // The white space of regular expressions, of which ASCII has one more than `is_ascii_whitespace`.
-        let c = if c.is_ascii_whitespace() || c == '\u{B}' { ' ' } else { c.to_ascii_lowercase() };
-        if c != ' ' || !out.ends_with(' ') {
-            out.push(c);
-        }
-    }
-    Ok(out)
 }

@@ -7,5 +7,6 @@ mod loras;
 mod pipelines;
 mod refusals;
 mod same_plan;
+mod tokenizers;
 mod verify;
 mod words;

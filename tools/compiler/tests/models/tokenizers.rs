@@ -1,0 +1,64 @@
+//! Tokenizers beside models: words that were added to both, and what is told where they do not agree.
+
+use std::path::Path;
+use std::process::Command;
+
+use cliptext_compiler::compile::Job;
+use cliptext_synthetic::{Options, generate};
+use cliptext_test_support::{Scratch, fixtures};
+
+use super::common::*;
+
+/// The small vocabulary as a tokenizer's folder, with words added as older transformers wrote it.
+fn write_tokenizer(folder: &Path, added: &str) {
+    let read = |name: &str| std::fs::read_to_string(fixtures().join("tokenizer").join(name)).unwrap();
+    write_text(&folder.join("merges.txt"), &read("merges-86.txt"));
+    write_text(&folder.join("vocab.json"), &read("vocab-86.json"));
+    write_text(&folder.join("added_tokens.json"), added);
+    write_text(&folder.join("tokenizer_config.json"), r#"{"pad_token": "<|endoftext|>"}"#);
+}
+
+/// A pipeline as diffusers saves it after `load_textual_inversion` of a word of two vectors.
+#[test]
+fn a_pipeline_with_a_word_of_several_vectors() {
+    let scratch = Scratch::new();
+    let pipeline = scratch.path().join("pipeline");
+    let options = Options { vocab: VOCABULARY + 2, eos_token_id: VOCABULARY as u32 - 1, ..small(64, 1, 3) };
+    write_component(&pipeline.join("text_encoder"), &generate(&options));
+    write_tokenizer(&pipeline.join("tokenizer"), r#"{"<cat-toy>": 600, "<cat-toy>_1": 601}"#);
+    write_text(
+        &pipeline.join("model_index.json"),
+        r#"{"_class_name": "StableDiffusionPipeline", "text_encoder": ["transformers", "CLIPTextModel"]}"#,
+    );
+    let from = |model: &Path| compiled(&Job { vocabulary: None, ..job(model, &scratch) });
+    for model in [&pipeline, &pipeline.join("text_encoder")] {
+        assert_eq!(from(model).ids("a <cat-toy> on"), [598, 320, 600, 601, 525, 599]);
+    }
+    // Without the pipeline it is transformers' tokenizer, which knows nothing of vectors.
+    std::fs::remove_file(pipeline.join("model_index.json")).unwrap();
+    assert_eq!(from(&pipeline.join("text_encoder")).ids("a <cat-toy> on"), [598, 320, 600, 525, 599]);
+}
+
+#[test]
+fn rows_without_a_word_and_other_notes_are_told() {
+    let scratch = Scratch::new();
+    let options = Options { vocab: VOCABULARY + 3, eos_token_id: VOCABULARY as u32 - 1, ..small(64, 1, 3) };
+    let model = write_component(&scratch.path().join("model"), &generate(&options));
+    write_tokenizer(&model, r#"{"<cat-toy>": 601}"#);
+    let told = |vocab: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cliptext"))
+            .args(["compile".as_ref(), model.as_os_str(), "--precision".as_ref(), "f32".as_ref()])
+            .args(["-o".as_ref(), scratch.path().join("x.plan").as_os_str()])
+            .args(["--vocab".as_ref(), vocab.as_os_str()])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        told
+    };
+    let notes = told(&model);
+    assert!(notes.contains("has 603 rows, the vocabulary 602 words: the last 1 rows"), "{notes}");
+    assert!(notes.contains("\"<cat-toy>\" (601, not 600)"), "{notes}");
+    let notes = told(&merges());
+    assert!(notes.contains("has 603 rows, the vocabulary 600 words: the last 3 rows"), "{notes}");
+}
