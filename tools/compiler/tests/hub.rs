@@ -70,6 +70,7 @@ impl Desk {
             endpoint: hub.endpoint(),
             cache: home.path().join("hub"),
             token: None,
+            trusts_endpoint: false,
             offline: false,
             timeout: Duration::from_secs(5),
             pause: Duration::from_millis(1),
@@ -304,6 +305,160 @@ fn contents_that_are_not_those_of_the_name_do_not_stay() {
     assert!(said.contains("model.safetensors") && said.contains("SHA-256"), "{said}");
     let blobs = files(&desk.repository("models--openai--clip/blobs"));
     assert_eq!(blobs.len(), 1, "the configuration only: {blobs:?}");
+
+    // Small files have git's hash.
+    let desk = Desk::with(plain());
+    desk.hub.fault("GET", "/config.json", 99, Fault::Garbled);
+    let said = desk.refusal("hf:openai/clip");
+    assert!(said.contains("config.json") && said.contains("git hash"), "{said}");
+    assert!(files(&desk.repository("models--openai--clip/blobs")).is_empty());
+    assert!(!desk.repository("models--openai--clip/snapshots").join(COMMIT).join("config.json").exists());
+}
+
+#[test]
+fn a_list_of_files_that_was_cut_is_called_so() {
+    for fault in [Fault::Cut(60), Fault::Short(60)] {
+        let desk = Desk::with(plain());
+        desk.hub.fault("GET", "/api/models", 1, fault.clone());
+        assert!(desk.fetch("hf:openai/clip").is_ok(), "asked again");
+        let desk = Desk::with(plain());
+        desk.hub.fault("GET", "/api/models", 99, fault);
+        let said = desk.refusal("hf:openai/clip");
+        assert!(said.contains("the list of files was cut off") && !said.contains("HF_ENDPOINT"), "{said}");
+    }
+}
+
+#[test]
+fn a_token_is_not_sent_where_it_can_be_read_on_the_way() {
+    let mut repository = plain();
+    repository.gate = Gate::Private("hf_secret");
+    let mut desk = Desk::with(repository);
+    desk.settings.token = Some("hf_secret".into());
+    assert!(desk.fetch("hf:openai/clip").is_ok());
+    desk.hub.log();
+    // This machine by an address that is not the loopback one.
+    desk.settings.endpoint = format!("http://0.0.0.0:{}", desk.hub.address.port());
+    desk.settings.trusts_endpoint = true;
+    let said = desk.refusal("hf:openai/clip");
+    assert!(said.contains("not sent to http://0.0.0.0") && said.contains("https"), "{said}");
+    let log = desk.hub.log();
+    assert!(!log.is_empty() && log.iter().all(|request| request.token.is_none()), "{log:?}");
+}
+
+#[test]
+fn a_cache_that_is_whole_is_not_written_to() {
+    let desk = Desk::with(plain());
+    let path = desk.fetch("hf:openai/clip").unwrap();
+    let state = || {
+        let cache = &desk.settings.cache;
+        let times = files(cache).into_iter().map(|file| {
+            let modified = fs::symlink_metadata(cache.join(&file)).unwrap().modified().unwrap();
+            (file, modified)
+        });
+        times.collect::<Vec<_>>()
+    };
+    let before = state();
+    assert_eq!(desk.fetch("hf:openai/clip").unwrap(), path);
+    assert_eq!(state(), before);
+}
+
+/// Everything in a cache that only its owner may write to, read by another user: nothing in it can be changed then.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cache_that_can_t_be_written_to_serves() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
+    let model = fs::read(export_file("sd.tf523-torch215-ts.op14.static.i64", &Scratch::new())).unwrap();
+    let desk = Desk::with(Repository::new("someone/onnx", &[("model.onnx", &model)]));
+    let path = desk.fetch("hf:someone/onnx").unwrap();
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    // The program, too, where other users get at it.
+    let program = desk.home.path().join("cliptext");
+    fs::copy(env!("CARGO_BIN_EXE_cliptext"), &program).unwrap();
+    let mut folders = vec![desk.settings.cache.clone()];
+    while let Some(folder) = folders.pop() {
+        let inside = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+        folders.extend(inside.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()));
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    fs::set_permissions(desk.home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |revision: &str| {
+        let mut command = Command::new(&program);
+        command.args(["inspect-model", &format!("hf:someone/onnx@{revision}")]).current_dir(desk.home.path());
+        command.env_clear().env("HF_HOME", desk.home.path()).env("HF_ENDPOINT", desk.hub.endpoint());
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{revision}: {said}");
+        said
+    };
+    assert!(!run("main").contains("note"), "nothing to be said");
+    assert!(run("v1").contains("refs/v1: cannot be written"), "the name is not known, the files are");
+    // The hub has gone on.
+    let reference = desk.repository("models--someone--onnx/refs/main");
+    fs::set_permissions(reference.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let older = path.with_file_name(OTHER);
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&path, &older).unwrap();
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o555)).unwrap();
+    fs::write(&reference, OTHER).unwrap();
+    let said = run("main");
+    assert!(said.contains("used as the cache has it"), "{said}");
+    for folder in [path.parent().unwrap(), reference.parent().unwrap(), &older] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// An export with one of its weights in a file of this name; and that file's bytes.
+fn apart(location: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut model = export("sd.tf523-torch215-ts.op14.static.i64");
+    let tensors = &mut model.graph.as_mut().unwrap().initializer;
+    let tensor = tensors.iter_mut().find(|tensor| tensor.dims == [16, 64]).unwrap();
+    let entry = StringStringEntryProto { key: "location".into(), value: location.into() };
+    tensor.data_location = Some(DataLocation::External as i32);
+    tensor.external_data = vec![entry];
+    let data = std::mem::take(&mut tensor.raw_data);
+    (model.encode_to_vec(), data)
+}
+
+#[test]
+fn external_data_are_found_by_what_the_model_says() {
+    for (location, file) in [
+        ("weights.pb", "text_encoder/weights.pb"),
+        ("./data/0f3a", "text_encoder/data/0f3a"),
+        ("model.onnx_data", "text_encoder/model.onnx_data"),
+    ] {
+        let (model, data) = apart(location);
+        let others: [(&str, &[u8]); 3] = [
+            ("text_encoder/model.onnx", &model),
+            ("text_encoder/model.onnx.data", b"of another export"),
+            (file, &data),
+        ];
+        let mut desk = Desk::with(Repository::new("someone/onnx", &others));
+        let path = desk.fetch("hf:someone/onnx").unwrap();
+        let mut expected = vec![file.to_owned(), "text_encoder/model.onnx".into()];
+        expected.sort();
+        assert_eq!(files(&path), expected, "{location}");
+        assert!(fs::read(path.join(file)).unwrap() == data);
+        desk.settings.offline = true;
+        assert_eq!(desk.fetch("hf:someone/onnx").unwrap(), path);
+        fs::remove_file(path.join(file)).unwrap();
+        let said = desk.refusal("hf:someone/onnx");
+        assert!(said.contains(location), "{said}");
+    }
+    for location in ["../../model.bin", "/etc/passwd", "absent.bin"] {
+        let (model, _) = apart(location);
+        let desk =
+            Desk::with(Repository::new("someone/onnx", &[("model.onnx", &model), ("model.bin", b"x")]));
+        let said = desk.refusal("hf:someone/onnx");
+        assert!(said.contains(location) && said.contains("model.onnx"), "{said}");
+        assert!(desk.hub.log().iter().all(|request| !request.path.contains("model.bin")));
+    }
 }
 
 #[test]
@@ -494,17 +649,11 @@ fn compile_takes_a_name_and_makes_the_plan_of_the_file() {
     let scratch = Scratch::new();
     let model = export_file(SMALL, &scratch);
     // The same, with a weight in a file of its own.
-    let mut apart = export(SMALL);
-    let tensors = &mut apart.graph.as_mut().unwrap().initializer;
-    let tensor = tensors.iter_mut().find(|tensor| tensor.dims == [16, 64]).unwrap();
-    let entry = StringStringEntryProto { key: "location".into(), value: "model.onnx_data".into() };
-    tensor.data_location = Some(DataLocation::External as i32);
-    tensor.external_data = vec![entry];
-    let data = std::mem::take(&mut tensor.raw_data);
+    let (apart, data) = apart("model.onnx_data");
     let mut repository = Repository::new(
         "someone/onnx",
         &[
-            ("text_encoder/model.onnx", &apart.encode_to_vec()),
+            ("text_encoder/model.onnx", &apart),
             ("text_encoder/model.onnx_data", &data),
             ("tokenizer/merges.txt", b"#version: 0.2\na b\n"),
         ],

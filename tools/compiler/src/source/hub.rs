@@ -7,25 +7,29 @@
 //! stalled server without end, and sends the token to the host that a file is stored at.
 //!
 //! The calls to the hub are three:
-//! - `GET /api/models/OWNER/REPO/revision/REVISION`: the files and the commit;
+//! - `GET /api/models/OWNER/REPO/revision/REVISION?blobs=true`: the files with their hashes, and the commit;
 //! - `HEAD /OWNER/REPO/resolve/COMMIT/FILE`: `X-Linked-ETag` or `ETag`, `X-Linked-Size` or `Content-Length`;
 //! - `GET` of the same, with `Range` where a part is there already, redirected to where the file is stored.
 
 mod cache;
 mod http;
+mod listing;
 mod name;
 mod select;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use serde_json::Value;
 
+use crate::import::onnx::external_locations;
 use crate::progress::Progress;
 use cache::Store;
 use http::{Client, Failure};
+use listing::Listing;
 
 pub use name::HubName;
 pub use select::select;
@@ -38,7 +42,7 @@ const DEPTH: usize = 8;
 /// the folder of the repository, or the folder or file in it that the name means. That folder may hold other files
 /// too, which another program has fetched.
 ///
-/// What was cut is resumed, in this run and in the next. Where the hub does not answer, the
+/// What was cut is resumed, in this run and in the next. Where the hub does not answer, or the cache can't be written to, the
 /// cache is used as it is, with a note.
 ///
 /// # Errors
@@ -54,18 +58,25 @@ pub fn fetch(name: &HubName, settings: &Settings, progress: &Progress) -> Result
             ))
         })?
     } else {
+        if let Some(why) = settings.withheld() {
+            progress.note(&why);
+        }
         let client = Client::new(settings, name);
-        match client.listing() {
-            Ok(info) => {
-                let files = info.siblings.into_iter().map(|file| file.rfilename).collect::<Vec<_>>();
-                online(&store, &client, name, &info.sha, files, progress).with_context(|| name.to_string())?
+        let (snapshot, cache_will_do) = match client.listing() {
+            Ok(listing) => {
+                let snapshot = online(&store, &client, name, &listing, progress);
+                let cache_will_do = snapshot.as_ref().is_err_and(is_read_only);
+                (snapshot, cache_will_do)
             }
-            Err(Failure::Final(error)) => return Err(error.context(name.to_string())),
-            Err(Failure::Unreachable(error) | Failure::Passing(error, _)) => {
-                let Ok(snapshot) = cached(&store, name) else { return Err(error.context(name.to_string())) };
+            Err(Failure::Final(error)) => (Err(error), false),
+            Err(Failure::Unreachable(error) | Failure::Passing(error, _)) => (Err(error), true),
+        };
+        match snapshot {
+            Err(error) if cache_will_do && let Ok(cached) = cached(&store, name) => {
                 progress.note(&format!("{error:#}; {name} is used as the cache has it"));
-                snapshot
+                cached
             }
+            snapshot => snapshot.with_context(|| name.to_string())?,
         }
     };
     Ok(name.part().map_or(snapshot.clone(), |part| snapshot.join(part)))
@@ -76,14 +87,24 @@ fn online(
     store: &Store,
     client: &Client<'_>,
     name: &HubName,
-    commit: &str,
-    mut listing: Vec<String>,
+    listing: &Listing,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    listing.retain(|file| name::steps("file", file).is_ok());
-    needed(&listing, name, |file| store.get(client, commit, file, progress))?;
-    store.remember(commit)?;
-    Ok(store.snapshot(commit))
+    needed(&listing.files(), name, |file| store.get(client, listing, file, progress))?;
+    match store.remember(&listing.commit) {
+        // All that is needed is there: only an offline run will not know by which name.
+        Err(error) if is_read_only(&error) => progress.note(&format!("{error:#}")),
+        remembered => remembered?,
+    }
+    Ok(store.snapshot(&listing.commit))
+}
+
+/// Whether something failed because it had to be written and must not.
+fn is_read_only(error: &Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem))
 }
 
 /// The snapshot's folder in the cache, if all is there that is needed.
@@ -107,9 +128,15 @@ fn needed(listing: &[String], name: &HubName, mut get: impl FnMut(&str) -> Resul
             serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", path.display()))?;
         descriptions.insert(file, value);
     }
-    let listing = select::clip_only(listing, name.part(), |file| descriptions.get(file).cloned())?;
-    for file in select(&listing, name.part())? {
-        get(&file)?;
+    let clip = select::clip_only(listing, name.part(), |file| descriptions.get(file).cloned())?;
+    for file in select(&clip, name.part())? {
+        let path = get(&file)?;
+        if file.ends_with(".onnx") {
+            // Only the model says what the files with its weights are called.
+            for location in external_locations(&path)? {
+                get(&select::beside(listing, &file, &location)?)?;
+            }
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -50,6 +51,8 @@ pub enum Fault {
     Stall(usize),
     /// Ranges are not known: all of it comes.
     NoRanges,
+    /// The body ends after so many bytes, and the server says that this is all.
+    Short(usize),
     /// Other bytes than the right ones.
     Garbled,
     /// This header's value is another one.
@@ -167,6 +170,7 @@ fn answer(state: &Mutex<State>, connection: &TcpStream, storage: Option<SocketAd
             sent = 0;
         }
         Some(Fault::Cut(bytes) | Fault::Stall(bytes)) => sent = sent.min(*bytes),
+        Some(Fault::Short(bytes)) => reply.body.truncate(*bytes),
         Some(Fault::Garbled) => reply.body.iter_mut().for_each(|byte| *byte ^= 1),
         Some(Fault::Header(name, value)) => {
             let kept = reply.headers.lines().filter(|line| !line.starts_with(&format!("{name}:")));
@@ -256,10 +260,24 @@ fn hub(state: &State, request: &Request, storage: SocketAddr) -> Reply {
     }
     let known = |revision: &str| ["main", "v1", "refs%2Fpr%2F3", COMMIT].contains(&revision);
     if let Some(revision) = path.strip_prefix(&format!("/api/models/{}/revision/", repo.name)) {
+        let revision = revision.strip_suffix("?blobs=true").expect("hashes are asked for");
         if !known(revision) {
             return reply(404, "x-error-code: RevisionNotFound\r\n");
         }
-        let siblings: Vec<_> = repo.files.keys().map(|file| serde_json::json!({"rfilename": file})).collect();
+        // Asked for by `?blobs=true`.
+        let siblings: Vec<_> = repo
+            .files
+            .iter()
+            .map(|(file, bytes)| match is_large(file) {
+                true => {
+                    serde_json::json!({"rfilename": file, "blobId": git_hash(b"pointer"), "size": bytes.len(),
+                    "lfs": {"sha256": hex(bytes), "size": bytes.len(), "pointerSize": 7}})
+                }
+                false => {
+                    serde_json::json!({"rfilename": file, "blobId": git_hash(bytes), "size": bytes.len()})
+                }
+            })
+            .collect();
         let body = serde_json::json!({"id": repo.name, "sha": repo.commit, "siblings": siblings});
         return Reply { status: 200, headers: String::new(), body: body.to_string().into_bytes() };
     }
@@ -279,7 +297,7 @@ fn hub(state: &State, request: &Request, storage: SocketAddr) -> Reply {
         return reply(404, "x-error-code: EntryNotFound\r\n");
     };
     let commit = format!("x-repo-commit: {COMMIT}\r\n");
-    if file.ends_with(".safetensors") || file.contains(".onnx") {
+    if is_large(file) {
         let location = format!("location: http://{storage}/{}/{file}?signed=yes\r\n", repo.name);
         let linked = format!(
             "x-linked-etag: \"{}\"\r\nx-linked-size: {}\r\netag: \"other\"\r\n",
@@ -291,8 +309,12 @@ fn hub(state: &State, request: &Request, storage: SocketAddr) -> Reply {
     if redirects {
         return reply(307, &format!("location: {cached}{revision}/{file}\r\n{commit}"));
     }
-    let etag = format!("etag: W/\"{}\"\r\n", &hex(bytes)[..40]);
+    let etag = format!("etag: W/\"{}\"\r\n", git_hash(bytes));
     ranged(bytes, request, &format!("{etag}{commit}"))
+}
+
+fn is_large(file: &str) -> bool {
+    file.ends_with(".safetensors") || file.contains(".onnx")
 }
 
 fn stored(state: &State, request: &Request) -> Reply {
@@ -321,4 +343,10 @@ fn ranged(bytes: &[u8], request: &Request, headers: &str) -> Reply {
 
 pub fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As git names contents.
+fn git_hash(bytes: &[u8]) -> String {
+    let hash = Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-use sha2::{Digest, Sha256};
 
 use super::http::{ATTEMPTS, Client, Described, Failure};
+use super::listing::{Hash, Listing};
 use super::{HubName, Settings, name};
 use crate::progress::{Progress, Transfer};
 
@@ -52,22 +52,26 @@ impl Store {
         Some(self.snapshot(commit)).filter(|snapshot| plain && snapshot.is_dir())
     }
 
-    /// Notes that the revision is this commit.
+    /// Notes that the revision is this commit, where that is not known.
     pub(super) fn remember(&self, commit: &str) -> Result<()> {
-        if commit == self.revision {
+        let path = self.folder.join("refs").join(&self.revision);
+        if commit == self.revision || fs::read_to_string(&path).is_ok_and(|known| known.trim() == commit) {
             return Ok(());
         }
-        self.repo.create_ref(commit).with_context(|| format!("{}: cannot be written", self.folder.display()))
+        let written = fs::create_dir_all(path.parent().unwrap_or(&path))
+            .and_then(|()| cliptext_files::write(&path, commit.as_bytes()));
+        written.with_context(|| format!("{}: cannot be written", path.display()))
     }
 
     /// The path of a file of a commit, which is fetched if it is not there.
     pub(super) fn get(
         &self,
         client: &Client<'_>,
-        commit: &str,
+        listing: &Listing,
         file: &str,
         progress: &Progress,
     ) -> Result<PathBuf> {
+        let commit = &listing.commit;
         let path = self.snapshot(commit).join(file);
         if path.is_file() {
             return Ok(path);
@@ -82,7 +86,8 @@ impl Store {
             let _lock = self.lock(&described.etag, file, progress)?;
             // Whoever held the lock may have fetched it.
             if whole() != Some(true) {
-                let download = Download { client, commit, file, described: &described, progress };
+                let hash = listing.hash(file).or_else(|| Hash::sha256(&described.etag));
+                let download = Download { client, commit, file, described: &described, hash, progress };
                 download.run(&blob)?;
             }
         }
@@ -160,6 +165,8 @@ struct Download<'a> {
     commit: &'a str,
     file: &'a str,
     described: &'a Described,
+    /// What the contents are checked by, where the hub says it.
+    hash: Option<Hash>,
     progress: &'a Progress,
 }
 
@@ -179,12 +186,15 @@ impl Download<'_> {
             };
             if !sound {
                 let _ = fs::remove_file(&path);
-                bail!("{}: what came has another SHA-256 than the hub says; try again", self.file);
+                let kind = self.hash.as_ref().map_or("hash", Hash::kind);
+                bail!("{}: what came has another {kind} than the hub says; try again", self.file);
             }
         }
         part.sync_all().with_context(|| path.display().to_string())?;
         drop(part);
-        fs::rename(&path, blob).with_context(|| format!("{}: cannot be made", blob.display()))
+        fs::rename(&path, blob)
+            .and_then(|()| cliptext_files::sync_folder(blob.parent().unwrap_or(blob)))
+            .with_context(|| format!("{}: cannot be made", blob.display()))
     }
 
     /// Fetches until the file has its size; says whether some of it was there before.
@@ -264,22 +274,8 @@ impl Download<'_> {
         }
     }
 
-    /// Whether the contents are those of the file's name, where that is a SHA-256.
+    /// Whether the contents have their hash.
     fn is_sound(&self, part: &mut File) -> Result<bool> {
-        let etag = &self.described.etag;
-        if etag.len() != 64 || !etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(true);
-        }
-        part.seek(SeekFrom::Start(0))?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match part.read(&mut buffer)? {
-                0 => break,
-                read => hash.update(&buffer[..read]),
-            }
-        }
-        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(hex.eq_ignore_ascii_case(etag))
+        self.hash.as_ref().map_or(Ok(true), |hash| hash.is_of(part))
     }
 }

@@ -1,15 +1,14 @@
 //! Requests to the hub: redirects without giving the token away, and what a refusal means.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use hf_hub::api::RepoInfo;
 use hf_hub::{Repo, RepoType};
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
+use super::listing::Listing;
 use super::{HubName, Settings};
 
 /// Redirects in a row; the hub needs two.
@@ -70,27 +69,40 @@ impl<'a> Client<'a> {
             .timeout_per_read(waits)
             .timeout_per_write(waits);
         // No proxy leads to this machine itself.
-        let config = if is_loopback(&settings.endpoint) { config.proxy(None) } else { config };
+        let config = if settings.is_loopback() { config.proxy(None) } else { config };
         Self { agent: config.build().into(), settings, name }
     }
 
     /// The repository's files and its commit.
-    pub(super) fn listing(&self) -> Result<RepoInfo, Failure> {
+    pub(super) fn listing(&self) -> Result<Listing, Failure> {
         let repo = self.repo(self.name.revision());
-        let url = format!("{}/api/{}", self.settings.endpoint, repo.api_url());
+        let url = format!("{}/api/{}?blobs=true", self.settings.endpoint, repo.api_url());
         self.patiently(|| {
             let mut response = self.send(Method::Get, &url, None)?;
             self.judge(&response, None)?;
             let mut text = Vec::new();
-            let read = response.body_mut().as_reader().take(LISTING_BYTES).read_to_end(&mut text);
-            read.map_err(|error| Failure::Passing(anyhow!("{url}: {error}"), None))?;
-            let info: RepoInfo = serde_json::from_slice(&text)
-                .with_context(|| format!("{url}: not the hub's answer; is HF_ENDPOINT a hub's address?"))
-                .map_err(Failure::Final)?;
-            if !is_plain(&info.sha) {
-                return Err(Failure::Final(anyhow!("{url}: {:?} is no commit", info.sha)));
+            let read = response.body_mut().as_reader().take(LISTING_BYTES + 1).read_to_end(&mut text);
+            let cut = |why| Failure::Passing(anyhow!("{url}: the list of files was cut off{why}"), None);
+            read.map_err(|error| cut(format!(": {error}")))?;
+            if text.len() as u64 > LISTING_BYTES {
+                return Err(Failure::Final(anyhow!(
+                    "{url}: the list of files has more than {} MB, which is not read",
+                    LISTING_BYTES >> 20
+                )));
             }
-            Ok(info)
+            let listing: Listing = match serde_json::from_slice(&text) {
+                // A server that tells no length ends the connection, and that is all there is to see.
+                Err(error) if error.is_eof() && !text.is_empty() => {
+                    return Err(cut(format!(" after {} bytes", text.len())));
+                }
+                parsed => parsed
+                    .with_context(|| format!("{url}: not the hub's answer; is HF_ENDPOINT a hub's address?"))
+                    .map_err(Failure::Final)?,
+            };
+            if !is_plain(&listing.commit) {
+                return Err(Failure::Final(anyhow!("{url}: {:?} is no commit", listing.commit)));
+            }
+            Ok(listing)
         })
     }
 
@@ -177,7 +189,7 @@ impl<'a> Client<'a> {
             };
             // Packed, a file would have neither its size nor its ranges.
             request = request.header("accept-encoding", "identity");
-            if let Some(token) = self.settings.token.as_ref().filter(|_| same_host(&uri, &home)) {
+            if let Some(token) = self.settings.token_to_send().filter(|_| same_host(&uri, &home)) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             if let Some(start) = start {
@@ -252,20 +264,28 @@ impl<'a> Client<'a> {
             (_, Some("GatedRepo")) => bail!(
                 "{repository} is open to those only who accepted its conditions: do so at {endpoint}/{repository}, and \
                  set HF_TOKEN to a token of that account{}",
-                if self.settings.token.is_some() { " (the token that was sent has no access)" } else { "" }
+                match self.settings.withheld() {
+                    Some(why) => format!(" ({why})"),
+                    None if self.settings.token.is_some() =>
+                        " (the token that was sent has no access)".into(),
+                    None => String::new(),
+                }
             ),
             (_, Some("RevisionNotFound")) => bail!("{repository} has no branch, tag or commit {revision}"),
             (_, Some("EntryNotFound")) => {
                 bail!("{repository} has no file {} at {revision}", file.unwrap_or("here"))
             }
-            (401, _) if self.settings.token.is_some() => bail!(
+            (401, _) if self.settings.token_to_send().is_some() => bail!(
                 "{repository}: the hub did not accept the token (from HF_TOKEN, else from the file that `hf auth login` \
                  wrote), or there is no such repository"
             ),
-            (401, _) => bail!(
-                "{repository}: no such repository, or a private one; if it is private, set HF_TOKEN to a token that may \
-                 read it, or run `hf auth login`"
-            ),
+            (401, _) => match self.settings.withheld() {
+                Some(why) => bail!("{repository}: no such repository, or a private one; {why}"),
+                None => bail!(
+                    "{repository}: no such repository, or a private one; if it is private, set HF_TOKEN to a token that \
+                     may read it, or run `hf auth login`"
+                ),
+            },
             (404, _) => match file {
                 Some(file) => bail!("{repository} has no file {file} at {revision}"),
                 None => bail!("there is no {repository} at {endpoint}, or it has no revision {revision}"),
@@ -296,14 +316,6 @@ fn is_plain(word: &str) -> bool {
         && word.len() <= 128
         && !word.starts_with('.')
         && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-}
-
-/// Whether an address is this machine's.
-fn is_loopback(endpoint: &str) -> bool {
-    let uri: Option<Uri> = endpoint.parse().ok();
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or("");
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn same_host(a: &Uri, b: &Uri) -> bool {
@@ -351,7 +363,7 @@ fn encoded(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{encoded, etag, is_loopback, is_plain, resolved, same_host};
+    use super::{encoded, etag, is_plain, resolved, same_host};
 
     #[test]
     fn redirects_lead_where_the_standard_says() {
@@ -374,8 +386,6 @@ mod tests {
         let same = |a: &str, b: &str| same_host(&a.parse().unwrap(), &b.parse().unwrap());
         assert!(same("https://a/x", "https://a:443/y") && same("http://a:80/", "http://a/"));
         assert!(!same("https://a/", "https://b/") && !same("http://a:1/", "http://a:2/"));
-        assert!(["http://127.0.0.1:80", "http://localhost", "http://[::1]:1"].into_iter().all(is_loopback));
-        assert!(!is_loopback("https://huggingface.co") && !is_loopback("http://127.0.0.1.example"));
         assert!(!same("https://a/", "http://a/") && !same("https://a.b/", "https://b/"));
     }
 

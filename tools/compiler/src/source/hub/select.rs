@@ -30,7 +30,7 @@ const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_
 /// - A file: itself, what it refers to, and the configuration and tokenizer that belong to it.
 ///
 /// Weights are `model.safetensors`, else the shards of `model.safetensors.index.json`, else OpenCLIP's with its
-/// configuration, else a half-precision variant, else `model.onnx` with its external data.
+/// configuration, else a half-precision variant, else `model.onnx`. What an ONNX file keeps elsewhere, [`beside`] finds.
 ///
 /// # Errors
 /// When there are no such weights, with what there is and what to do.
@@ -103,6 +103,21 @@ pub fn clip_only(
         }
     }
     Ok(listing.iter().filter(|file| !others.iter().any(|(other, _)| inside(file, other))).cloned().collect())
+}
+
+/// The path of a file with external data, which the ONNX file `model` names `location`.
+///
+/// # Errors
+/// When the repository has no such file.
+pub fn beside(listing: &[String], model: &str, location: &str) -> Result<String> {
+    let steps: Vec<&str> = location.split('/').filter(|step| !matches!(*step, "" | ".")).collect();
+    let path = join(parent(model), &steps.join("/"));
+    ensure!(
+        Listing(listing).has(&path),
+        "{model} keeps its weights in {location:?}, which is not there; there is {}",
+        Listing(listing).shown(parent(model))
+    );
+    Ok(path)
 }
 
 /// Classes that say only that the model is ONNX: diffusers' and optimum's.
@@ -189,10 +204,9 @@ impl<'a> Listing<'a> {
         let folder = parent(file);
         let mut files = match last(file) {
             name if is_pickle(name) => bail!("{}", pickle(file)),
-            name if name.ends_with(".onnx") => self.onnx(folder, name),
             name if name.ends_with(".safetensors.index.json") => self.shards(folder, name)?,
             name if OPEN_CLIP.contains(&name) => self.open_clip(folder, name),
-            name if name.ends_with(".safetensors") => vec![file.to_owned()],
+            name if name.ends_with(".safetensors") || name.ends_with(".onnx") => vec![file.to_owned()],
             _ => bail!("{file} is no model: name a .safetensors or .onnx file, or a folder"),
         };
         files.extend(self.beside(folder));
@@ -231,7 +245,7 @@ impl<'a> Listing<'a> {
             return Ok(vec![join(folder, half)]);
         }
         if there(&"model.onnx") {
-            return Ok(self.onnx(folder, "model.onnx"));
+            return Ok(vec![join(folder, "model.onnx")]);
         }
         let named: Vec<_> = self
             .0
@@ -263,17 +277,6 @@ impl<'a> Listing<'a> {
     fn open_clip(self, folder: &str, name: &str) -> Vec<String> {
         let files = [name, OPEN_CLIP_CONFIG].map(|name| join(folder, name));
         files.into_iter().filter(|file| self.has(file)).collect()
-    }
-
-    /// An ONNX file and its external data, by the names that exporters give.
-    fn onnx(self, folder: &str, name: &str) -> Vec<String> {
-        let data = |other: &&str| {
-            other.strip_prefix(name).is_some_and(|end| end.starts_with("_data") || end.starts_with(".data"))
-        };
-        self.files(folder)
-            .filter(|other| *other == name || data(other))
-            .map(|name| join(folder, name))
-            .collect()
     }
 
     /// An index and all of its shards, `…-00001-of-00003.safetensors` and so on.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{clip_only, describing, select};
+use super::{beside, clip_only, describing, select};
 
 /// Paths; `folder: a b` is `folder/a` and `folder/b`.
 fn listing(text: &str) -> Vec<String> {
@@ -122,7 +122,7 @@ fn stable_diffusion_xl() {
     same(
         chosen(&files, Some("text_encoder_2/model.onnx")),
         "model_index.json
-        text_encoder_2: config.json model.onnx model.onnx_data
+        text_encoder_2: config.json model.onnx
         tokenizer_2: merges.txt special_tokens_map.json tokenizer_config.json vocab.json",
     );
 }
@@ -203,7 +203,7 @@ fn the_configuration_decides_where_the_index_says_only_onnx() {
     let expected = "
         model_index.json
         text_encoder: config.json model.onnx
-        text_encoder_2: config.json model.onnx model.onnx_data
+        text_encoder_2: config.json model.onnx
         tokenizer: merges.txt vocab.json
         tokenizer_2: merges.txt vocab.json";
     same(decided(&files, None, &index(&wrappers), &configs).unwrap(), expected);
@@ -271,7 +271,7 @@ fn half_precision_and_onnx_only_without_anything_better() {
     let half = listing("text_encoder: config.json model.fp16.safetensors model.onnx");
     same(chosen(&half, None), "text_encoder: config.json model.fp16.safetensors");
     let onnx = listing("text_encoder: config.json model.onnx model.onnx.data pytorch_model.bin");
-    same(chosen(&onnx, None), "text_encoder: config.json model.onnx model.onnx.data");
+    same(chosen(&onnx, None), "text_encoder: config.json model.onnx");
 }
 
 #[test]
@@ -322,4 +322,18 @@ fn what_has_no_text_encoder_is_told_with_what_it_has() {
     assert!(said.contains("nothing"), "{said}");
     let said = refusal(&listing("text_encoder: config.json openvino_model.bin openvino_model.xml"), None);
     assert!(said.contains("openvino_model.xml") && !said.contains("pickle"), "{said}");
+}
+
+#[test]
+fn external_data_lie_beside_their_model() {
+    let files = listing("text_encoder: model.onnx data/w0 weights.pb\nw1");
+    let at = |location| beside(&files, "text_encoder/model.onnx", location);
+    assert_eq!(at("weights.pb").unwrap(), "text_encoder/weights.pb");
+    assert_eq!(at("./data//w0").unwrap(), "text_encoder/data/w0");
+    let said = at("w1").unwrap_err().to_string();
+    assert!(
+        said.contains("text_encoder/model.onnx") && said.contains("data/, model.onnx, weights.pb"),
+        "{said}"
+    );
+    assert!(at("../w1").is_err());
 }

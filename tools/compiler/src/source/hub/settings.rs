@@ -1,10 +1,15 @@
 //! Where the hub is, where its cache is, and who asks: from the variables that Hugging Face's own tools read.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ureq::http::Uri;
+
+/// The hub's own host, which may have subdomains.
+const HOST: &str = "huggingface.co";
 
 /// How the hub is reached.
 #[derive(Clone)]
@@ -13,8 +18,10 @@ pub struct Settings {
     pub endpoint: String,
     /// The cache's folder, in which each repository has a folder `models--OWNER--REPO`.
     pub cache: PathBuf,
-    /// Who asks; sent to the hub itself only, never to a host that it redirects to.
+    /// Who asks. Whom it may be sent to [`withheld`](Self::withheld) says; never to a host that the hub redirects to.
     pub token: Option<String>,
+    /// Whether another host than the hub's own may have the token, if it is the endpoint.
+    pub trusts_endpoint: bool,
     /// Whether only the cache is used.
     pub offline: bool,
     /// How long nothing may come before a request is given up.
@@ -25,7 +32,8 @@ pub struct Settings {
 
 impl Settings {
     /// From the environment: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`,
-    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`, with Hugging Face's meanings.
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`, with Hugging Face's meanings;
+    /// `CLIPTEXT_TRUST_ENDPOINT`.
     ///
     /// # Errors
     /// When a variable's value has no meaning.
@@ -54,7 +62,7 @@ impl Settings {
             .map(path)
             .or_else(|| Some(home.as_ref()?.join("hub")))
             .context("no place for the hub's cache: set HF_HOME to a folder")?;
-        let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| format!("https://{HOST}"));
         ensure!(
             endpoint.starts_with("https://") || endpoint.starts_with("http://"),
             "HF_ENDPOINT is {endpoint:?}; expected an address such as https://huggingface.co"
@@ -76,10 +84,50 @@ impl Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache,
             token,
+            trusts_endpoint: on("CLIPTEXT_TRUST_ENDPOINT"),
             offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"),
             timeout: Duration::from_secs(timeout),
             pause: Duration::from_millis(500),
         })
+    }
+}
+
+impl Settings {
+    /// The token, where the endpoint may have it.
+    pub(super) fn token_to_send(&self) -> Option<&str> {
+        self.token.as_deref().filter(|_| self.withheld().is_none())
+    }
+
+    /// Why the endpoint does not get the token, and what to do; `None` where it does, or there is none.
+    ///
+    /// Hugging Face's own tools send it to any `HF_ENDPOINT`, a stranger's mirror and plain http included.
+    pub fn withheld(&self) -> Option<String> {
+        self.token.as_ref()?;
+        let endpoint = &self.endpoint;
+        let uri: Option<Uri> = endpoint.parse().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or("");
+        if self.is_loopback() {
+            None
+        } else if !endpoint.starts_with("https://") {
+            Some(format!(
+                "the token is not sent to {endpoint}, since whoever passes http on can read it: set HF_ENDPOINT to its \
+                 https address"
+            ))
+        } else if host == HOST || host.ends_with(&format!(".{HOST}")) || self.trusts_endpoint {
+            None
+        } else {
+            Some(format!(
+                "the token is not sent to {endpoint}, which is not {HOST}: set CLIPTEXT_TRUST_ENDPOINT=1 if it may have it"
+            ))
+        }
+    }
+
+    /// Whether the endpoint is this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        let uri: Option<Uri> = self.endpoint.parse().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or("");
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -90,6 +138,7 @@ impl fmt::Debug for Settings {
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
             .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("trusts_endpoint", &self.trusts_endpoint)
             .field("offline", &self.offline)
             .field("timeout", &self.timeout)
             .field("pause", &self.pause)
@@ -156,6 +205,39 @@ mod tests {
         let timeout = |value| settings(&[("HF_HOME", "/hf"), ("HF_HUB_DOWNLOAD_TIMEOUT", value)]);
         assert_eq!(timeout("30").unwrap().timeout.as_secs(), 30);
         assert!(timeout("soon").unwrap_err().to_string().contains("HF_HUB_DOWNLOAD_TIMEOUT"));
+    }
+
+    #[test]
+    fn the_token_is_for_the_hubs_own_host_and_encrypted() {
+        let reason = |endpoint: &str, more: &[(&str, &str)]| {
+            let set = [&[("HF_HOME", "/hf"), ("HF_TOKEN", "hf_x"), ("HF_ENDPOINT", endpoint)], more].concat();
+            let settings = settings(&set).unwrap();
+            assert_eq!(settings.token_to_send().is_some(), settings.withheld().is_none());
+            settings.withheld()
+        };
+        for told in [
+            "https://huggingface.co",
+            "https://hub-ci.huggingface.co/",
+            "http://127.0.0.1:80",
+            "http://localhost",
+            "http://[::1]:1",
+        ] {
+            assert_eq!(reason(told, &[]), None, "{told}");
+        }
+        let trusts = [("CLIPTEXT_TRUST_ENDPOINT", "1")];
+        for mirror in
+            ["https://mirror.example", "https://huggingface.co.example", "https://nothuggingface.co"]
+        {
+            let why = reason(mirror, &[]).unwrap();
+            assert!(why.contains(mirror) && why.contains("CLIPTEXT_TRUST_ENDPOINT=1"), "{why}");
+            assert_eq!(reason(mirror, &trusts), None);
+        }
+        for plain in ["http://huggingface.co", "http://127.0.0.1.example", "http://mirror.example"] {
+            let why = reason(plain, &trusts).unwrap();
+            assert!(why.contains(plain) && why.contains("https"), "{why}");
+        }
+        let none = settings(&[("HF_HOME", "/hf"), ("HF_ENDPOINT", "http://mirror.example")]).unwrap();
+        assert_eq!(none.withheld(), None, "there is none");
     }
 
     #[test]
