@@ -47,10 +47,10 @@ pub mod threads;
 pub mod tokenizer;
 
 pub use executor::{
-    ArenaBuf, Embedding, Encoder, EncoderError, IdsError, MAX_SEQUENCES, StepOutput, align_arena,
+    ArenaBuf, Embedding, Encoder, EncoderError, IdsError, Input, PassError, Sink, StepOutput, align_arena,
 };
 #[cfg(feature = "std")]
 pub use file::PlanFile;
 pub use kernels::{KernelError, Kernels, PackingError};
-pub use plan::{LoadError, Plan};
+pub use plan::{LoadError, MAX_SEQUENCES, Plan, Program, Source};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};

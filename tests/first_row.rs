@@ -2,7 +2,7 @@
 
 mod common;
 
-use cliptext::plan::{Normalize, Step};
+use cliptext::plan::{Format, Op, Place, Step};
 use cliptext::threads::Solo;
 use cliptext::{Encoder, Plan, PlanFile};
 use common::parts::Parts;
@@ -32,17 +32,31 @@ fn encode_anywhere(plan: &Plan<'_>, ids: &[u32]) -> [Vec<u32>; 2] {
     zeros
 }
 
-/// The plan without its `removed`th step of a known first row.
+/// The plan without its `removed`th step of a cached row.
 fn without(file: &PlanFile, removed: usize) -> Parts {
     let mut parts = Parts::of(file);
-    let firsts = parts.steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::CachedRow(_)));
-    let index = firsts.map(|(index, _)| index).nth(removed).unwrap();
-    let bytes = |step: &Step| step.constant_bytes(parts.manifest.context.into()).unwrap();
-    let start: usize = parts.steps[..index].iter().map(bytes).sum();
-    let end = start + bytes(&parts.steps[index]);
-    parts.constants.drain(start..end);
-    parts.steps.remove(index);
+    let index = cached_rows(&parts).nth(removed).unwrap();
+    parts.remove(index);
     parts
+}
+
+/// The steps that cache a row.
+fn cached_rows(parts: &Parts) -> impl DoubleEndedIterator<Item = usize> {
+    let is_cached = |index: &usize| matches!(parts.steps[*index].op, Op::CachedRow { .. });
+    (0..parts.steps.len()).filter(is_cached)
+}
+
+/// The token of a step that caches a row.
+fn token_of(step: &mut Step) -> Option<&mut u32> {
+    match &mut step.op {
+        Op::CachedRow { token } => Some(token),
+        _ => None,
+    }
+}
+
+/// A step that brings `rows` to length 1, behind `before`.
+fn normalize(before: &Step, rows: Place) -> Step {
+    Step { op: Op::Normalize, input: Some(rows), out: rows, ..*before }
 }
 
 /// Calls `f` with the plan that `parts` make.
@@ -53,8 +67,8 @@ fn with_plan(parts: &Parts, f: impl FnOnce(&Plan<'_>)) {
 
 #[test]
 fn plans_tell_whose_first_row_is_known() {
-    assert_eq!(Plan::load(demo().bytes()).unwrap().known_first(), Some(START));
-    assert_eq!(Plan::load(two_towers().bytes()).unwrap().known_first(), None, "a plan without such steps");
+    assert_eq!(Plan::load(demo().bytes()).unwrap().cached_token(), Some(START));
+    assert_eq!(Plan::load(two_towers().bytes()).unwrap().cached_token(), None, "a plan without such steps");
 }
 
 #[test]
@@ -85,11 +99,11 @@ fn the_start_token_alone_is_the_first_row_of_every_prompt() {
 #[test]
 fn a_row_that_is_known_in_some_places_only_is_computed() {
     let file = demo();
-    let steps = Parts::of(&file).steps.iter().filter(|step| matches!(step, Step::CachedRow(_))).count();
+    let steps = cached_rows(&Parts::of(&file)).count();
     assert!(steps > 1);
     for removed in 0..steps {
         with_plan(&without(&file, removed), |plan| {
-            assert_eq!(plan.known_first(), None, "without step {removed}");
+            assert_eq!(plan.cached_token(), None, "without step {removed}");
             encode_anywhere(plan, plan.tokenizer().encode(PROMPTS[1]).ids());
         });
     }
@@ -98,13 +112,9 @@ fn a_row_that_is_known_in_some_places_only_is_computed() {
 #[test]
 fn rows_known_for_different_tokens_are_computed() {
     let mut parts = Parts::of(&demo());
-    let last = parts.steps.iter_mut().rev().find_map(|step| match step {
-        Step::CachedRow(first) => Some(first),
-        _ => None,
-    });
-    last.unwrap().id = 320;
+    *parts.steps.iter_mut().rev().find_map(token_of).unwrap() = 320;
     with_plan(&parts, |plan| {
-        assert_eq!(plan.known_first(), None);
+        assert_eq!(plan.cached_token(), None);
         encode_anywhere(plan, &[START, 320, 49407]);
         encode_anywhere(plan, &[320, START, 49407]);
     });
@@ -113,10 +123,10 @@ fn rows_known_for_different_tokens_are_computed() {
 #[test]
 fn of_a_known_row_normalizing_makes_a_known_one() {
     let mut parts = Parts::of(&demo());
-    let rows = parts.manifest.hidden;
-    parts.steps.push(Step::Normalize(Normalize { rows }));
+    let last = *parts.steps.last().unwrap();
+    parts.steps.push(Step { codes: None, second: None, ..normalize(&last, parts.manifest.hidden) });
     with_plan(&parts, |plan| {
-        assert_eq!(plan.known_first(), Some(START));
+        assert_eq!(plan.cached_token(), Some(START));
         let [hidden, _] = encode_anywhere(plan, &[START, 320, 49407]);
         for row in hidden.chunks_exact(plan.width()) {
             let length: f32 = row.iter().map(|&bits| f32::from_bits(bits).powi(2)).sum();
@@ -128,11 +138,11 @@ fn of_a_known_row_normalizing_makes_a_known_one() {
 #[test]
 fn rows_normalized_before_they_are_known_are_computed() {
     let mut parts = Parts::of(&demo());
-    let last = parts.steps.iter().rposition(|step| matches!(step, Step::CachedRow(_))).unwrap();
-    let Step::CachedRow(first) = parts.steps[last] else { panic!() };
-    parts.steps.insert(last, Step::Normalize(Normalize { rows: first.rows }));
+    let last = cached_rows(&parts).next_back().unwrap();
+    let cached = parts.steps[last];
+    parts.steps.insert(last, normalize(&cached, cached.out));
     with_plan(&parts, |plan| {
-        assert_eq!(plan.known_first(), None);
+        assert_eq!(plan.cached_token(), None);
         encode_anywhere(plan, &[START, 320, 49407]);
     });
 }
@@ -144,13 +154,9 @@ fn prompts_that_begin_otherwise_are_computed_whole() {
     let plan = Plan::load(file.bytes()).unwrap();
     let whole = encode_anywhere(&plan, &ids);
     let mut bare = Parts::of(&file);
-    for step in &mut bare.steps {
-        if let Step::CachedRow(first) = step {
-            first.id = 1;
-        }
-    }
+    bare.steps.iter_mut().filter_map(token_of).for_each(|token| *token = 1);
     with_plan(&bare, |plan| {
-        assert_eq!(plan.known_first(), Some(1));
+        assert_eq!(plan.cached_token(), Some(1));
         assert!(encode_anywhere(plan, &ids) == whole);
     });
 }
@@ -177,10 +183,13 @@ fn observers_are_told_which_rows_they_see() {
     arena.bytes().fill(0xff);
     let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
     encoder.encode_observed("a running dog", |observed| {
-        let Some(out) = observed.step.out() else { return assert!(observed.values.is_empty()) };
-        let rows = out.axis.rows(plan.context()) - observed.first;
+        let out = observed.step.out;
+        if out.format == Format::Codes {
+            return assert!(observed.values.is_empty());
+        }
+        let rows = usize::from(out.rows) - observed.first;
         assert_eq!(observed.values.len(), rows * out.columns as usize);
-        let computed = matches!(observed.step, Step::Linear(_) | Step::Norm(_));
+        let computed = matches!(observed.step.op, Op::Linear { .. } | Op::Norm { .. });
         assert_eq!(observed.first, usize::from(computed));
         assert!(observed.values.iter().all(|x| x.is_finite()));
     });

@@ -2,11 +2,14 @@
 
 mod common;
 
+use cliptext::kernels::layout::Packing;
 use cliptext::plan::format::{BLOCK, VERSION, crc32c};
-use cliptext::plan::{Axis, Codes, Join, LoadError, Manifest, Rows, Step, StepFault};
+use cliptext::plan::{
+    Axis, EmbedPrecision, Format, LoadError, Manifest, Mask, Op, Part, Place, RECORD, Role, Step, StepFault,
+};
 use cliptext::tokenizer::Padding;
 use cliptext::{Encoder, Plan};
-use common::parts::{Parts, put_together};
+use common::parts::{Parts, put_together, records};
 use common::{Aligned, demo, hash, two_towers};
 
 /// What becomes of plans in parts.
@@ -142,30 +145,26 @@ fn sections_that_lie_are_refused() {
 }
 
 #[test]
-fn manifests_that_do_not_read_are_refused() {
+fn manifests_and_steps_that_do_not_read_are_refused() {
     let parts = Parts::of(&two_towers());
-    let mut buffer = vec![0; 1 << 16];
-    let manifest = postcard::to_slice(&parts.manifest, &mut buffer).unwrap().to_vec();
-    let mut steps = Vec::new();
-    for step in &parts.steps {
-        let mut buffer = [0; 256];
-        steps.extend_from_slice(postcard::to_slice(step, &mut buffer).unwrap());
-    }
+    let manifest = parts.manifest.section();
+    let steps = records(&parts.steps);
     let with = |manifest: &[u8], steps: &[u8]| {
         load(&put_together(manifest, steps, &parts.vocabulary, &parts.constants))
     };
     for length in 0..manifest.len() {
-        assert!(with(&manifest[..length], &steps).is_err(), "{length}");
+        assert_eq!(with(&manifest[..length], &steps), Err(LoadError::Manifest), "{length}");
     }
     let longer = [&manifest[..], &[0]].concat();
     assert_eq!(with(&longer, &steps), Err(LoadError::Manifest));
     for length in 0..steps.len() {
-        assert!(with(&manifest, &steps[..length]).is_err(), "{length}");
+        let error = with(&manifest, &steps[..length]).unwrap_err();
+        assert!(length % RECORD == 0 || error == LoadError::Steps, "{length}: {error}");
     }
     // Any byte of the two changed to anything telling: an error, or a plan that runs.
     for at in 0..manifest.len() + steps.len() {
-        for value in [0, 1, 0x7f, 0x80, 0xff] {
-            let (mut manifest, mut steps) = (manifest.clone(), steps.clone());
+        for value in [0, 1, 2, 0x7f, 0x80, 0xff] {
+            let (mut manifest, mut steps) = (manifest, steps.clone());
             match at.checked_sub(manifest.len()) {
                 Some(at) => steps[at] = value,
                 None => manifest[at] = value,
@@ -175,10 +174,32 @@ fn manifests_that_do_not_read_are_refused() {
     }
 }
 
+/// A step has one record: words that it does not use are zero.
+#[test]
+fn records_with_words_that_mean_nothing_are_refused() {
+    let parts = Parts::of(&two_towers());
+    for (index, step) in parts.steps.iter().enumerate() {
+        assert_eq!(Step::of_record(&step.record()), Some(*step));
+        for word in step.record().iter().enumerate().filter(|(_, word)| **word == 0).map(|(word, _)| word) {
+            let mut record = step.record();
+            record[word] = 0x7f00_0000;
+            let changed = Step::of_record(&record);
+            // What reads is another step, told by all its words.
+            assert!(
+                changed.is_none_or(|changed| changed != *step && changed.record() == record),
+                "{index}, {word}"
+            );
+        }
+    }
+    let mut unknown = parts.steps[0].record();
+    unknown[0] |= 0xff;
+    assert_eq!(Step::of_record(&unknown), None);
+}
+
 #[test]
 fn contexts_and_paddings_that_do_not_fit_are_refused() {
     let parts = Parts::of(&demo());
-    let with = |change: &dyn Fn(&mut Manifest)| {
+    let with = |change: &dyn Fn(&mut Manifest<'_>)| {
         let mut parts = parts.clone();
         change(&mut parts.manifest);
         parts.load()
@@ -186,13 +207,14 @@ fn contexts_and_paddings_that_do_not_fit_are_refused() {
     for context in [0, 1, 257, u16::MAX] {
         assert!(matches!(with(&|m| m.context = context), Err(LoadError::Tokenizer(_))), "{context}");
     }
-    assert!(with(&|m| m.context = 76).is_err(), "the position table would be another");
-    let other = Rows { offset: 64, columns: 32, axis: Axis::Token };
-    assert_eq!(with(&|m| m.hidden = other), Err(LoadError::Output));
+    let rows = LoadError::Step { index: 0, fault: StepFault::Rows };
+    assert_eq!(with(&|m| m.context = 76), Err(rows), "the position table would be another");
+    assert_eq!(with(&|m| m.hidden.offset ^= 64), Err(LoadError::Output));
+    assert_eq!(with(&|m| m.hidden.format = Format::Codes), Err(LoadError::Output));
     assert_eq!(with(&|m| m.pooled = Some(m.hidden)), Err(LoadError::Output));
     assert!(with(&|m| m.arena_bytes = 0).is_err());
     assert!(with(&|m| m.arena_bytes -= 64).is_err());
-    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+    for scale in [-0.0, -1.0, f32::NAN, f32::INFINITY] {
         assert_eq!(with(&|m| m.logit_scale = Some(scale)), Err(LoadError::LogitScale));
     }
     assert!(with(&|m| m.logit_scale = Some(100.0)).is_ok());
@@ -202,11 +224,11 @@ fn contexts_and_paddings_that_do_not_fit_are_refused() {
 fn paddings_that_are_not_in_the_vocabulary_are_refused() {
     let parts = Parts::of(&two_towers());
     let embeds: Vec<usize> =
-        (0..parts.steps.len()).filter(|&index| matches!(parts.steps[index], Step::Embed(_))).collect();
+        (0..parts.steps.len()).filter(|&index| matches!(parts.steps[index].op, Op::Embed(_))).collect();
     assert_eq!(embeds.len(), 2);
     let padded = |index: usize, padding| {
         let mut parts = parts.clone();
-        let Step::Embed(embed) = &mut parts.steps[index] else { panic!() };
+        let Op::Embed(embed) = &mut parts.steps[index].op else { panic!() };
         embed.padding = padding;
         parts.load().map(drop)
     };
@@ -224,115 +246,186 @@ fn paddings_that_are_not_in_the_vocabulary_are_refused() {
 #[test]
 fn joins_that_lie_are_refused() {
     let parts = Parts::of(&two_towers());
-    let index = parts.first(|step| matches!(step, Step::Join(_)));
-    let lie = |change: &dyn Fn(&mut Join)| {
-        parts.with_step(index, |step| {
-            let Step::Join(join) = step else { panic!() };
-            change(join);
-        })
+    let index = parts.first(|op| matches!(op, Op::Join));
+    let (left, right) = (parts.steps[index].input.unwrap(), parts.steps[index].second.unwrap());
+    let lie = |change: &dyn Fn(&mut Step)| parts.with_step(index, change);
+    assert_eq!(lie(&|s| s.out.columns += 1), StepFault::Columns);
+    assert_eq!(lie(&|s| s.out.columns = left.columns), StepFault::Columns);
+    assert_eq!(lie(&|s| (s.out.axis, s.out.rows) = (Axis::Sequence, 1)), StepFault::Rows);
+    assert_eq!(lie(&|s| s.input = Some(Place { columns: u32::MAX - 23, ..left })), StepFault::Columns);
+    assert_eq!(lie(&|s| s.input = Some(Place { format: Format::Codes, ..left })), StepFault::Format);
+    assert_eq!(lie(&|s| s.input = Some(Place { rows: 76, ..left })), StepFault::Rows);
+    assert_eq!(lie(&|s| s.second = None), StepFault::Places);
+    assert_eq!(lie(&|s| s.scratch = Some(right)), StepFault::Places);
+    assert_eq!(lie(&|s| s.codes = Some(Place { format: Format::Codes, ..s.out })), StepFault::Places);
+    // Columns that agree, of a value that is not there.
+    let narrower = |s: &mut Step| {
+        s.input = Some(Place { columns: left.columns - 8, ..left });
+        s.out.columns -= 8;
     };
-    assert_eq!(lie(&|s| s.out.columns += 1), StepFault::Sizes);
-    assert_eq!(lie(&|s| s.out.columns = s.left.columns), StepFault::Sizes);
-    assert_eq!(lie(&|s| s.out.axis = Axis::Sequence), StepFault::Sizes);
-    assert_eq!(lie(&|s| s.left.columns = u32::MAX - s.right.columns + 1), StepFault::UnknownInput);
-    assert_eq!(lie(&|s| s.left.columns -= 8), StepFault::UnknownInput);
-    assert_eq!(lie(&|s| s.right.offset += 64), StepFault::UnknownInput);
-    assert_eq!(lie(&|s| s.right.axis = Axis::Sequence), StepFault::UnknownInput);
-    let whole = Rows { offset: 0, columns: 40, axis: Axis::Token }.bytes(77).unwrap() as u32;
-    let last = parts.manifest.arena_bytes - whole;
-    assert_eq!(lie(&|s| s.out.offset = s.left.offset.min(last)), StepFault::Overlap);
-    assert_eq!(lie(&|s| s.out.offset = s.right.offset.min(last)), StepFault::Overlap);
-    assert_eq!(lie(&|s| (s.right, s.out.columns) = (s.left, 2 * s.left.columns)), StepFault::Overlap);
-    assert_eq!(lie(&|s| s.out.offset = 32), StepFault::OutsideArena);
+    assert_eq!(lie(&narrower), StepFault::UnknownInput);
+    assert_eq!(
+        lie(&|s| s.second = Some(Place { offset: right.offset ^ 64, ..right })),
+        StepFault::UnknownInput
+    );
+    let last = parts.manifest.arena_bytes - parts.steps[index].out.bytes() as u32;
+    assert_eq!(lie(&|s| s.out.offset = left.offset.min(last)), StepFault::Overlap);
+    assert_eq!(lie(&|s| s.out.offset = right.offset.min(last)), StepFault::Overlap);
+    assert_eq!(lie(&|s| (s.second, s.out.columns) = (s.input, 2 * left.columns)), StepFault::Overlap);
+    assert_eq!(lie(&|s| s.out.offset = 32), StepFault::Misaligned);
     assert_eq!(lie(&|s| s.out.offset = u32::MAX - 63), StepFault::OutsideArena);
 }
 
 #[test]
 fn a_second_tower_with_a_shorter_table_is_refused() {
     let mut parts = Parts::of(&two_towers());
-    let index = parts.steps.iter().rposition(|step| matches!(step, Step::Embed(_))).unwrap();
-    let before: usize = parts.steps[..index].iter().map(|step| step.constant_bytes(77).unwrap()).sum();
-    let Step::Embed(embed) = &mut parts.steps[index] else { panic!() };
-    let (rows, width) = (embed.tokens as usize, embed.out.columns as usize);
-    let [codes, scales, ..] = embed.constants(77).unwrap();
-    embed.tokens -= 16;
-    let [fewer_codes, fewer_scales, ..] = embed.constants(77).unwrap();
-    // Rows and scales go, so that all sizes agree.
-    parts.constants.drain(before + codes + fewer_scales..before + codes + scales);
-    parts.constants.drain(before + fewer_codes..before + codes);
-    assert_eq!((rows, width), (600, 24));
+    let index = parts.steps.iter().rposition(|step| matches!(step.op, Op::Embed(_))).unwrap();
+    shorten_table(&mut parts, index, 16);
     assert_eq!(parts.load(), Err(LoadError::TokenRange { ids: 600, rows: 584 }));
+}
+
+/// Takes the last `removed` rows and their scales out of an embedding's int8 table, so that all sizes agree.
+fn shorten_table(parts: &mut Parts, index: usize, removed: u32) {
+    let before = parts.steps[index].constant_arrays().unwrap();
+    let step = &mut parts.steps[index];
+    let Op::Embed(embed) = &mut step.op else { panic!() };
+    embed.vocabulary -= removed;
+    let after = step.constant_arrays().unwrap();
+    // The scales first: they are behind the codes.
+    for array in [1, 0] {
+        let end = before[array + 1].offset as usize;
+        let kept = (after[array + 1].offset - after[array].offset) as usize;
+        parts.constants.drain(before[array].offset as usize + kept..end);
+    }
 }
 
 #[test]
 fn steps_that_lie_are_refused() {
     let parts = Parts::of(&demo());
-    let embed = parts.first(|step| matches!(step, Step::Embed(_)));
-    let norm = parts.first(|step| matches!(step, Step::Norm(_)));
-    let linear = parts.first(|step| matches!(step, Step::Linear(_)));
-    let attention = parts.first(|step| matches!(step, Step::Attention(_)));
-    let pool = parts.first(|step| matches!(step, Step::Pool(_)));
-    macro_rules! lie {
-        ($index:expr, $kind:ident, |$step:ident| $change:expr) => {
-            parts.with_step($index, |step| {
-                let Step::$kind($step) = step else { panic!() };
+    let embed = parts.first(|op| matches!(op, Op::Embed(_)));
+    let norm = parts.first(|op| matches!(op, Op::Norm { .. }));
+    let linear = parts.first(|op| matches!(op, Op::Linear { .. }));
+    let attention = parts.first(|op| matches!(op, Op::Attention { .. }));
+    let pool = parts.first(|op| matches!(op, Op::Pool));
+    let cached = parts.first(|op| matches!(op, Op::CachedRow { .. }));
+    let lie = |index: usize, change: &dyn Fn(&mut Step)| parts.with_step(index, change);
+    macro_rules! operation {
+        ($index:expr, $kind:pat => $change:expr) => {
+            lie($index, &|step| {
+                let $kind = &mut step.op else { panic!() };
                 $change;
             })
         };
     }
-    // Places: outside, off the alignment, overflowing, over each other.
-    assert_eq!(lie!(embed, Embed, |s| s.out.offset = 1), StepFault::OutsideArena);
-    assert_eq!(lie!(embed, Embed, |s| s.out.offset = u32::MAX - 63), StepFault::OutsideArena);
+    // Places: outside, off the alignment, overflowing, over each other, empty.
+    assert_eq!(lie(embed, &|s| s.out.offset = 1), StepFault::Misaligned);
+    assert_eq!(lie(embed, &|s| s.out.offset = u32::MAX - 63), StepFault::OutsideArena);
+    assert_eq!(lie(embed, &|s| s.out.offset = parts.manifest.arena_bytes / 64 * 64), StepFault::OutsideArena);
+    assert_eq!(lie(embed, &|s| (s.out.axis, s.out.rows) = (Axis::Sequence, 1)), StepFault::Rows);
+    assert_eq!(lie(embed, &|s| s.out.rows = 78), StepFault::Rows);
+    assert_eq!(lie(embed, &|s| s.out.columns = 0), StepFault::Empty);
+    assert_eq!(lie(linear, &|s| s.out.offset = s.input.unwrap().offset), StepFault::Overlap);
     assert_eq!(
-        lie!(embed, Embed, |s| s.out.offset = parts.manifest.arena_bytes / 64 * 64),
-        StepFault::OutsideArena
-    );
-    assert_eq!(lie!(embed, Embed, |s| s.out.axis = Axis::Sequence), StepFault::Sizes);
-    assert_eq!(lie!(embed, Embed, |s| s.out.columns = 0), StepFault::Sizes);
-    assert_eq!(lie!(embed, Embed, |s| s.tokens = u32::MAX), StepFault::MissingConstants);
-    assert_eq!(lie!(embed, Embed, |s| (s.tokens, s.out.columns) = (u32::MAX, u32::MAX)), StepFault::TooLarge);
-    assert_eq!(lie!(linear, Linear, |s| s.out.offset = s.input), StepFault::Overlap);
-    assert_eq!(
-        lie!(linear, Linear, |s| s.requantized =
-            Some(Codes { offset: s.out.offset, columns: 96, axis: Axis::Token })),
+        lie(linear, &|s| s.codes = Some(Place { format: Format::Codes, ..s.out })),
         StepFault::Overlap
     );
-    assert_eq!(lie!(attention, Attention, |s| s.scratch = s.qkv.offset), StepFault::Overlap);
-    assert_eq!(lie!(attention, Attention, |s| s.scratch = 32), StepFault::OutsideArena);
-    // Sizes that contradict.
-    assert_eq!(lie!(linear, Linear, |s| s.out.columns = 95), StepFault::Sizes);
-    assert_eq!(lie!(linear, Linear, |s| (s.panels.outputs, s.out.columns) = (0, 0)), StepFault::Sizes);
-    assert_eq!(lie!(linear, Linear, |s| s.out.axis = Axis::Sequence), StepFault::UnknownInput);
-    assert_eq!(lie!(linear, Linear, |s| s.panels.inputs = 33), StepFault::UnknownInput);
-    assert_eq!(lie!(attention, Attention, |s| s.heads = 0), StepFault::Sizes);
-    assert_eq!(lie!(attention, Attention, |s| s.heads = 5), StepFault::Sizes);
-    assert_eq!(lie!(attention, Attention, |s| s.out.columns = 16), StepFault::Sizes);
-    assert_eq!(lie!(pool, Pool, |s| s.out.columns = 16), StepFault::Sizes);
-    assert_eq!(lie!(pool, Pool, |s| s.out.axis = Axis::Token), StepFault::Sizes);
-    let first = parts.first(|step| matches!(step, Step::CachedRow(_)));
-    assert_eq!(lie!(first, CachedRow, |s| s.rows.axis = Axis::Sequence), StepFault::Sizes);
-    assert_eq!(lie!(first, CachedRow, |s| s.rows.offset += 64), StepFault::UnknownInput);
-    // Reads of what is not there.
-    assert_eq!(lie!(norm, Norm, |s| s.input.offset += 64), StepFault::UnknownInput);
-    assert_eq!(lie!(linear, Linear, |s| s.input += 64), StepFault::UnknownInput);
-    let other = Rows { offset: 0, columns: 96, axis: Axis::Token };
+    let scratch = parts.steps[attention].scratch.unwrap();
+    let with_scratch =
+        |change: &dyn Fn(&Step) -> Place| lie(attention, &|step| step.scratch = Some(change(step)));
+    let qkv = parts.steps[attention].input.unwrap();
+    assert_eq!(with_scratch(&|_| Place { offset: qkv.offset, ..scratch }), StepFault::Overlap);
+    assert_eq!(with_scratch(&|_| Place { offset: 32, ..scratch }), StepFault::Misaligned);
+    assert_eq!(with_scratch(&|_| Place { columns: scratch.columns - 1, ..scratch }), StepFault::Scratch);
+    assert_eq!(with_scratch(&|_| Place { axis: Axis::Token, ..scratch }), StepFault::Rows);
+    // Places that are missing, or that nothing uses.
+    assert_eq!(lie(attention, &|s| s.scratch = None), StepFault::Places);
+    assert_eq!(lie(norm, &|s| s.input = None), StepFault::Places);
+    assert_eq!(lie(embed, &|s| s.input = Some(s.out)), StepFault::Places);
+    assert_eq!(lie(pool, &|s| s.second = s.input), StepFault::Places);
     assert_eq!(
-        lie!(linear, Linear, |s| s.residual = Some(Rows { offset: s.out.offset, ..other })),
-        StepFault::UnknownInput
+        lie(cached, &|s| s.input = Some(Place { offset: s.out.offset ^ 64, ..s.out })),
+        StepFault::Places
     );
+    // Constants: too many, elsewhere.
+    assert_eq!(
+        operation!(embed, Op::Embed(embed) => embed.vocabulary = u32::MAX),
+        StepFault::MissingConstants
+    );
+    let mut moved = parts.clone();
+    moved.steps[linear].constants += 64;
+    let error = LoadError::Step { index: linear, fault: StepFault::ConstantsPlace };
+    assert_eq!(load(&moved.bytes_as_they_are()), Err(error));
+    moved.steps[linear].constants = u64::MAX - 63;
+    assert_eq!(load(&moved.bytes_as_they_are()), Err(error));
+    // Sizes that contradict.
+    assert_eq!(lie(linear, &|s| s.out.columns = 0), StepFault::Empty);
+    let with_input =
+        |index: usize, change: &dyn Fn(&mut Place)| lie(index, &|step| change(step.input.as_mut().unwrap()));
+    assert_eq!(with_input(linear, &|input| (input.axis, input.rows) = (Axis::Sequence, 1)), StepFault::Rows);
+    assert_eq!(with_input(linear, &|input| input.columns = 31), StepFault::UnknownInput);
+    assert_eq!(with_input(linear, &|input| input.format = Format::F32), StepFault::Format);
+    assert_eq!(operation!(attention, Op::Attention { heads, .. } => *heads = 0), StepFault::Heads);
+    assert_eq!(operation!(attention, Op::Attention { heads, .. } => *heads = 5), StepFault::Heads);
+    assert_eq!(lie(attention, &|s| s.out.columns = 16), StepFault::Columns);
+    assert_eq!(lie(attention, &|s| s.codes.as_mut().unwrap().columns = 16), StepFault::Columns);
+    assert_eq!(lie(pool, &|s| s.out.columns = 16), StepFault::Columns);
+    assert_eq!(lie(pool, &|s| (s.out.axis, s.out.rows) = (Axis::Token, 77)), StepFault::Rows);
+    assert_eq!(lie(pool, &|s| s.out.rows = 2), StepFault::Rows);
+    let both = |s: &mut Step, change: &dyn Fn(&mut Place)| {
+        change(&mut s.out);
+        s.input = Some(s.out);
+    };
+    assert_eq!(
+        lie(cached, &|s| both(s, &|place| (place.axis, place.rows) = (Axis::Sequence, 1))),
+        StepFault::Rows
+    );
+    assert_eq!(lie(cached, &|s| both(s, &|place| place.offset ^= 64)), StepFault::UnknownInput);
+    let packing = operation!(linear, Op::Linear { packing, .. } => *packing = Packing::Int8x16);
+    assert_eq!(packing, StepFault::Packing);
+    let f32_table = operation!(embed, Op::Embed(embed) => {
+        (embed.precision, embed.f16_rows) = (EmbedPrecision::F32, 1);
+    });
+    assert_eq!(f32_table, StepFault::Tables);
+    // Roles: towers and layers in their order.
+    for role in [
+        Role { tower: 1, layer: 0, part: Part::Embedding },
+        Role { tower: 0, layer: 1, part: Part::Embedding },
+        Role { tower: 0, layer: 0, part: Part::Attention },
+    ] {
+        assert_eq!(lie(embed, &|s| s.role = role), StepFault::Role);
+    }
+    assert_eq!(lie(norm, &|s| s.role.layer = 3), StepFault::Role);
+    assert_eq!(lie(norm, &|s| s.role.layer = 0), StepFault::Role);
+    assert_eq!(lie(norm, &|s| s.role.tower = 1), StepFault::Role);
+    assert_eq!(lie(norm, &|s| s.role.part = Part::Embedding), StepFault::Role);
+    // Reads of what is not there.
+    assert_eq!(with_input(norm, &|input| input.offset ^= 64), StepFault::UnknownInput);
+    assert_eq!(with_input(linear, &|input| input.offset ^= 64), StepFault::UnknownInput);
+    assert_eq!(lie(linear, &|s| s.second = Some(s.out)), StepFault::UnknownInput);
     // Numbers.
     for number in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        assert_eq!(lie!(norm, Norm, |s| s.epsilon = number), StepFault::Number);
+        assert_eq!(operation!(norm, Op::Norm { epsilon } => *epsilon = number), StepFault::Number);
     }
-    assert_eq!(lie!(attention, Attention, |s| s.scale = f32::NAN), StepFault::Number);
+    assert_eq!(operation!(attention, Op::Attention { scale, .. } => *scale = f32::NAN), StepFault::Number);
     // Sums that might not fit their 32 bits, with all the weights that they would be of.
     let mut longer = parts.clone();
     longer.constants.extend([0; 4 << 20]);
-    let fault = longer.with_step(linear, |step| {
-        let Step::Linear(step) = step else { panic!() };
-        step.panels.inputs = (1 << 14) + 1;
-    });
+    let fault = longer.with_step(linear, |step| step.input.as_mut().unwrap().columns = (1 << 14) + 1);
     assert_eq!(fault, StepFault::TooLarge);
+}
+
+/// A first row that depends on those behind it can't be known when the plan is made.
+#[test]
+fn a_cached_row_behind_unmasked_attention_is_refused() {
+    let mut parts = Parts::of(&demo());
+    for step in &mut parts.steps {
+        if let Op::Attention { mask, .. } = &mut step.op {
+            *mask = Mask::None;
+        }
+    }
+    let Err(LoadError::Step { index, fault }) = parts.load() else { panic!() };
+    assert_eq!(fault, StepFault::CachedWithoutMask);
+    assert!(matches!(parts.steps[index].op, Op::CachedRow { .. }));
 }
 
 /// Numbers that are none, too large or false cost accuracy and no more.
@@ -370,7 +463,7 @@ fn steps_left_out_or_doubled_are_refused() {
             let mut missing = parts.clone();
             missing.steps.remove(index);
             // Without an attention the next step may find codes of the same shape in the same place: wrong, in bounds.
-            let harmless = matches!(parts.steps[index], Step::Attention(_)) && missing.load().is_ok();
+            let harmless = matches!(parts.steps[index].op, Op::Attention { .. }) && missing.load().is_ok();
             assert!(harmless || missing.load().is_err(), "without step {index}");
         }
     }
@@ -389,14 +482,8 @@ fn steps_left_out_or_doubled_are_refused() {
 #[test]
 fn an_embedding_table_shorter_than_the_vocabulary_is_refused() {
     let mut parts = Parts::of(&demo());
-    let Step::Embed(embed) = &mut parts.steps[0] else { panic!() };
-    let (rows, removed) = (embed.tokens, 16);
-    embed.tokens -= removed;
-    // Take the rows and their scales out, so that all sizes agree.
-    let scales = (rows * embed.out.columns) as usize;
-    parts.constants.drain(scales + 4 * (rows - removed) as usize..scales + 4 * rows as usize);
-    parts.constants.drain(scales - (removed * 32) as usize..scales);
-    assert_eq!(parts.load(), Err(LoadError::TokenRange { ids: rows, rows: rows - removed }));
+    shorten_table(&mut parts, 0, 16);
+    assert_eq!(parts.load(), Err(LoadError::TokenRange { ids: 49408, rows: 49408 - 16 }));
 }
 
 #[test]

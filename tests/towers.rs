@@ -4,7 +4,7 @@
 mod common;
 
 use cliptext::plan::format::crc32c;
-use cliptext::plan::{Step, TowerInfo};
+use cliptext::plan::{Mask, Op};
 use cliptext::threads::Threads;
 use cliptext::tokenizer::Padding;
 use cliptext::{Embedding, Encoder, Plan};
@@ -36,10 +36,13 @@ fn columns(embedding: &Embedding<'_>, tower: usize) -> Vec<u32> {
 fn the_plan_tells_its_towers() {
     let file = two_towers();
     let plan = Plan::load(file.bytes()).unwrap();
-    let towers: Vec<TowerInfo> = plan.towers().collect();
-    let tower = |layers, width, heads, padding| TowerInfo { layers, width, heads, padding };
+    let towers: Vec<_> = plan
+        .towers()
+        .map(|tower| (tower.layers, tower.width, tower.heads, tower.tokens, tower.mask, tower.padding))
+        .collect();
     // The first computes what its penultimate states need; the second all, for the pooled row.
-    assert_eq!(towers, [tower(2, 16, 2, Padding::End), tower(3, 24, 3, Padding::Id(0))]);
+    let first = (2, 16, 2, 77, Mask::Causal, Padding::End);
+    assert_eq!(towers, [first, (3, 24, 3, 77, Mask::Causal, Padding::Id(0))]);
     assert_eq!((plan.width(), plan.token_rows()), (40, 600));
     assert!(plan.is_projected());
     assert_eq!(plan.manifest().logit_scale, Some(100.0));
@@ -119,7 +122,7 @@ fn each_tower_pads_in_its_own_way() {
             let mut parts = original.clone();
             let mut wanted = [first, second].into_iter();
             for step in &mut parts.steps {
-                if let Step::Embed(embed) = step {
+                if let Op::Embed(embed) = &mut step.op {
                     embed.padding = wanted.next().unwrap();
                 }
             }

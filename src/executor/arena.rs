@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::kernels::layout::code_stride;
 use crate::kernels::{Codes as CodeRows, CodesMut as CodeRowsMut};
 use crate::plan::format::ALIGN;
-use crate::plan::{Codes, QUANT_PARAMS_BYTES, Rows};
+use crate::plan::{Place, QUANT_PARAMS_BYTES};
 
 /// An arena of `N` bytes with the alignment that encoders want, for a `static` or a board's start-up.
 #[repr(C, align(64))]
@@ -51,21 +51,16 @@ impl<'a> Arena<'a> {
     }
 
     /// The bytes of `rows` of a place for rows of f32.
-    pub(super) fn place(&self, place: Rows, rows: Range<usize>) -> Range<usize> {
+    pub(super) fn place(&self, place: Place, rows: Range<usize>) -> Range<usize> {
         let start = place.offset as usize * self.sequences;
         let row = place.columns as usize * 4;
         start + rows.start * row..start + rows.end * row
     }
 
     /// The bytes of a place for `rows` rows of codes, their quantization parameters behind them.
-    pub(super) fn code_place(&self, place: Codes, rows: usize) -> Range<usize> {
-        self.range(place.offset, rows * (code_stride(place.columns as usize) + QUANT_PARAMS_BYTES))
-    }
-
-    /// `bytes` bytes from `offset`, which is for one sequence.
-    pub(super) fn range(&self, offset: u32, bytes: usize) -> Range<usize> {
-        let start = offset as usize * self.sequences;
-        start..start + bytes
+    pub(super) fn code_place(&self, place: Place, rows: usize) -> Range<usize> {
+        let start = place.offset as usize * self.sequences;
+        start..start + rows * (code_stride(place.columns as usize) + QUANT_PARAMS_BYTES)
     }
 
     /// Several places at once.
@@ -90,13 +85,13 @@ pub(super) fn values_mut<T: bytemuck::Pod>(bytes: &mut [u8]) -> &mut [T] {
 }
 
 /// The codes in the bytes of a place.
-pub(super) fn codes(place: Codes, rows: usize, bytes: &[u8]) -> CodeRows<'_> {
+pub(super) fn codes(place: Place, rows: usize, bytes: &[u8]) -> CodeRows<'_> {
     let (codes, params) = bytes.split_at(rows * code_stride(place.columns as usize));
     CodeRows { codes, params: values(params), columns: place.columns as usize }
 }
 
 /// The place for codes in its bytes.
-pub(super) fn codes_mut(place: Codes, rows: usize, bytes: &mut [u8]) -> CodeRowsMut<'_> {
+pub(super) fn codes_mut(place: Place, rows: usize, bytes: &mut [u8]) -> CodeRowsMut<'_> {
     let (codes, params) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
     CodeRowsMut { codes, params: values_mut(params), columns: place.columns as usize }
 }

@@ -2,267 +2,306 @@
 
 use core::ops::Range;
 
-use super::StepOutput;
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
+use super::input::Sequence;
+use super::sink::{Sink, StepOutput};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
-use crate::kernels::ops::norm::Norm as NormParameters;
-use crate::kernels::{Kernels, Sequences, attention_scratch};
+use crate::kernels::ops::norm::Norm;
+use crate::kernels::{Kernels, Sequences};
 use crate::plan::{
-    Attention, Axis, CachedRow, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Plan, Pool,
-    Rows, Step,
+    Axis, CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Format, Op, Place, Program, Source, Step,
 };
 use crate::threads::Team;
-use crate::tokenizer::Tokens;
 
 /// One pass through a plan.
-struct Pass<'p, 'a, T> {
+struct Pass<'p, 'a, T, S> {
     kernels: Kernels,
     team: &'p T,
+    source: &'p mut S,
     arena: &'p mut Arena<'a>,
-    /// Of each sequence, before any padding.
-    tokens: &'p [Tokens],
-    /// How many of each sequence's tokens are computed.
-    sequences: Sequences<'p>,
-    /// Rows at the front that are not computed: their values are known where something reads them. The first row of a
-    /// second sequence is computed as those beside it are: rows stay in one piece.
-    known: usize,
+    sequences: &'p [Sequence],
+    /// How many rows of each sequence are computed.
+    rows: Sequences<'p>,
+    /// Rows at the front that are left out: they are cached where something depends on them. The first row of a second
+    /// sequence is computed as those beside it are: rows stay in one piece.
+    skipped: usize,
     end_id: u32,
-    context: usize,
 }
 
-/// Runs all steps over `sequences`: the first so many of `tokens`, which no padding has touched yet, since each text tower
-/// has its own. `after_step` is told each step once it is done.
-pub(super) fn run(
-    plan: &Plan<'_>,
-    kernels: Kernels,
-    team: &impl Team,
+/// Runs all steps of `program` with its constants from `source` over `sequences`, of which `rows` are computed. `sink` is
+/// told each step once it is done.
+pub(super) fn run<T: Team, S: Source>(
+    program: &Program<'_>,
+    source: &mut S,
+    (kernels, team): (Kernels, &T),
     arena: &mut Arena<'_>,
-    tokens: &[Tokens],
-    sequences: Sequences<'_>,
-    mut after_step: impl FnMut(StepOutput<'_>),
-) {
-    let end_id = plan.tokenizer().vocabulary().end_id();
-    let first = tokens.first().and_then(|tokens| tokens.unpadded().first());
-    let known = usize::from(first.is_some() && first.copied() == plan.known_first());
-    let mut pass = Pass { kernels, team, arena, tokens, sequences, known, end_id, context: plan.context() };
-    for (index, (step, constants)) in plan.steps().enumerate() {
-        match &step {
-            Step::Embed(step) => pass.embed(step, constants),
-            Step::Norm(step) => pass.norm(step, constants),
-            Step::Linear(step) => pass.linear(step, constants),
-            Step::Attention(step) => pass.attention(step),
-            Step::Pool(step) => pass.pool(step),
-            Step::Normalize(step) => pass.normalize(step.rows),
-            Step::Join(step) => pass.join(step),
-            Step::CachedRow(step) => pass.first(step, constants),
-        }
+    (sequences, rows): (&[Sequence], Sequences<'_>),
+    sink: &mut impl Sink,
+) -> Result<(), S::Error> {
+    let end_id = program.tokenizer().vocabulary().end_id();
+    let first = sequences.first().and_then(|sequence| sequence.tokens.unpadded().first());
+    let skipped = usize::from(first.is_some() && first.copied() == program.cached_token());
+    let mut pass = Pass { kernels, team, source, arena, sequences, rows, skipped, end_id };
+    for (index, step) in program.steps().enumerate() {
+        pass.step(&step)?;
         let (first, values) = pass.written(&step);
-        after_step(StepOutput { index, step: &step, first, values });
+        sink.step(StepOutput { index, step: &step, first, values });
     }
+    Ok(())
 }
 
-impl<T: Team> Pass<'_, '_, T> {
-    /// The rows of this pass in a buffer.
+/// The attention of a step.
+struct Heads {
+    heads: usize,
+    scale: f32,
+}
+
+impl<T: Team, S: Source> Pass<'_, '_, T, S> {
+    fn step(&mut self, step: &Step) -> Result<(), S::Error> {
+        let constants = step.constant_arrays().unwrap_or_default();
+        let out = step.out;
+        match *step {
+            Step { op: Op::Embed(embed), .. } => self.embed(embed, constants, out)?,
+            Step { op: Op::Norm { epsilon }, input: Some(input), .. } => {
+                self.norm(epsilon, constants, input, out)?;
+            }
+            Step { op: Op::Linear { .. }, input: Some(input), second, .. } => {
+                self.linear(step, constants[0], input, second)?;
+            }
+            Step {
+                op: Op::Attention { heads, scale, .. }, input: Some(qkv), scratch: Some(scratch), ..
+            } => self.attention(Heads { heads: heads.into(), scale }, qkv, scratch, out),
+            Step { op: Op::Pool, input: Some(input), .. } => self.pool(input, out),
+            Step { op: Op::Normalize, .. } => self.normalize(out),
+            Step { op: Op::Join, input: Some(left), second: Some(right), .. } => self.join(left, right, out),
+            Step { op: Op::CachedRow { token }, .. } => self.cached_row(token, constants[0], out)?,
+            // A step without a place that it needs: `Plan::load` refuses it.
+            _ => {}
+        }
+        if let Some(codes) = step.codes {
+            self.quantize(out, codes);
+        }
+        Ok(())
+    }
+
+    /// The rows of this pass in a place.
     fn rows(&self, axis: Axis) -> Range<usize> {
         match axis {
-            Axis::Token => 0..self.sequences.rows(),
-            Axis::Sequence => 0..self.sequences.0.len(),
+            Axis::Token => 0..self.rows.rows(),
+            Axis::Sequence => 0..self.sequences.len(),
         }
     }
 
-    /// Those that are computed.
+    /// Those that steps compute which leave out what is cached.
     fn computed(&self, axis: Axis) -> Range<usize> {
         match axis {
-            Axis::Token => self.known..self.sequences.rows(),
+            Axis::Token => self.skipped..self.rows.rows(),
             Axis::Sequence => self.rows(axis),
         }
     }
 
     /// The rows of f32 that `step` wrote, and the number of the first.
     fn written(&mut self, step: &Step) -> (usize, &[f32]) {
-        let Some(out) = step.out() else { return (0, &[]) };
-        let rows = match step {
-            Step::Norm(_) | Step::Linear(_) => self.computed(out.axis),
-            _ => self.rows(out.axis),
-        };
-        let [bytes] = self.arena.cut([self.arena.place(out, rows.clone())]);
+        if !step.writes_f32() {
+            return (0, &[]);
+        }
+        let axis = step.out.axis;
+        let rows = if step.skips_cached_row() { self.computed(axis) } else { self.rows(axis) };
+        let [bytes] = self.arena.cut([self.arena.place(step.out, rows.clone())]);
         (rows.start, values(bytes))
     }
 
-    fn embed(&mut self, step: &Embed, constants: &[u8]) {
-        let width = step.out.columns as usize;
-        let Some([rows, scales, positions, ids, _]) = step.constants(self.context) else { return };
-        let (tokens, rest) = constants.split_at(rows);
-        let (scales, rest) = rest.split_at(scales);
-        let (positions, rest) = rest.split_at(positions);
-        let (ids, f16_rows) = rest.split_at(ids);
-        let ids = &values::<u32>(ids)[..if ids.is_empty() { 0 } else { step.f16_rows as usize }];
-        let token = |id: u32| {
-            let at = id as usize * width;
-            match step.precision {
-                EmbedPrecision::Int8 if let Ok(index) = ids.binary_search(&id) => {
-                    TokenRow::F16(&values(f16_rows)[index * width..(index + 1) * width])
-                }
-                EmbedPrecision::Int8 => {
-                    TokenRow::Int8(&values::<i8>(tokens)[at..at + width], values::<f32>(scales)[id as usize])
-                }
-                EmbedPrecision::F32 => TokenRow::F32(&values::<f32>(tokens)[at..at + width]),
-            }
-        };
-        let position = |position: usize| {
-            let at = position * width;
-            match step.precision {
-                EmbedPrecision::Int8 => PositionRow::F16(&values::<u16>(positions)[at..at + width]),
-                EmbedPrecision::F32 => PositionRow::F32(&values::<f32>(positions)[at..at + width]),
-            }
-        };
-        let place = self.arena.place(step.out, self.rows(Axis::Token));
+    /// Asks the source for single rows, in the order of the tokens.
+    fn embed(
+        &mut self,
+        embed: Embed,
+        [tokens, scales, positions, f16_ids, f16_rows]: [Extent; CONSTANT_ARRAYS],
+        out: Place,
+    ) -> Result<(), S::Error> {
+        let width = out.columns as usize;
+        let place = self.arena.place(out, self.rows(Axis::Token));
         let [out] = self.arena.cut([place]);
-        let (padding, end_id) = (step.padding, self.end_id);
-        let ids = self.tokens.iter().zip(self.sequences.0);
-        let ids = ids.flat_map(|(tokens, &rows)| tokens.padded(padding, end_id).take(rows));
-        let rows = ids.zip(self.sequences.positions()).map(|(id, at)| (token(id), position(at)));
-        self.kernels.embed(rows, width, values_mut(out));
-    }
-
-    fn norm(&mut self, step: &Norm, constants: &[u8]) {
-        let width = step.input.columns as usize;
-        let (gain, bias) = constants.split_at(constants.len() / 2);
-        let norm = NormParameters {
-            gain: &values(gain)[..width],
-            bias: &values(bias)[..width],
-            epsilon: step.epsilon,
-        };
-        let rows = self.computed(step.input.axis);
-        let input = self.arena.place(step.input, rows.clone());
-        match step.out {
-            NormOutput::Rows(out) => {
-                let out = self.arena.place(out, rows);
-                let [input, out] = self.arena.cut([input, out]);
-                self.kernels.norm(self.team, norm, values(input), values_mut(out));
-            }
-            NormOutput::Codes(out) => {
-                let place = self.arena.code_place(out, rows.len());
-                let [input, bytes] = self.arena.cut([input, place]);
-                self.kernels.norm_to_codes(self.team, norm, values(input), codes_mut(out, rows.len(), bytes));
+        let ids = self
+            .sequences
+            .iter()
+            .flat_map(|sequence| sequence.tokens.padded(embed.padding, self.end_id).take(sequence.computed));
+        let rows = values_mut::<f32>(out).chunks_exact_mut(width);
+        for ((id, at), out) in ids.zip(self.rows.positions()).zip(rows) {
+            let id_row = id as usize;
+            match embed.precision {
+                EmbedPrecision::Int8 => {
+                    let [ids] = self.source.get([f16_ids])?;
+                    let position = positions.items(at * width, width, 2);
+                    if let Ok(index) = values::<u32>(ids).binary_search(&id) {
+                        let row = f16_rows.items(index * width, width, 2);
+                        let [token, position] = self.source.get([row, position])?;
+                        let rows = (TokenRow::F16(values(token)), PositionRow::F16(values(position)));
+                        self.kernels.embed(core::iter::once(rows), width, out);
+                    } else {
+                        let row = tokens.items(id_row * width, width, 1);
+                        let [token, scale, position] =
+                            self.source.get([row, scales.items(id_row, 1, 4), position])?;
+                        let scale = values(scale).first().copied().unwrap_or(0.0);
+                        let rows = (TokenRow::Int8(values(token), scale), PositionRow::F16(values(position)));
+                        self.kernels.embed(core::iter::once(rows), width, out);
+                    }
+                }
+                EmbedPrecision::F32 => {
+                    let row = tokens.items(id_row * width, width, 4);
+                    let [token, position] = self.source.get([row, positions.items(at * width, width, 4)])?;
+                    let rows = (TokenRow::F32(values(token)), PositionRow::F32(values(position)));
+                    self.kernels.embed(core::iter::once(rows), width, out);
+                }
             }
         }
+        Ok(())
     }
 
-    fn linear(&mut self, step: &Linear, constants: &[u8]) {
+    fn norm(
+        &mut self,
+        epsilon: f32,
+        [gain, bias, ..]: [Extent; CONSTANT_ARRAYS],
+        input: Place,
+        out: Place,
+    ) -> Result<(), S::Error> {
+        let rows = self.computed(input.axis);
+        let from = self.arena.place(input, rows.clone());
+        let to = match out.format {
+            Format::F32 => self.arena.place(out, rows.clone()),
+            Format::Codes => self.arena.code_place(out, rows.len()),
+        };
+        let [from, to] = self.arena.cut([from, to]);
+        let [gain, bias] = self.source.get([gain, bias])?;
+        let norm = Norm { gain: values(gain), bias: values(bias), epsilon };
+        match out.format {
+            Format::F32 => self.kernels.norm(self.team, norm, values(from), values_mut(to)),
+            Format::Codes => {
+                let to = codes_mut(out, rows.len(), to);
+                self.kernels.norm_to_codes(self.team, norm, values(from), to);
+            }
+        }
+        Ok(())
+    }
+
+    fn linear(
+        &mut self,
+        step: &Step,
+        panels: Extent,
+        input: Place,
+        residual: Option<Place>,
+    ) -> Result<(), S::Error> {
+        let (Op::Linear { activation, .. }, Some(layout)) = (step.op, step.panels()) else { return Ok(()) };
         let rows = self.computed(step.out.axis);
-        let epilogue = Epilogue { activation: step.activation, residual: step.residual.is_some() };
+        let epilogue = Epilogue { activation, residual: residual.is_some() };
         let out = self.arena.place(step.out, rows.clone());
         // The kernels add to what stands in the output.
-        if let Some(residual) = step.residual.filter(|residual| *residual != step.out) {
+        if let Some(residual) = residual.filter(|residual| *residual != step.out) {
             let place = self.arena.place(residual, rows.clone());
             let [from, to] = self.arena.cut([place, out.clone()]);
             to.copy_from_slice(from);
         }
-        if step.panels.packing.is_int8() {
-            let input = step.input_codes();
-            let place = self.arena.code_place(input, rows.len());
-            let [bytes, out] = self.arena.cut([place, out]);
-            let input = codes(input, rows.len(), bytes);
-            self.kernels.linear_int8(self.team, input, step.panels, constants, epilogue, values_mut(out));
-        } else {
-            let place = self.arena.place(step.input_rows(), rows);
-            let [input, out] = self.arena.cut([place, out]);
-            self.kernels.linear_f32(
-                self.team,
-                values(input),
-                step.panels,
-                constants,
-                epilogue,
-                values_mut(out),
-            );
+        let place = match input.format {
+            Format::F32 => self.arena.place(input, rows.clone()),
+            Format::Codes => self.arena.code_place(input, rows.len()),
+        };
+        let [from, out] = self.arena.cut([place, out]);
+        let [weights] = self.source.get([panels])?;
+        let out = values_mut(out);
+        match input.format {
+            Format::F32 => {
+                self.kernels.linear_f32(self.team, values(from), layout, weights, epilogue, out);
+            }
+            Format::Codes => {
+                let codes = codes(input, rows.len(), from);
+                self.kernels.linear_int8(self.team, codes, layout, weights, epilogue, out);
+            }
         }
-        self.requantize(step.out, step.requantized);
+        Ok(())
     }
 
-    fn attention(&mut self, step: &Attention) {
+    fn attention(&mut self, Heads { heads, scale }: Heads, qkv: Place, scratch: Place, out: Place) {
         let rows = self.rows(Axis::Token);
-        let (width, heads) = (step.out.columns as usize, usize::from(step.heads));
-        let scratch = attention_scratch(self.context, width) * self.sequences.0.len() * 4;
+        let head_dim = out.columns as usize / heads;
         let places = [
-            self.arena.place(step.qkv, rows.clone()),
-            self.arena.range(step.scratch, scratch),
-            self.arena.place(step.out, rows),
+            self.arena.place(qkv, rows.clone()),
+            self.arena.place(scratch, self.rows(scratch.axis)),
+            self.arena.place(out, rows),
         ];
         let [qkv, scratch, out] = self.arena.cut(places);
         self.kernels.attention(
             self.team,
             values(qkv),
             heads,
-            width / heads,
-            step.scale,
-            self.sequences,
+            head_dim,
+            scale,
+            self.rows,
             values_mut(scratch),
             values_mut(out),
         );
-        self.requantize(step.out, step.requantized);
     }
 
-    fn pool(&mut self, step: &Pool) {
-        let columns = step.out.columns as usize;
-        let input = self.arena.place(step.input, self.rows(Axis::Token));
-        let out = self.arena.place(step.out, self.rows(Axis::Sequence));
-        let [input, out] = self.arena.cut([input, out]);
+    fn pool(&mut self, input: Place, out: Place) {
+        let columns = out.columns as usize;
+        let places =
+            [self.arena.place(input, self.rows(Axis::Token)), self.arena.place(out, self.rows(out.axis))];
+        let [input, out] = self.arena.cut(places);
         let input: &[f32] = values(input);
-        for (sequence, out) in values_mut::<f32>(out).chunks_exact_mut(columns).enumerate() {
-            let row = self.sequences.range(sequence).start + self.tokens[sequence].end_position();
+        let rows = values_mut::<f32>(out).chunks_exact_mut(columns);
+        for ((index, sequence), out) in self.sequences.iter().enumerate().zip(rows) {
+            let row = self.rows.range(index).start + sequence.tokens.end_position();
             out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
         }
-        self.requantize(step.out, step.requantized);
     }
 
-    /// A few rows at the most, so plain Rust does: the sum is one chain of fused multiply-adds from the first value.
-    fn normalize(&mut self, rows: Rows) {
+    /// A few rows at the most, so plain Rust does: the sum is one chain of fused multiply-adds from the first value. A row
+    /// whose sum is zero has no direction and stays as it is.
+    fn normalize(&mut self, rows: Place) {
         let place = self.arena.place(rows, self.rows(rows.axis));
         let [bytes] = self.arena.cut([place]);
         for row in values_mut::<f32>(bytes).chunks_exact_mut(rows.columns as usize) {
             let length = libm::sqrtf(row.iter().fold(0.0, |sum, &x| libm::fmaf(x, x, sum)));
-            row.iter_mut().for_each(|x| *x /= length);
+            if length != 0.0 {
+                row.iter_mut().for_each(|x| *x /= length);
+            }
         }
     }
 
-    fn join(&mut self, step: &Join) {
-        let rows = self.rows(step.out.axis);
-        let places = [step.left, step.right, step.out].map(|place| self.arena.place(place, rows.clone()));
-        let [left, right, out] = self.arena.cut(places);
-        let (left_columns, right_columns) = (step.left.columns as usize, step.right.columns as usize);
-        let parts = values::<f32>(left)
-            .chunks_exact(left_columns)
-            .zip(values::<f32>(right).chunks_exact(right_columns));
-        for (out, (left, right)) in
-            values_mut::<f32>(out).chunks_exact_mut(left_columns + right_columns).zip(parts)
-        {
-            let (first, second) = out.split_at_mut(left_columns);
+    fn join(&mut self, left: Place, right: Place, out: Place) {
+        let rows = self.rows(out.axis);
+        let places = [left, right, out].map(|place| self.arena.place(place, rows.clone()));
+        let [from_left, from_right, to] = self.arena.cut(places);
+        let columns = left.columns as usize;
+        let parts = values::<f32>(from_left)
+            .chunks_exact(columns)
+            .zip(values::<f32>(from_right).chunks_exact(right.columns as usize));
+        for (to, (left, right)) in values_mut::<f32>(to).chunks_exact_mut(out.columns as usize).zip(parts) {
+            let (first, second) = to.split_at_mut(columns);
             first.copy_from_slice(left);
             second.copy_from_slice(right);
         }
     }
 
-    fn first(&mut self, step: &CachedRow, constants: &[u8]) {
-        let columns = step.rows.columns as usize;
-        let place = self.arena.place(step.rows, self.rows(Axis::Token));
-        let [rows] = self.arena.cut([place]);
-        let rows = values_mut::<f32>(rows);
-        for (sequence, tokens) in self.tokens.iter().enumerate() {
-            if tokens.unpadded().first() == Some(&step.id) {
-                let start = self.sequences.range(sequence).start * columns;
-                rows[start..start + columns].copy_from_slice(&values(constants)[..columns]);
+    fn cached_row(&mut self, token: u32, row: Extent, rows: Place) -> Result<(), S::Error> {
+        let columns = rows.columns as usize;
+        let place = self.arena.place(rows, self.rows(Axis::Token));
+        let [bytes] = self.arena.cut([place]);
+        let [row] = self.source.get([row])?;
+        let rows = values_mut::<f32>(bytes);
+        for (index, sequence) in self.sequences.iter().enumerate() {
+            if sequence.tokens.unpadded().first() == Some(&token) {
+                let start = self.rows.range(index).start * columns;
+                rows[start..start + columns].copy_from_slice(values(row));
             }
         }
+        Ok(())
     }
 
-    /// Quantizes what a step has written, where the plan wants it.
-    fn requantize(&mut self, out: Rows, requantized: Option<Codes>) {
-        let Some(place) = requantized else { return };
+    /// Quantizes what a step has written.
+    fn quantize(&mut self, out: Place, to: Place) {
         let rows = self.computed(out.axis);
-        let places = [self.arena.place(out, rows.clone()), self.arena.code_place(place, rows.len())];
+        let places = [self.arena.place(out, rows.clone()), self.arena.code_place(to, rows.len())];
         let [out, bytes] = self.arena.cut(places);
-        self.kernels.quantize(self.team, values(out), codes_mut(place, rows.len(), bytes));
+        self.kernels.quantize(self.team, values(out), codes_mut(to, rows.len(), bytes));
     }
 }

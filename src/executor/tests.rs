@@ -4,7 +4,9 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use super::*;
-use crate::threads::Threads;
+use crate::Kernels;
+use crate::plan::Plan;
+use crate::threads::{Solo, Threads};
 
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
@@ -77,11 +79,11 @@ fn the_observer_sees_every_step_in_order() {
     let mut hidden = Vec::new();
     let embedding = encoder.encode_observed("a cat", |observed| {
         seen.push((observed.index, *observed.step));
-        if observed.step.out() == Some(plan.manifest().hidden) {
+        if observed.step.out == plan.manifest().hidden {
             hidden = observed.values.to_vec();
         }
     });
     assert_eq!(embedding.hidden(), hidden);
-    let steps: Vec<_> = plan.steps().map(|(step, _)| step).enumerate().collect();
+    let steps: Vec<_> = plan.steps().enumerate().collect();
     assert_eq!(seen, steps);
 }

@@ -1,123 +1,28 @@
 //! What must hold between a plan's parts before it may run.
 //!
-//! The steps are walked once with a list of the values that stand in the arena. A step may only read what stands
-//! there, whole and of the right shape; what it writes ends whatever it overlaps. So no step reads stale memory, and
-//! every range that the executor takes lies in the arena and apart from the others of its step. A first row that is
-//! left out is the exception: it is found here that nothing comes of it.
+//! The steps are walked once with a list of the live values: what stands whole in the arena. A step may only read a live
+//! value, in its very place and shape; what it writes ends whatever it overlaps. So no step reads stale memory, and every
+//! range that the executor takes lies in the arena and apart from the others of its step. A first row that is cached is the
+//! exception: it is found here that nothing depends on what is left out.
 
 use core::ops::Range;
 
-use super::manifest::{
-    Attention, Axis, Codes, Embed, EmbedPrecision, Join, Linear, Norm, NormOutput, Pool, Rows, Step,
-};
-use super::{LoadError, Plan, StepFault};
-use crate::kernels::layout::MAX_INPUTS;
+use super::error::{LoadError, StepFault};
+use super::format::ALIGN;
+use super::place::{Axis, Format, Place};
+use super::program::Program;
+use super::step::{Embed, EmbedPrecision, Mask, Op, Part, Role, Step};
+use crate::kernels::MAX_TOKENS;
 use crate::tokenizer::Padding;
 
-/// Values that may stand in the arena at once.
+/// Prompts that can be encoded in one pass: a prompt and its negative prompt.
+pub const MAX_SEQUENCES: usize = 2;
+
+/// Values that may be live at once.
 const MAX_VALUES: usize = 16;
 
-/// What stands in a place of the arena.
-#[derive(Clone, Copy, PartialEq)]
-enum Value {
-    Rows(Rows),
-    Codes(Codes),
-}
-
-/// A value that stands in the arena.
-struct Standing {
-    range: Range<usize>,
-    value: Value,
-    /// Whether a [`Step::CachedRow`] put the first row there.
-    first_known: bool,
-}
-
-/// The arena as the steps leave it.
-struct Arena {
-    bytes: usize,
-    context: usize,
-    values: heapless::Vec<Standing, MAX_VALUES>,
-    first: FirstRow,
-}
-
-/// What becomes of the first row that the steps compute.
-#[derive(Clone, Copy, Default)]
-struct FirstRow {
-    /// The token of the [`Step::CachedRow`]s.
-    token: Option<u32>,
-    /// Something that lasts comes of it: another row, or an output.
-    needed: bool,
-}
-
-impl Arena {
-    /// The range of `bytes` from `offset`, if it is in the arena.
-    fn range(&self, offset: u32, bytes: Option<usize>) -> Result<Range<usize>, StepFault> {
-        let start = offset as usize;
-        let end = start.checked_add(bytes.ok_or(StepFault::TooLarge)?).ok_or(StepFault::TooLarge)?;
-        if !start.is_multiple_of(super::format::ALIGN) || end > self.bytes {
-            return Err(StepFault::OutsideArena);
-        }
-        Ok(start..end)
-    }
-
-    fn place(&self, value: Value) -> Result<Range<usize>, StepFault> {
-        match value {
-            Value::Rows(rows) => self.range(rows.offset, rows.bytes(self.context)),
-            Value::Codes(codes) => self.range(codes.offset, codes.bytes(self.context)),
-        }
-    }
-
-    fn reads(&self, value: Value) -> Result<Range<usize>, StepFault> {
-        self.standing(value)?;
-        self.place(value)
-    }
-
-    fn standing(&self, value: Value) -> Result<&Standing, StepFault> {
-        self.values.iter().find(|standing| standing.value == value).ok_or(StepFault::UnknownInput)
-    }
-
-    /// As [`reads`](Self::reads), for what takes the first row to other rows or out of the plan. Of rows per sequence all
-    /// are computed.
-    fn reads_first(&mut self, rows: Rows) -> Result<Range<usize>, StepFault> {
-        let known = self.standing(Value::Rows(rows))?.first_known;
-        self.first.needed |= rows.axis == Axis::Token && !known;
-        self.place(Value::Rows(rows))
-    }
-
-    /// Notes that the first row of `rows` is known.
-    fn knows_first(&mut self, rows: Rows) {
-        let standing = self.values.iter_mut().find(|standing| standing.value == Value::Rows(rows));
-        if let Some(standing) = standing {
-            standing.first_known = true;
-        }
-    }
-
-    fn writes(&mut self, value: Value) -> Result<(), StepFault> {
-        let range = self.place(value)?;
-        self.forget(&range);
-        let standing = Standing { range, value, first_known: false };
-        self.values.push(standing).map_err(|_| StepFault::Sizes)
-    }
-
-    /// Ends the values that overlap `range`.
-    fn forget(&mut self, range: &Range<usize>) {
-        self.values.retain(|standing| !overlap(range, &standing.range));
-    }
-}
-
-fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
-    a.start < b.end && b.start < a.end
-}
-
-/// Whether no two of `ranges` overlap.
-fn apart(ranges: &[Range<usize>]) -> Result<(), StepFault> {
-    let clash = ranges.iter().enumerate().any(|(i, a)| ranges[..i].iter().any(|b| overlap(a, b)));
-    if clash { Err(StepFault::Overlap) } else { Ok(()) }
-}
-
-fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
-    if holds { Ok(()) } else { Err(fault) }
-}
+/// Places that a step uses.
+const MAX_PLACES: usize = 5;
 
 /// What only the walk over all steps shows.
 pub(super) struct Findings {
@@ -125,163 +30,313 @@ pub(super) struct Findings {
     pub(super) token_rows: u32,
     /// The first text tower's padding.
     pub(super) padding: Padding,
-    /// The token whose row is known wherever something reads it: the first row need not be computed.
-    pub(super) known_first: Option<u32>,
+    /// The token whose row is cached wherever something depends on it: the first row need not be computed.
+    pub(super) cached_token: Option<u32>,
+    /// Every attention has a causal mask.
+    pub(super) causal: bool,
 }
 
-/// Checks all.
-pub(super) fn check(plan: &Plan<'_>) -> Result<Findings, LoadError> {
-    let manifest = &plan.manifest;
+/// Checks all. The arena of a whole pass must not have more than `most` bytes: what memory can be addressed.
+pub(super) fn check(program: &Program<'_>, most: u64) -> Result<Findings, LoadError> {
+    let manifest = program.manifest();
     if manifest.logit_scale.is_some_and(|scale| !scale.is_finite() || scale <= 0.0) {
         return Err(LoadError::LogitScale);
     }
-    let context = plan.context();
-    let mut arena = Arena {
-        bytes: manifest.arena_bytes as usize,
-        context,
-        values: heapless::Vec::new(),
-        first: FirstRow::default(),
-    };
-    let mut steps = plan.steps();
-    let mut embeddings: Option<(u32, Padding)> = None;
-    let mut index = 0;
-    let fail = |index| move |fault| LoadError::Step { index, fault };
-    while let Some((step, _)) = steps.read().map_err(fail(index))? {
-        if let Step::Embed(embed) = step {
-            let (rows, padding) = embeddings.unwrap_or((u32::MAX, embed.padding));
-            embeddings = Some((rows.min(embed.tokens), padding));
-        }
-        check_step(&mut arena, plan, &step).map_err(fail(index))?;
-        index += 1;
+    if u64::from(manifest.arena_bytes) * MAX_SEQUENCES as u64 > most {
+        return Err(LoadError::ArenaTooLarge { bytes: manifest.arena_bytes });
     }
-    if !steps.constants.is_empty() {
-        return Err(LoadError::Leftover);
+    let mut walk = Walk::new(program);
+    for (index, record) in program.records().iter().enumerate() {
+        let step = Step::of_record(record).ok_or(StepFault::Unreadable);
+        step.and_then(|step| walk.step(&step)).map_err(|fault| LoadError::Step { index, fault })?;
     }
-    let (rows, padding) = embeddings.unwrap_or((0, Padding::End));
-    let ids = plan.tokenizer.vocabulary().size();
-    if ids > rows {
-        return Err(LoadError::TokenRange { ids, rows });
-    }
-    let outputs = [Some((manifest.hidden, Axis::Token)), manifest.pooled.map(|rows| (rows, Axis::Sequence))];
-    for (rows, axis) in outputs.into_iter().flatten() {
-        if rows.axis != axis || arena.reads_first(rows).is_err() {
-            return Err(LoadError::Output);
-        }
-    }
-    let known_first = arena.first.token.filter(|_| !arena.first.needed);
-    Ok(Findings { token_rows: rows, padding, known_first })
+    walk.finish()
 }
 
-fn check_step(arena: &mut Arena, plan: &Plan<'_>, step: &Step) -> Result<(), StepFault> {
-    match step {
-        Step::Embed(step) => embed(arena, plan, step),
-        Step::Norm(step) => norm(arena, step),
-        Step::Linear(step) => linear(arena, plan, step),
-        Step::Attention(step) => attention(arena, step),
-        Step::Pool(step) => pool(arena, step),
-        // Of a first row that is known it makes one that is.
-        Step::Normalize(step) => arena.reads_first(step.rows).map(drop),
-        Step::Join(step) => join(arena, step),
-        Step::CachedRow(step) => {
-            ensure(step.rows.axis == Axis::Token, StepFault::Sizes)?;
-            arena.reads(Value::Rows(step.rows))?;
-            arena.knows_first(step.rows);
+/// A live value.
+struct Value {
+    range: Range<u64>,
+    place: Place,
+    /// Whether its first row was written, also where a pass [leaves it out](Step::skips_cached_row).
+    has_first_row: bool,
+}
+
+/// The state between two steps.
+struct Walk<'p> {
+    program: &'p Program<'p>,
+    values: heapless::Vec<Value, MAX_VALUES>,
+    /// Where the next step's constants are.
+    constants: u64,
+    role: Option<Role>,
+    /// Rows of the smallest token table, and the first tower's padding.
+    embeddings: Option<(u32, Padding)>,
+    /// A row of this tower may depend on those behind it.
+    unmasked: bool,
+    causal: bool,
+    first_row: FirstRow,
+}
+
+/// What becomes of the first row that the steps compute.
+#[derive(Clone, Copy, Default)]
+struct FirstRow {
+    /// The token of the [`Op::CachedRow`]s.
+    token: Option<u32>,
+    /// Another row or an output depends on it where it is not cached.
+    needed: bool,
+}
+
+fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
+    if holds { Ok(()) } else { Err(fault) }
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+impl<'p> Walk<'p> {
+    fn new(program: &'p Program<'p>) -> Self {
+        Self {
+            program,
+            values: heapless::Vec::new(),
+            constants: 0,
+            role: None,
+            embeddings: None,
+            unmasked: false,
+            causal: true,
+            first_row: FirstRow::default(),
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), StepFault> {
+        self.role(step)?;
+        self.operation(step)?;
+        self.constants(step)?;
+        self.apart(step)?;
+        let has_first_row = self.reads(step)?;
+        for place in step.writes().chain(&step.scratch) {
+            let range = self.range(place)?;
+            self.values.retain(|value| !overlap(&range, &value.range));
+        }
+        for &place in step.writes() {
+            let value = Value { range: self.range(&place)?, place, has_first_row };
+            self.values.push(value).map_err(|_| StepFault::TooManyValues)?;
+        }
+        Ok(())
+    }
+
+    /// Towers begin with their embedding and count their layers; a join follows the last.
+    fn role(&mut self, step: &Step) -> Result<(), StepFault> {
+        let Role { tower, layer, part } = step.role;
+        let holds = match (step.op, self.role) {
+            (Op::Embed(_), before) => {
+                let next = before.map_or(0, |before| u32::from(before.tower) + 1);
+                self.unmasked = false;
+                u32::from(tower) == next && layer == 0 && part == Part::Embedding
+            }
+            (_, None) => false,
+            (_, Some(before)) => {
+                let next = layer.checked_sub(before.layer);
+                let in_layer = matches!(part, Part::Attention | Part::Mlp);
+                tower == before.tower
+                    && matches!(next, Some(0 | 1))
+                    && part != Part::Embedding
+                    && (layer > 0 || !in_layer)
+            }
+        };
+        self.role = Some(step.role);
+        ensure(holds, StepFault::Role)
+    }
+
+    /// The step's constants are the next ones, and there.
+    fn constants(&mut self, step: &Step) -> Result<(), StepFault> {
+        ensure(step.constants == self.constants, StepFault::ConstantsPlace)?;
+        let end = step.constant_bytes().and_then(|bytes| step.constants.checked_add(bytes));
+        self.constants = end.ok_or(StepFault::TooLarge)?;
+        ensure(self.constants <= self.program.constant_bytes(), StepFault::MissingConstants)
+    }
+
+    /// The range of a place, which must be one, in the arena.
+    fn range(&self, place: &Place) -> Result<Range<u64>, StepFault> {
+        ensure(place.columns > 0 && place.rows > 0, StepFault::Empty)?;
+        ensure(place.axis == Axis::Token || place.rows == 1, StepFault::Rows)?;
+        let start = u64::from(place.offset);
+        let end = start + place.bytes();
+        ensure(start.is_multiple_of(ALIGN as u64), StepFault::Misaligned)?;
+        ensure(end <= u64::from(self.program.manifest().arena_bytes), StepFault::OutsideArena)?;
+        Ok(start..end)
+    }
+
+    /// No two places overlap, but where a step may work in place.
+    fn apart(&self, step: &Step) -> Result<(), StepFault> {
+        let mut ranges: heapless::Vec<Range<u64>, MAX_PLACES> = heapless::Vec::new();
+        let in_place = step.in_place().filter(|place| **place == step.out);
+        // Where it works in place, what it reads there is `out`, which comes later.
+        let reads =
+            step.reads().filter(|place| in_place.is_none_or(|in_place| !core::ptr::eq(*place, in_place)));
+        for place in reads.chain(step.writes()).chain(&step.scratch) {
+            let range = self.range(place)?;
+            ensure(!ranges.iter().any(|other| overlap(other, &range)), StepFault::Overlap)?;
+            ranges.push(range).map_err(|_| StepFault::Places)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that the step reads is live. Says whether the first row of what it writes is there.
+    ///
+    /// Steps that leave out a cached first row write a value without one. Others take every row of what they read, so that
+    /// where its first row is missing it is needed.
+    fn reads(&mut self, step: &Step) -> Result<bool, StepFault> {
+        let mut missing = false;
+        for place in step.reads() {
+            missing |= !self.live(place)?.has_first_row;
+        }
+        if let Op::CachedRow { token } = step.op {
             // Of two tokens a sequence begins with one at the most.
-            arena.first.needed |= arena.first.token.is_some_and(|token| token != step.id);
-            arena.first.token = Some(step.id);
-            Ok(())
+            self.first_row.needed |= self.first_row.token.is_some_and(|other| other != token);
+            self.first_row.token = Some(token);
+            return Ok(true);
+        }
+        if step.out.axis == Axis::Token && step.skips_cached_row() {
+            return Ok(false);
+        }
+        self.first_row.needed |= missing && !step.skips_cached_row();
+        Ok(true)
+    }
+
+    fn live(&self, place: &Place) -> Result<&Value, StepFault> {
+        self.values.iter().find(|value| value.place == *place).ok_or(StepFault::UnknownInput)
+    }
+
+    /// The places fit the operation, and its numbers are sensible.
+    fn operation(&mut self, step: &Step) -> Result<(), StepFault> {
+        let out = &step.out;
+        let f32_out = || ensure(out.format == Format::F32, StepFault::Format);
+        if let Some(codes) = &step.codes {
+            f32_out()?;
+            ensure(codes.format == Format::Codes, StepFault::Format)?;
+            ensure(codes.columns == out.columns, StepFault::Columns)?;
+            ensure(codes.has_rows_of(out), StepFault::Rows)?;
+        }
+        match *step {
+            Step { op: Op::Embed(embed), input: None, second: None, codes: None, scratch: None, .. } => {
+                f32_out()?;
+                self.embed(embed, out)
+            }
+            Step {
+                op: Op::Norm { epsilon },
+                input: Some(input),
+                second: None,
+                codes: None,
+                scratch: None,
+                ..
+            } => {
+                ensure(input.format == Format::F32, StepFault::Format)?;
+                ensure(epsilon.is_finite() && epsilon > 0.0, StepFault::Number)?;
+                ensure(input.columns == out.columns, StepFault::Columns)?;
+                ensure(input.has_rows_of(out), StepFault::Rows)
+            }
+            Step { op: Op::Linear { packing, .. }, input: Some(input), second, scratch: None, .. } => {
+                f32_out()?;
+                ensure(packing == self.program.manifest().packing, StepFault::Packing)?;
+                let format = if packing.is_int8() { Format::Codes } else { Format::F32 };
+                ensure(input.format == format, StepFault::Format)?;
+                ensure(input.has_rows_of(out), StepFault::Rows)?;
+                second.map_or(Ok(()), |residual| {
+                    ensure(residual.format == Format::F32, StepFault::Format)?;
+                    ensure(residual.columns == out.columns, StepFault::Columns)?;
+                    ensure(residual.has_rows_of(out), StepFault::Rows)
+                })
+            }
+            Step {
+                op: Op::Attention { heads, scale, mask },
+                input: Some(qkv),
+                second: None,
+                scratch: Some(scratch),
+                ..
+            } => {
+                f32_out()?;
+                ensure(qkv.format == Format::F32 && scratch.format == Format::F32, StepFault::Format)?;
+                ensure(scale.is_finite(), StepFault::Number)?;
+                ensure(Some(qkv.columns) == out.columns.checked_mul(3), StepFault::Columns)?;
+                ensure(heads > 0 && out.columns.is_multiple_of(heads.into()), StepFault::Heads)?;
+                ensure(qkv.has_rows_of(out) && out.axis == Axis::Token, StepFault::Rows)?;
+                ensure(usize::from(out.rows) <= MAX_TOKENS, StepFault::TooManyTokens)?;
+                ensure(scratch.axis == Axis::Sequence, StepFault::Rows)?;
+                ensure(u64::from(scratch.columns) >= step.scratch_values() as u64, StepFault::Scratch)?;
+                self.unmasked |= mask != Mask::Causal;
+                self.causal &= mask == Mask::Causal;
+                Ok(())
+            }
+            Step { op: Op::Pool, input: Some(input), second: None, scratch: None, .. } => {
+                f32_out()?;
+                ensure(input.format == Format::F32, StepFault::Format)?;
+                ensure(input.axis == Axis::Token && out.axis == Axis::Sequence, StepFault::Rows)?;
+                ensure(input.columns == out.columns, StepFault::Columns)
+            }
+            Step {
+                op: Op::Normalize, input: Some(input), second: None, codes: None, scratch: None, ..
+            } => {
+                f32_out()?;
+                ensure(input == *out, StepFault::Places)
+            }
+            Step {
+                op: Op::CachedRow { .. },
+                input: Some(input),
+                second: None,
+                codes: None,
+                scratch: None,
+                ..
+            } => {
+                f32_out()?;
+                ensure(input == *out, StepFault::Places)?;
+                ensure(out.axis == Axis::Token, StepFault::Rows)?;
+                ensure(!self.unmasked, StepFault::CachedWithoutMask)
+            }
+            Step {
+                op: Op::Join, input: Some(left), second: Some(right), codes: None, scratch: None, ..
+            } => {
+                f32_out()?;
+                ensure(left.format == Format::F32 && right.format == Format::F32, StepFault::Format)?;
+                ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Columns)?;
+                ensure(left.has_rows_of(out) && right.has_rows_of(out), StepFault::Rows)
+            }
+            _ => Err(StepFault::Places),
         }
     }
-}
 
-fn embed(arena: &mut Arena, plan: &Plan<'_>, step: &Embed) -> Result<(), StepFault> {
-    let ids = plan.tokenizer.vocabulary().size();
-    step.padding.check(ids).map_err(|_| StepFault::Padding)?;
-    ensure(step.out.axis == Axis::Token && step.out.columns > 0, StepFault::Sizes)?;
-    ensure(step.f16_rows == 0 || step.precision == EmbedPrecision::Int8, StepFault::Sizes)?;
-    arena.writes(Value::Rows(step.out))
-}
-
-fn norm(arena: &mut Arena, step: &Norm) -> Result<(), StepFault> {
-    let input = arena.reads(Value::Rows(step.input))?;
-    ensure(step.epsilon.is_finite() && step.epsilon > 0.0, StepFault::Number)?;
-    let (columns, axis, out) = match step.out {
-        NormOutput::Rows(rows) => (rows.columns, rows.axis, Value::Rows(rows)),
-        NormOutput::Codes(codes) => (codes.columns, codes.axis, Value::Codes(codes)),
-    };
-    ensure(columns == step.input.columns && axis == step.input.axis, StepFault::Sizes)?;
-    apart(&[input, arena.place(out)?])?;
-    arena.writes(out)
-}
-
-/// Writes `out` and its quantized form, apart from each other and from `others`.
-fn finish(
-    arena: &mut Arena,
-    out: Rows,
-    requantized: Option<Codes>,
-    others: [Option<Range<usize>>; 2],
-) -> Result<(), StepFault> {
-    let mut ranges: heapless::Vec<Range<usize>, 4> = heapless::Vec::new();
-    let mut take = |range: Range<usize>| ranges.push(range).map_err(|_| StepFault::Sizes);
-    others.into_iter().flatten().try_for_each(&mut take)?;
-    take(arena.place(Value::Rows(out))?)?;
-    if let Some(codes) = requantized {
-        ensure(codes.columns == out.columns && codes.axis == out.axis, StepFault::Sizes)?;
-        take(arena.place(Value::Codes(codes))?)?;
+    fn embed(&mut self, embed: Embed, out: &Place) -> Result<(), StepFault> {
+        let Embed { vocabulary, precision, f16_rows, padding } = embed;
+        padding.check(self.program.tokenizer().vocabulary().size()).map_err(|_| StepFault::Padding)?;
+        // A text tower has a row for each token of the text.
+        let tokens = self.program.manifest().context;
+        ensure(out.axis == Axis::Token && out.rows == tokens, StepFault::Rows)?;
+        ensure(f16_rows == 0 || precision == EmbedPrecision::Int8, StepFault::Tables)?;
+        let (rows, first) = self.embeddings.unwrap_or((u32::MAX, padding));
+        self.embeddings = Some((rows.min(vocabulary), first));
+        Ok(())
     }
-    apart(&ranges)?;
-    arena.writes(Value::Rows(out))?;
-    requantized.map_or(Ok(()), |codes| arena.writes(Value::Codes(codes)))
-}
 
-fn linear(arena: &mut Arena, plan: &Plan<'_>, step: &Linear) -> Result<(), StepFault> {
-    let panels = &step.panels;
-    ensure(panels.packing == plan.manifest.packing, StepFault::Sizes)?;
-    ensure(panels.inputs <= MAX_INPUTS, StepFault::TooLarge)?;
-    ensure(panels.inputs > 0 && panels.outputs > 0 && panels.outputs == step.out.columns, StepFault::Sizes)?;
-    let input = if panels.packing.is_int8() {
-        Value::Codes(step.input_codes())
-    } else {
-        Value::Rows(step.input_rows())
-    };
-    let input = arena.reads(input)?;
-    let mut apart_from = [Some(input), None];
-    if let Some(residual) = step.residual {
-        let range = arena.reads(Value::Rows(residual))?;
-        ensure(residual.columns == step.out.columns && residual.axis == step.out.axis, StepFault::Sizes)?;
-        if residual != step.out {
-            apart_from[1] = Some(range);
+    /// What must hold behind the last step.
+    fn finish(mut self) -> Result<Findings, LoadError> {
+        let (manifest, tokenizer) = (self.program.manifest(), self.program.tokenizer());
+        if self.constants != self.program.constant_bytes() {
+            return Err(LoadError::Leftover);
         }
+        let (token_rows, padding) = self.embeddings.unwrap_or((0, Padding::End));
+        let ids = tokenizer.vocabulary().size();
+        if ids > token_rows {
+            return Err(LoadError::TokenRange { ids, rows: token_rows });
+        }
+        let outputs =
+            [Some((manifest.hidden, Axis::Token)), manifest.pooled.map(|place| (place, Axis::Sequence))];
+        for (place, axis) in outputs.into_iter().flatten() {
+            let Ok(value) = self.live(&place) else { return Err(LoadError::Output) };
+            if place.axis != axis || place.format != Format::F32 {
+                return Err(LoadError::Output);
+            }
+            self.first_row.needed |= !value.has_first_row;
+        }
+        let cached_token = self.first_row.token.filter(|_| !self.first_row.needed);
+        Ok(Findings { token_rows, padding, cached_token, causal: self.causal })
     }
-    finish(arena, step.out, step.requantized, apart_from)
-}
-
-fn attention(arena: &mut Arena, step: &Attention) -> Result<(), StepFault> {
-    let qkv = arena.reads_first(step.qkv)?;
-    ensure(step.scale.is_finite(), StepFault::Number)?;
-    let width = step.out.columns;
-    ensure(step.qkv.axis == Axis::Token && step.out.axis == Axis::Token, StepFault::Sizes)?;
-    ensure(Some(step.qkv.columns) == width.checked_mul(3), StepFault::Sizes)?;
-    ensure(step.heads > 0 && width > 0 && width.is_multiple_of(u32::from(step.heads)), StepFault::Sizes)?;
-    let scratch = arena.range(step.scratch, step.scratch_bytes(arena.context))?;
-    arena.forget(&scratch);
-    finish(arena, step.out, step.requantized, [Some(qkv), Some(scratch)])
-}
-
-fn pool(arena: &mut Arena, step: &Pool) -> Result<(), StepFault> {
-    let input = arena.reads_first(step.input)?;
-    ensure(step.input.axis == Axis::Token && step.out.axis == Axis::Sequence, StepFault::Sizes)?;
-    ensure(step.input.columns == step.out.columns, StepFault::Sizes)?;
-    finish(arena, step.out, step.requantized, [Some(input), None])
-}
-
-fn join(arena: &mut Arena, step: &Join) -> Result<(), StepFault> {
-    let Join { left, right, out } = *step;
-    let parts = [arena.reads_first(left)?, arena.reads_first(right)?];
-    ensure(left.axis == out.axis && right.axis == out.axis, StepFault::Sizes)?;
-    ensure(left.columns.checked_add(right.columns) == Some(out.columns), StepFault::Sizes)?;
-    finish(arena, out, None, parts.map(Some))?;
-    // Where one of both was not known, that was noted as needed.
-    arena.knows_first(out);
-    Ok(())
 }

@@ -7,6 +7,7 @@ use crate::tokenizer::{TokenizerError, VocabularyError};
 
 /// Why bytes are not a plan that this build can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The bytes do not start at a multiple of 64.
     Misaligned,
@@ -32,6 +33,8 @@ pub enum LoadError {
     },
     /// The manifest cannot be read.
     Manifest,
+    /// The steps are no whole number of records.
+    Steps,
     /// The vocabulary table is not one.
     Vocabulary(VocabularyError),
     /// The context is out of range.
@@ -54,45 +57,93 @@ pub enum LoadError {
     Leftover,
     /// The logit scale is not a positive, finite number.
     LogitScale,
+    /// The arena for a pair of prompts is more than this machine can address.
+    ArenaTooLarge {
+        /// Its bytes for one prompt.
+        bytes: u32,
+    },
     /// The outputs that the manifest names are not what the steps leave behind.
     Output,
 }
 
 /// What is wrong with a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StepFault {
-    /// It cannot be read.
+    /// Its record is none of this version.
     Unreadable,
-    /// Its sizes overflow.
+    /// Its tower or layer does not follow those before it, or its part is not one that it can be.
+    Role,
+    /// The sizes of its constants overflow, or the sums of a linear with so many inputs could.
     TooLarge,
+    /// Its constants do not follow those of the step before.
+    ConstantsPlace,
     /// Its constants reach behind the end of the plan.
     MissingConstants,
-    /// It writes outside the arena or off the alignment.
+    /// A place without rows or columns.
+    Empty,
+    /// A place that does not start at a multiple of 64.
+    Misaligned,
+    /// A place that reaches behind the end of the arena.
     OutsideArena,
     /// Places that it uses at once overlap.
     Overlap,
+    /// More values are live than this build keeps account of.
+    TooManyValues,
     /// It reads what no step before it has left in that place.
     UnknownInput,
-    /// Its sizes contradict one another or the model's.
-    Sizes,
+    /// It lacks a place that its operation needs, has one that it does not use, or must work in place and does not.
+    Places,
+    /// Codes are in a place for f32 values, or the other way round.
+    Format,
+    /// The columns of its places contradict one another.
+    Columns,
+    /// The rows of its places contradict one another, or the context.
+    Rows,
+    /// The heads do not share the width.
+    Heads,
+    /// Attention over more rows than this build takes.
+    TooManyTokens,
+    /// Its working memory is too small.
+    Scratch,
+    /// Its weights are packed otherwise than the manifest says.
+    Packing,
+    /// A table of f32 values with rows in f16.
+    Tables,
     /// A number of it is not finite, or not positive where it must be.
     Number,
     /// It pads with what is no id of the vocabulary.
     Padding,
+    /// It caches a first row which depends on those behind it: attention before it has no causal mask.
+    CachedWithoutMask,
 }
 
 impl fmt::Display for StepFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            StepFault::Unreadable => "cannot be read",
+            StepFault::Unreadable => "is none that this version knows",
+            StepFault::Role => "does not follow the tower and layer before it",
             StepFault::TooLarge => "has sizes that overflow",
+            StepFault::ConstantsPlace => "has constants that do not follow those before them",
             StepFault::MissingConstants => "has constants behind the end of the plan",
-            StepFault::OutsideArena => "uses a place outside the arena or off the alignment",
+            StepFault::Empty => "has a place without rows or columns",
+            StepFault::Misaligned => "has a place that does not start at a multiple of 64",
+            StepFault::OutsideArena => "has a place outside the arena",
             StepFault::Overlap => "uses overlapping places at once",
+            StepFault::TooManyValues => "makes more live values than this program keeps account of",
             StepFault::UnknownInput => "reads what no step before it has written",
-            StepFault::Sizes => "has sizes that contradict one another",
+            StepFault::Places => "has other places than its operation needs",
+            StepFault::Format => "has codes where f32 values must be, or the other way round",
+            StepFault::Columns => "has columns that contradict one another",
+            StepFault::Rows => "has rows that contradict one another or the context",
+            StepFault::Heads => "has a width that its heads cannot share",
+            StepFault::TooManyTokens => "has attention over more rows than this program takes",
+            StepFault::Scratch => "has too little working memory",
+            StepFault::Packing => "has weights in another packing than the plan's",
+            StepFault::Tables => "has rows in f16 beside a table of f32 values",
             StepFault::Number => "has a number that is not finite or not positive",
             StepFault::Padding => "pads with an id that is not in the vocabulary",
+            StepFault::CachedWithoutMask => "caches a first row that depends on the rows behind it",
         })
     }
 }
@@ -124,6 +175,7 @@ impl fmt::Display for LoadError {
                 write!(f, "the plan is damaged in the 64 KiB from byte {offset}: copy or compile it again")
             }
             LoadError::Manifest => f.write_str("the plan's manifest cannot be read"),
+            LoadError::Steps => f.write_str("the plan's steps cannot be read"),
             LoadError::Vocabulary(error) => write!(f, "the plan's vocabulary table: {error}"),
             LoadError::Tokenizer(error) => write!(f, "the plan's tokenizer: {error}"),
             LoadError::TokenRange { ids, rows } => {
@@ -132,6 +184,9 @@ impl fmt::Display for LoadError {
             LoadError::Step { index, fault } => write!(f, "step {index} of the plan {fault}"),
             LoadError::Leftover => f.write_str("the plan's constants are not what its steps use"),
             LoadError::LogitScale => f.write_str("the plan's logit scale is not a positive, finite number"),
+            LoadError::ArenaTooLarge { bytes } => {
+                write!(f, "the plan needs {bytes} bytes of memory for a prompt: too many for this machine")
+            }
             LoadError::Output => f.write_str("the plan's outputs are not what its steps leave behind"),
         }
     }

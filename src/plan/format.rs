@@ -3,8 +3,8 @@
 //! ```text
 //! header      128 bytes: magic, version, file length, five sections, checksum of header and checksums
 //! checksums   CRC-32C of each 64 KiB block of what follows
-//! manifest    postcard
-//! steps       postcard, one after the other
+//! manifest    a record of fixed size
+//! steps       records of fixed size
 //! vocabulary  the tokenizer's table
 //! constants   weights, embeddings, norms, in the order of the steps
 //! ```
@@ -18,7 +18,7 @@ pub use crate::kernels::crc32c::{BLOCK, crc32c};
 pub const MAGIC: [u8; 8] = *b"cliptext";
 
 /// The version of the format that this build writes and reads.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Sections, and the plan itself, start at multiples of this.
 pub const ALIGN: usize = 64;
@@ -116,8 +116,44 @@ impl Header {
         out
     }
 
-    /// Reads and checks the header at the front of the plan `bytes`.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, LoadError> {
+    /// Bytes at the front of the file that must be in memory: everything but the constants, and the rest of the block in
+    /// which the constants begin, so that all of it can be checked.
+    pub fn head_bytes(&self) -> u64 {
+        let (constants, _) = self.place(Section::Constants);
+        let blocks = (constants - self.body()).div_ceil(BLOCK as u64);
+        (self.body() + blocks * BLOCK as u64).min(self.file_bytes())
+    }
+
+    /// How many blocks have a checksum.
+    pub fn blocks(&self) -> u64 {
+        self.place(Section::Checksums).1 / 4
+    }
+
+    /// Offset and length of block `index`, in bytes from the start of the file.
+    pub fn block(&self, index: u64) -> (u64, u64) {
+        let offset = self.body() + index * BLOCK as u64;
+        (offset, (BLOCK as u64).min(self.file_bytes().saturating_sub(offset)))
+    }
+
+    /// Checks block `index` by itself, given the front of the plan.
+    ///
+    /// # Errors
+    /// [`LoadError::Checksum`] where its bytes are not the plan's.
+    pub fn verify_block(&self, head: &[u8], index: u64, block: &[u8]) -> Result<(), LoadError> {
+        let sums = self.section(head, Section::Checksums);
+        let sum = usize::try_from(index).ok().and_then(|index| u32_at(sums, 4 * index));
+        let whole = block.len() as u64 == self.block(index).1;
+        if whole && sum == Some(crc32c(block)) {
+            return Ok(());
+        }
+        Err(LoadError::Checksum { offset: self.block(index).0 })
+    }
+
+    /// Reads and checks the header at the front of a plan. Nothing behind the header is looked at.
+    ///
+    /// # Errors
+    /// When it is none, or one of another version, or contradicts itself.
+    pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         if !bytes.starts_with(&MAGIC) {
             return Err(if MAGIC.starts_with(bytes) { LoadError::Truncated } else { LoadError::NotAPlan });
         }
@@ -151,20 +187,17 @@ impl Header {
         if file_bytes != laid_out.file_bytes() {
             return Err(LoadError::Header);
         }
-        match (bytes.len() as u64).cmp(&file_bytes) {
-            core::cmp::Ordering::Less => Err(LoadError::Truncated),
-            core::cmp::Ordering::Greater => Err(LoadError::TooLong),
-            core::cmp::Ordering::Equal => Ok(laid_out),
-        }
+        Ok(laid_out)
     }
 
-    /// The bytes of `section`; `bytes` has the length that the header says.
+    /// The bytes of `section`; none where `bytes` ends before it does.
     pub(super) fn section<'a>(&self, bytes: &'a [u8], section: Section) -> &'a [u8] {
         let (offset, length) = self.place(section);
-        bytes.get(offset as usize..(offset + length) as usize).unwrap_or(&[])
+        let range = usize::try_from(offset).ok().zip(usize::try_from(offset + length).ok());
+        range.and_then(|(start, end)| bytes.get(start..end)).unwrap_or(&[])
     }
 
-    /// Checks every byte of the plan against its checksums.
+    /// Checks every byte against the checksums. `bytes` are the plan, or whole blocks from its front.
     pub(super) fn verify(&self, bytes: &[u8]) -> Result<(), LoadError> {
         let checksums = self.section(bytes, Section::Checksums);
         let header = bytes.first_chunk::<HEADER>().ok_or(LoadError::Truncated)?;
@@ -178,7 +211,7 @@ impl Header {
             return Err(LoadError::Header);
         }
         let sums = bytemuck::try_cast_slice(checksums).map_err(|_| LoadError::Header)?;
-        verify(&bytes[body..], sums)
+        verify(bytes.get(body..).unwrap_or(&[]), sums)
             .map_err(|block| LoadError::Checksum { offset: body as u64 + (block * BLOCK) as u64 })
     }
 }

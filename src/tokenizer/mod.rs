@@ -35,8 +35,6 @@ mod vocabulary;
 use core::fmt;
 use core::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use bpe::Word;
 use pretokenize::{Piece, Words};
 use table::MAX_TOKEN;
@@ -52,7 +50,7 @@ const USUAL_CONTEXT: usize = 77;
 /// What fills the context behind the end token.
 ///
 /// As text it is `eot`, `zero`, a token id, or `zero-after-eos`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
     /// The end token, as Stable Diffusion 1 and OpenAI's models have it.
     End,

@@ -1,13 +1,13 @@
 //! Plans taken apart and put together again.
 
 use cliptext::plan::format::{BLOCK, HEADER, Header, Section, crc32c};
-use cliptext::plan::{Manifest, Step};
+use cliptext::plan::{Manifest, Op, Step};
 use cliptext::{Plan, PlanFile};
 
 /// A plan in parts, to be put together again with checksums that fit.
 #[derive(Clone)]
 pub struct Parts {
-    pub manifest: Manifest,
+    pub manifest: Manifest<'static>,
     pub steps: Vec<Step>,
     pub vocabulary: Vec<u8>,
     pub constants: Vec<u8>,
@@ -16,33 +16,66 @@ pub struct Parts {
 impl Parts {
     pub fn of(file: &PlanFile) -> Self {
         let plan = Plan::load(file.bytes()).unwrap();
-        let place = |section: usize| {
-            let at = |at: usize| {
-                u64::from_le_bytes(file.bytes()[24 + 16 * section + at..][..8].try_into().unwrap())
-            };
-            file.bytes()[at(0) as usize..][..at(8) as usize].to_vec()
+        let header = Header::read(file.bytes()).unwrap();
+        let section = |section| {
+            let (offset, length) = header.place(section);
+            file.bytes()[offset as usize..][..length as usize].to_vec()
         };
+        // A few bytes for as long as the tests run.
+        let kept = |text: &str| &*text.to_owned().leak();
+        let manifest = plan.manifest();
         Self {
-            manifest: plan.manifest().clone(),
-            steps: plan.steps().map(|(step, _)| step).collect(),
-            vocabulary: place(Section::Vocabulary as usize),
-            constants: place(Section::Constants as usize),
+            manifest: Manifest {
+                producer: kept(manifest.producer),
+                source: kept(manifest.source),
+                ..*manifest
+            },
+            steps: plan.steps().collect(),
+            vocabulary: section(Section::Vocabulary),
+            constants: section(Section::Constants),
         }
     }
 
+    /// The plan, each step's constants behind those of the one before.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut buffer = vec![0; 1 << 16];
-        let manifest = postcard::to_slice(&self.manifest, &mut buffer).unwrap().to_vec();
-        let mut steps = Vec::new();
-        for step in &self.steps {
-            steps.extend_from_slice(postcard::to_slice(step, &mut buffer).unwrap());
+        let mut linked = self.clone();
+        let mut constants = 0u64;
+        for step in &mut linked.steps {
+            step.constants = constants;
+            constants = constants.saturating_add(step.constant_bytes().unwrap_or(0));
         }
-        put_together(&manifest, &steps, &self.vocabulary, &self.constants)
+        linked.bytes_as_they_are()
     }
 
-    pub fn first(&self, kind: impl Fn(&Step) -> bool) -> usize {
-        self.steps.iter().position(kind).unwrap()
+    pub fn bytes_as_they_are(&self) -> Vec<u8> {
+        put_together(&self.manifest.section(), &records(&self.steps), &self.vocabulary, &self.constants)
     }
+
+    /// The first step whose operation is `kind`.
+    pub fn first(&self, kind: impl Fn(Op) -> bool) -> usize {
+        self.steps.iter().position(|step| kind(step.op)).unwrap()
+    }
+
+    /// Where the constants of step `index` are.
+    pub fn constants_of(&self, index: usize) -> std::ops::Range<usize> {
+        let step = &self.steps[index];
+        let start = step.constants as usize;
+        start..start + step.constant_bytes().unwrap() as usize
+    }
+
+    /// Takes step `index` out, with its constants.
+    pub fn remove(&mut self, index: usize) {
+        let range = self.constants_of(index);
+        self.constants.drain(range.clone());
+        self.steps.remove(index);
+        for step in &mut self.steps[index..] {
+            step.constants -= range.len() as u64;
+        }
+    }
+}
+
+pub fn records(steps: &[Step]) -> Vec<u8> {
+    steps.iter().flat_map(Step::record).flat_map(u32::to_le_bytes).collect()
 }
 
 pub fn put_together(manifest: &[u8], steps: &[u8], vocabulary: &[u8], constants: &[u8]) -> Vec<u8> {

@@ -73,7 +73,7 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
 }
 
 /// The nonlinearity of a linear step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// None: `x`.
     Identity,

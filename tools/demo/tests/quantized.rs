@@ -201,7 +201,7 @@ fn the_first_row_is_known_wherever_two_towers_need_it() {
     };
     let plan = InPlace::copy(&emit::emit(&towers, &vocabulary.bytes, &options).unwrap().bytes);
     let plan = plan.plan().unwrap();
-    assert_eq!(plan.known_first(), Some(vocabulary.start_id));
+    assert_eq!(plan.cached_token(), Some(vocabulary.start_id));
     let mut arena = vec![0xff; plan.arena_bytes(1) + 63];
     let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
     // The row itself, and the pooled row of the start token alone, which is the same.

@@ -267,7 +267,7 @@ fn long_contexts_work() {
 fn in_full(name: &str, towers: &[Tower<'_>], vocabulary: &VocabularyTable) {
     let loaded = Loaded::new(towers, vocabulary, Precision::Int8);
     let plan = loaded.plan();
-    println!("{name}: plan {} bytes, arena {} bytes", plan.bytes(), plan.arena_bytes(1));
+    println!("{name}: plan {} bytes, arena {} bytes", plan.file_bytes(), plan.arena_bytes(1));
     let outputs = run_fast(&plan);
     for (tower, (_, quality)) in plan.towers().zip(compare(&outputs, towers, &plan)) {
         println!("  {tower:?}: {quality:?}");

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cliptext::plan::{Step, TowerInfo};
+use cliptext::kernels::Activation;
+use cliptext::plan::{Op, Step, TowerInfo};
 use cliptext::threads::{Threads, default_threads};
 use cliptext::{Embedding, Encoder, EncoderError, Kernels, Plan, align_arena};
 
@@ -221,10 +222,9 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     let source = Source::open(path)?;
     let plan = source.load()?;
     let manifest = plan.manifest();
-    let (vocabulary, constants) = plan.section_bytes();
-    sayln!("plan        {} bytes, made by {} from {}", plan.bytes(), manifest.producer, manifest.source);
+    sayln!("plan        {} bytes, made by {} from {}", plan.file_bytes(), manifest.producer, manifest.source);
     for tower in plan.towers() {
-        let TowerInfo { layers, width, heads, padding } = tower;
+        let TowerInfo { layers, width, heads, padding, .. } = tower;
         sayln!("tower       {layers} layers, width {width}, {heads} heads, padding {padding}");
     }
     sayln!("context     {} tokens", plan.context());
@@ -242,35 +242,49 @@ pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
     }
     sayln!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
     sayln!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
-    sayln!("vocabulary  {vocabulary} bytes");
-    sayln!("constants   {constants} bytes");
+    sayln!("vocabulary  {} bytes", plan.vocabulary_bytes());
+    sayln!("constants   {} bytes", plan.constant_bytes());
     match plan.kernels() {
         Ok(kernels) => sayln!("kernel      {} on this CPU", kernels.name()),
         Err(error) => sayln!("kernel      none on this CPU: {error}"),
     }
     sayln!("steps");
-    for (index, (step, constants)) in plan.steps().enumerate() {
-        sayln!("  {index:>3}  {}  {} bytes", describe(&step), constants.len());
+    for (index, step) in plan.steps().enumerate() {
+        sayln!("  {index:>3}  {}  {} bytes", describe(&step), step.constant_bytes().unwrap_or_default());
     }
     Ok(())
 }
 
-/// A step in a few words.
+/// A step in a few words: its layer, what it does, the columns that it reads and writes.
 pub(crate) fn describe(step: &Step) -> String {
-    match step {
-        Step::Embed(step) => format!("embed      {} tokens × {}", step.tokens, step.out.columns),
-        Step::Norm(step) => format!("norm       {}", step.input.columns),
-        Step::Linear(step) => {
-            let (inputs, outputs) = (step.panels.inputs, step.panels.outputs);
-            let residual = if step.residual.is_some() { " + residual" } else { "" };
-            format!("linear     {inputs} → {outputs} {:?}{residual}", step.activation)
+    let layer = match step.role.layer {
+        0 => String::new(),
+        layer => layer.to_string(),
+    };
+    let mut out = format!("{}.{layer:<3} {:<17}", step.role.tower + 1, step.name());
+    let reads: Vec<String> = step.reads().map(|place| place.columns.to_string()).collect();
+    match (step.op, step.input) {
+        (Op::Embed(embed), _) => {
+            let _ = write!(out, " {} tokens × {}", embed.vocabulary, step.out.columns);
         }
-        Step::Attention(step) => {
-            format!("attention  {} heads × {}", step.heads, step.out.columns / u32::from(step.heads))
+        (_, Some(input)) if input == step.out => {
+            let _ = write!(out, " {}", step.out.columns);
         }
-        Step::Pool(step) => format!("pool       {}", step.out.columns),
-        Step::Normalize(step) => format!("normalize  {}", step.rows.columns),
-        Step::CachedRow(step) => format!("first      {} of token {}", step.rows.columns, step.id),
-        Step::Join(step) => format!("join       {} + {}", step.left.columns, step.right.columns),
+        _ => {
+            let _ = write!(out, " {} → {}", reads.join(" + "), step.out.columns);
+        }
     }
+    match step.op {
+        Op::Linear { activation, .. } if activation != Activation::Identity => {
+            let _ = write!(out, ", {activation:?}");
+        }
+        Op::Attention { heads, .. } => {
+            let _ = write!(out, ", {heads} heads");
+        }
+        Op::CachedRow { token } => {
+            let _ = write!(out, ", token {token}");
+        }
+        _ => {}
+    }
+    out
 }

@@ -97,7 +97,7 @@ fn inspect_names_each_tower() {
         "hidden      [77, 40]",
         "pooled      [20] f32 per prompt, projected",
         "logit scale 100",
-        "join       16 + 24",
+        "16 + 24 → 40",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{Context, Result};
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
-use cliptext::plan::{EmbedPrecision, Manifest, Step, Text};
+use cliptext::plan::{EmbedPrecision, MANIFEST, Manifest, Op, RECORD, Step};
 
 use crate::backend::lower::{self, Constants, Tower};
 use crate::backend::pack;
@@ -66,17 +66,15 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
     };
     let program = lower::lower(towers, packing)?;
     let manifest = Manifest {
-        producer: text(concat!("cliptext ", env!("CARGO_PKG_VERSION"))),
-        source: text(&options.source),
-        context: u16::try_from(program.context).context("the context has more than 65535 tokens")?,
+        producer: concat!("cliptext ", env!("CARGO_PKG_VERSION")),
+        source: &options.source,
+        context: program.context,
         packing,
         arena_bytes: program.arena_bytes as u32,
         hidden: program.hidden,
         pooled: program.pooled,
         logit_scale: options.logit_scale,
     };
-    let manifest = postcard::to_stdvec(&manifest)?;
-    let mut steps = Vec::new();
     let mut sizes = Emitted {
         bytes: Vec::new(),
         embeddings: 0,
@@ -86,27 +84,27 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
         arena: program.arena_bytes,
         steps: program.steps.len(),
     };
-    let mut constants_bytes = 0;
+    let mut steps = Vec::new();
     for (step, _) in &program.steps {
-        steps.extend(postcard::to_stdvec(step)?);
-        let bytes =
-            step.constant_bytes(program.context).context("a step's constants are too large to address")?;
-        constants_bytes += bytes;
-        match step {
-            Step::Embed(_) => sizes.embeddings += bytes,
-            Step::Linear(_) => sizes.weights += bytes,
+        steps.extend(step.record().iter().flat_map(|word| word.to_le_bytes()));
+        let bytes = step.constant_bytes().unwrap_or_default() as usize;
+        match step.op {
+            Op::Embed(_) => sizes.embeddings += bytes,
+            Op::Linear { .. } => sizes.weights += bytes,
             _ => sizes.norms += bytes,
         }
     }
-    let lengths =
-        [manifest.len(), steps.len(), vocabulary.len(), constants_bytes].map(|length| length as u64);
-    let header =
-        Header::lay_out(lengths[0], lengths[1], lengths[2], lengths[3]).context("the plan is too large")?;
+    debug_assert_eq!(steps.len(), RECORD * program.steps.len());
+    let lengths = [MANIFEST, steps.len(), vocabulary.len()].map(|length| length as u64);
+    let header = Header::lay_out(lengths[0], lengths[1], lengths[2], program.constant_bytes)
+        .context("the plan is too large")?;
     let mut bytes = Vec::with_capacity(header.file_bytes() as usize);
     bytes.resize(header.body() as usize, 0);
-    for (section, content) in
-        [(Section::Manifest, &manifest[..]), (Section::Steps, &steps), (Section::Vocabulary, vocabulary)]
-    {
+    for (section, content) in [
+        (Section::Manifest, &manifest.section()[..]),
+        (Section::Steps, &steps),
+        (Section::Vocabulary, vocabulary),
+    ] {
         bytes.resize(header.place(section).0 as usize, 0);
         bytes.extend_from_slice(content);
     }
@@ -123,21 +121,10 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
     Ok(Emitted { bytes, ..sizes })
 }
 
-/// As much of `string` as a manifest takes.
-fn text(string: &str) -> Text {
-    let mut text = Text::new();
-    for c in string.chars() {
-        if text.push(c).is_err() {
-            break;
-        }
-    }
-    text
-}
-
 /// Appends the constants of `step`.
 fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<()> {
-    match (constants, step) {
-        (Constants::Embeddings(model, f16_rows), Step::Embed(embed)) => {
+    match (constants, step.op) {
+        (Constants::Embeddings(model, f16_rows), Op::Embed(embed)) => {
             let (tokens, positions) = (&model.token_embedding, &model.position_embedding);
             match embed.precision {
                 EmbedPrecision::Int8 => {
@@ -163,9 +150,10 @@ fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<(
             floats(out, &norm.bias);
         }
         (Constants::Row(row), _) => floats(out, row),
-        (Constants::Linears(linears), Step::Linear(step)) => {
+        (Constants::Linears(linears), _) => {
             let linears: Vec<&Linear> = linears.iter().map(Cow::as_ref).collect();
-            out.extend(pack::pack(&linears, step.panels)?);
+            let panels = step.panels().context("weights belong to a linear step")?;
+            out.extend(pack::pack(&linears, panels)?);
         }
         _ => {}
     }

@@ -8,14 +8,10 @@ use std::borrow::Cow;
 use anyhow::{Context, Result, ensure};
 use cliptext::kernels::Activation as PlanActivation;
 use cliptext::kernels::layout::Packing;
-use cliptext::plan::{
-    Attention, Axis, CachedRow, Codes, Embed, EmbedPrecision, Join, Linear as LinearStep, Norm, NormOutput,
-    Normalize, Pool, Rows, Step,
-};
+use cliptext::plan::{Axis, Embed, EmbedPrecision, Format, Mask, Op, Part, Place, Role, Step};
 use cliptext::tokenizer::Padding;
 
 use crate::backend::arena::{self, Demand};
-use crate::backend::pack;
 use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
 use crate::quantize::Quantized;
 
@@ -50,83 +46,29 @@ pub enum Constants<'m> {
 pub struct Program<'m> {
     /// The steps and what their constants are made of.
     pub steps: Vec<(Step, Constants<'m>)>,
+    /// Bytes of all steps' constants.
+    pub constant_bytes: u64,
     /// Tokens of the context.
-    pub context: usize,
+    pub context: u16,
     /// Bytes of arena for one sequence.
     pub arena_bytes: usize,
     /// The hidden states.
-    pub hidden: Rows,
+    pub hidden: Place,
     /// The pooled output.
-    pub pooled: Option<Rows>,
+    pub pooled: Option<Place>,
 }
 
 /// A buffer by its number.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Buffer(usize);
-
-/// What a buffer holds.
-#[derive(Clone, Copy)]
-enum Shape {
-    Rows { columns: usize, axis: Axis },
-    Codes { columns: usize, axis: Axis },
-    Bytes(usize),
-}
 
 /// Collects steps over buffers.
 struct Builder<'m> {
-    context: usize,
     packing: Packing,
-    shapes: Vec<Shape>,
-    /// First and last step that uses each buffer.
-    lives: Vec<Option<(usize, usize)>>,
-    steps: Vec<(Draft, Constants<'m>)>,
-}
-
-/// A step over buffers.
-enum Draft {
-    Embed {
-        tokens: u32,
-        f16_rows: u32,
-        padding: Padding,
-        out: Buffer,
-    },
-    Norm {
-        input: Buffer,
-        epsilon: f32,
-        out: Buffer,
-    },
-    Linear {
-        input: Buffer,
-        activation: PlanActivation,
-        residual: Option<Buffer>,
-        out: Buffer,
-        codes: Option<Buffer>,
-    },
-    Attention {
-        qkv: Buffer,
-        heads: u16,
-        scale: f32,
-        scratch: Buffer,
-        out: Buffer,
-        codes: Option<Buffer>,
-    },
-    Pool {
-        input: Buffer,
-        out: Buffer,
-        codes: Option<Buffer>,
-    },
-    Normalize {
-        rows: Buffer,
-    },
-    CachedRow {
-        id: u32,
-        rows: Buffer,
-    },
-    Join {
-        left: Buffer,
-        right: Buffer,
-        out: Buffer,
-    },
+    role: Role,
+    /// The buffers, as places that are nowhere yet.
+    buffers: Vec<Place>,
+    steps: Vec<(Step<Buffer>, Constants<'m>)>,
 }
 
 /// Lowers `towers`, which read the same text, to the steps that compute their outputs, with weights in `packing`. Hidden
@@ -136,19 +78,23 @@ enum Draft {
 /// When there is no tower, the towers' contexts differ, a tower lacks what is wanted of it, or a size is too large.
 pub fn lower<'m>(towers: &[Tower<'m>], packing: Packing) -> Result<Program<'m>> {
     let context = towers.first().context("a plan needs a text tower")?.model.context();
-    let mut b = Builder { context, packing, shapes: vec![], lives: vec![], steps: vec![] };
+    let role = Role { tower: 0, layer: 0, part: Part::Embedding };
+    let mut b = Builder { packing, role, buffers: vec![], steps: vec![] };
     let (mut hidden, mut pooled) = (None, None);
-    for tower in towers {
+    for (index, tower) in towers.iter().enumerate() {
         let other = tower.model.context();
         ensure!(
             other == context,
             "the text towers take {context} and {other} tokens: one plan has one context"
         );
+        let index = u8::try_from(index).context("a plan takes at most 256 text towers")?;
+        b.role = Role { tower: index, layer: 0, part: Part::Embedding };
         let (its_hidden, its_pooled) = b.tower(tower)?;
+        b.role.part = Part::Join;
         hidden = b.joined(hidden, Some(its_hidden));
         pooled = b.joined(pooled, its_pooled);
     }
-    b.finish(hidden.context("a plan needs hidden states")?, pooled)
+    b.finish(context, hidden.context("a plan needs hidden states")?, pooled)
 }
 
 fn activation(activation: Activation) -> PlanActivation {
@@ -159,43 +105,53 @@ fn activation(activation: Activation) -> PlanActivation {
     }
 }
 
+fn columns(count: usize) -> Result<u32> {
+    u32::try_from(count).context("more columns than 32 bits count")
+}
+
 impl<'m> Builder<'m> {
-    fn buffer(&mut self, shape: Shape) -> Buffer {
-        self.shapes.push(shape);
-        self.lives.push(None);
-        Buffer(self.shapes.len() - 1)
+    fn buffer(&mut self, place: Place) -> Buffer {
+        self.buffers.push(place);
+        Buffer(self.buffers.len() - 1)
     }
 
-    fn rows(&mut self, columns: usize, axis: Axis) -> Buffer {
-        self.buffer(Shape::Rows { columns, axis })
+    /// A buffer with the rows of `like` and other columns.
+    fn rows_like(&mut self, like: Buffer, columns: u32) -> Buffer {
+        self.buffer(Place { columns, format: Format::F32, ..self.buffers[like.0] })
+    }
+
+    /// A buffer for one row of each sequence.
+    fn row(&mut self, columns: u32) -> Buffer {
+        self.buffer(Place { offset: 0, columns, rows: 1, axis: Axis::Sequence, format: Format::F32 })
     }
 
     /// A buffer for the codes of `rows`, where linears read codes.
     fn codes_of(&mut self, rows: Buffer) -> Option<Buffer> {
-        let Shape::Rows { columns, axis } = self.shapes[rows.0] else { return None };
-        self.packing.is_int8().then(|| self.buffer(Shape::Codes { columns, axis }))
+        let place = Place { format: Format::Codes, ..self.buffers[rows.0] };
+        self.packing.is_int8().then(|| self.buffer(place))
     }
 
-    /// Attention's working memory.
-    fn scratch(&mut self, width: usize) -> Buffer {
-        let out = Rows { offset: 0, columns: width as u32, axis: Axis::Token };
-        let step = Attention { qkv: out, heads: 1, scale: 1.0, scratch: 0, out, requantized: None };
-        let bytes = step.scratch_bytes(self.context).unwrap_or(usize::MAX);
-        self.buffer(Shape::Bytes(bytes))
+    fn columns(&self, buffer: Buffer) -> u32 {
+        self.buffers[buffer.0].columns
     }
 
-    fn push(&mut self, draft: Draft, constants: Constants<'m>) {
-        let step = self.steps.len();
-        for buffer in draft.buffers() {
-            let life = self.lives[buffer.0].get_or_insert((step, step));
-            life.1 = step;
-        }
-        self.steps.push((draft, constants));
+    /// A step that writes `out`, reading nothing.
+    fn step(&self, op: Op, out: Buffer) -> Step<Buffer> {
+        Step { role: self.role, op, input: None, second: None, out, codes: None, scratch: None, constants: 0 }
+    }
+
+    /// A step that reads `input` and writes `out`.
+    fn from(&self, op: Op, input: Buffer, out: Buffer) -> Step<Buffer> {
+        Step { input: Some(input), ..self.step(op, out) }
+    }
+
+    fn push(&mut self, step: Step<Buffer>, constants: Constants<'m>) {
+        self.steps.push((step, constants));
     }
 
     /// The steps of one tower; says where its hidden states and its pooled output are.
     fn tower(&mut self, tower: &Tower<'m>) -> Result<(Buffer, Option<Buffer>)> {
-        let Tower { model, outputs, padding, quantized } = *tower;
+        let Tower { model, outputs, quantized, .. } = *tower;
         let start = quantized.map(|quantized| &quantized.start);
         ensure!(
             outputs.hidden_layer <= model.layers.len(),
@@ -203,38 +159,31 @@ impl<'m> Builder<'m> {
             outputs.hidden_layer,
             model.layers.len()
         );
-        let width = model.width();
-        let mut x = self.rows(width, Axis::Token);
-        let tokens = u32::try_from(model.token_embedding.rows).context("more tokens than 32 bits count")?;
-        let f16_rows = quantized.map_or(&[][..], |quantized| &quantized.fine);
-        let draft = Draft::Embed { tokens, f16_rows: f16_rows.len() as u32, padding, out: x };
-        self.push(draft, Constants::Embeddings(model, f16_rows));
+        let mut x = self.embedding(tower)?;
         let layers = outputs.layers(model.layers.len());
         let mut hidden = None;
         for (index, layer) in model.layers[..layers].iter().enumerate() {
             if index == outputs.hidden_layer {
                 hidden = Some(self.hidden(x, &outputs, &model.final_norm));
             }
+            self.role.layer = u16::try_from(index + 1).context("more than 65535 layers")?;
+            self.role.part = Part::Attention;
             // The states that are an output stay: the sum goes to a new place.
-            let next = if hidden == Some(x) { self.rows(width, Axis::Token) } else { x };
+            let next = if hidden == Some(x) { self.rows_like(x, self.columns(x)) } else { x };
             let normed = self.norm(x, &layer.norm1);
-            let qkv = self.rows(3 * width, Axis::Token);
+            let width = self.columns(x);
+            let qkv = self.rows_like(x, width.checked_mul(3).context("a layer is too wide")?);
             let linears = [&layer.query, &layer.key, &layer.value];
             self.linear(normed, linears, PlanActivation::Identity, None, qkv, None);
             if let Some(start) = start {
-                self.first(start.id, qkv, Cow::Borrowed(&start.qkv[index]));
+                self.cached_row(start.id, qkv, Cow::Borrowed(&start.qkv[index]));
             }
-            let mixed = self.rows(width, Axis::Token);
-            let codes = self.codes_of(mixed);
-            let scratch = self.scratch(width);
-            let heads = u16::try_from(model.heads).context("more heads than 65535")?;
-            let attention = Draft::Attention { qkv, heads, scale: layer.scale, scratch, out: mixed, codes };
-            self.push(attention, Constants::None);
-            let mixed = codes.unwrap_or(mixed);
+            let mixed = self.attention(qkv, model.heads, layer.scale, width)?;
             self.linear(mixed, [&layer.out], PlanActivation::Identity, Some(x), next, None);
             x = next;
+            self.role.part = Part::Mlp;
             let normed = self.norm(x, &layer.norm2);
-            let inner = self.rows(layer.fc1.weight.rows, Axis::Token);
+            let inner = self.rows_like(x, columns(layer.fc1.weight.rows)?);
             let codes = self.codes_of(inner);
             self.linear(normed, [&layer.fc1], activation(layer.activation), None, inner, codes);
             let inner = codes.unwrap_or(inner);
@@ -244,9 +193,10 @@ impl<'m> Builder<'m> {
             Some(hidden) => hidden,
             None => self.hidden(x, &outputs, &model.final_norm),
         };
+        self.role.part = Part::FinalNorm;
         if let Some(start) = start {
             let row = start.hidden(model, outputs.hidden_layer, outputs.hidden_norm);
-            self.first(start.id, hidden, Cow::Owned(row));
+            self.cached_row(start.id, hidden, Cow::Owned(row));
         }
         if outputs.pooled == Pooled::None {
             return Ok((hidden, None));
@@ -257,7 +207,7 @@ impl<'m> Builder<'m> {
         } else {
             let normed = self.norm_rows(x, &model.final_norm);
             if let Some(start) = start {
-                self.first(start.id, normed, Cow::Owned(start.hidden(model, layers, true)));
+                self.cached_row(start.id, normed, Cow::Owned(start.hidden(model, layers, true)));
             }
             normed
         };
@@ -265,11 +215,47 @@ impl<'m> Builder<'m> {
         Ok((hidden, Some(pooled)))
     }
 
+    /// The embedding step, and the residual stream that it begins.
+    fn embedding(&mut self, tower: &Tower<'m>) -> Result<Buffer> {
+        let Tower { model, padding, quantized, .. } = *tower;
+        let out = self.buffer(Place {
+            offset: 0,
+            columns: columns(model.width())?,
+            rows: u16::try_from(model.context()).context("the context has more than 65535 tokens")?,
+            axis: Axis::Token,
+            format: Format::F32,
+        });
+        let f16_rows = quantized.map_or(&[][..], |quantized| &quantized.fine);
+        let embed = Embed {
+            vocabulary: u32::try_from(model.token_embedding.rows)
+                .context("more tokens than 32 bits count")?,
+            precision: if self.packing.is_int8() { EmbedPrecision::Int8 } else { EmbedPrecision::F32 },
+            f16_rows: f16_rows.len() as u32,
+            padding,
+        };
+        self.push(self.step(Op::Embed(embed), out), Constants::Embeddings(model, f16_rows));
+        Ok(out)
+    }
+
+    /// Attention over `qkv`; what it gives a linear to read.
+    fn attention(&mut self, qkv: Buffer, heads: usize, scale: f32, width: u32) -> Result<Buffer> {
+        let out = self.rows_like(qkv, width);
+        let codes = self.codes_of(out);
+        let heads = u16::try_from(heads).context("more heads than 65535")?;
+        let op = Op::Attention { heads, scale, mask: Mask::Causal };
+        let step = Step { codes, ..self.from(op, qkv, out) };
+        let values = step.map(|buffer| self.buffers[buffer.0]).scratch_values();
+        let scratch = self.row(columns(values)?);
+        self.push(Step { scratch: Some(scratch), ..step }, Constants::None);
+        Ok(codes.unwrap_or(out))
+    }
+
     /// The pooled output, made of the rows behind the final norm.
     fn pooled(&mut self, normed: Buffer, model: &'m TextModel, outputs: &Outputs) -> Result<Buffer> {
-        let row = self.rows(model.width(), Axis::Sequence);
+        self.role.part = Part::Pool;
+        let row = self.row(self.columns(normed));
         let pooled = if outputs.pooled == Pooled::EndToken {
-            self.push(Draft::Pool { input: normed, out: row, codes: None }, Constants::None);
+            self.push(self.from(Op::Pool, normed, row), Constants::None);
             row
         } else {
             let weight = model
@@ -277,21 +263,17 @@ impl<'m> Builder<'m> {
                 .clone()
                 .context("a projected output is wanted, the model has no projection")?;
             let codes = self.codes_of(row);
-            self.push(Draft::Pool { input: normed, out: row, codes }, Constants::None);
-            let out = self.rows(weight.rows, Axis::Sequence);
+            self.push(Step { codes, ..self.from(Op::Pool, normed, row) }, Constants::None);
+            self.role.part = Part::Projection;
+            let out = self.row(columns(weight.rows)?);
             let projection = Cow::Owned(Linear { bias: vec![0.0; weight.rows], weight, steps: None });
-            let draft = Draft::Linear {
-                input: codes.unwrap_or(row),
-                activation: PlanActivation::Identity,
-                residual: None,
-                out,
-                codes: None,
-            };
-            self.push(draft, Constants::Linears(vec![projection]));
+            let op = Op::Linear { packing: self.packing, activation: PlanActivation::Identity };
+            let step = self.from(op, codes.unwrap_or(row), out);
+            self.push(step, Constants::Linears(vec![projection]));
             out
         };
         if outputs.normalized {
-            self.push(Draft::Normalize { rows: pooled }, Constants::None);
+            self.push(self.from(Op::Normalize, pooled, pooled), Constants::None);
         }
         Ok(pooled)
     }
@@ -299,19 +281,15 @@ impl<'m> Builder<'m> {
     /// Two towers' rows side by side, or those of the only one that has some.
     fn joined(&mut self, left: Option<Buffer>, right: Option<Buffer>) -> Option<Buffer> {
         let (Some(left), Some(right)) = (left, right) else { return left.or(right) };
-        let (Shape::Rows { columns, axis }, Shape::Rows { columns: more, .. }) =
-            (self.shapes[left.0], self.shapes[right.0])
-        else {
-            return None;
-        };
-        let out = self.rows(columns + more, axis);
-        self.push(Draft::Join { left, right, out }, Constants::None);
+        let out = self.rows_like(left, self.columns(left) + self.columns(right));
+        let step = Step { second: Some(right), ..self.from(Op::Join, left, out) };
+        self.push(step, Constants::None);
         Some(out)
     }
 
     /// Puts the known first row into `rows`.
-    fn first(&mut self, id: u32, rows: Buffer, row: Cow<'m, [f32]>) {
-        self.push(Draft::CachedRow { id, rows }, Constants::Row(row));
+    fn cached_row(&mut self, token: u32, rows: Buffer, row: Cow<'m, [f32]>) {
+        self.push(self.from(Op::CachedRow { token }, rows, rows), Constants::Row(row));
     }
 
     /// Normalised input for a linear: codes where linears read codes.
@@ -323,17 +301,18 @@ impl<'m> Builder<'m> {
     }
 
     fn norm_rows(&mut self, input: Buffer, norm: &'m LayerNorm) -> Buffer {
-        let out = self.buffer(self.shapes[input.0]);
+        let out = self.rows_like(input, self.columns(input));
         self.push_norm(input, norm, out)
     }
 
     fn push_norm(&mut self, input: Buffer, norm: &'m LayerNorm, out: Buffer) -> Buffer {
-        self.push(Draft::Norm { input, epsilon: norm.epsilon, out }, Constants::Norm(norm));
+        self.push(self.from(Op::Norm { epsilon: norm.epsilon }, input, out), Constants::Norm(norm));
         out
     }
 
     /// The hidden states that the outputs want, made of the residual stream `x`.
     fn hidden(&mut self, x: Buffer, outputs: &Outputs, norm: &'m LayerNorm) -> Buffer {
+        self.role.part = Part::FinalNorm;
         if outputs.hidden_norm { self.norm_rows(x, norm) } else { x }
     }
 
@@ -346,137 +325,51 @@ impl<'m> Builder<'m> {
         out: Buffer,
         codes: Option<Buffer>,
     ) {
-        let linears = linears.into_iter().map(Cow::Borrowed).collect();
-        self.push(Draft::Linear { input, activation, residual, out, codes }, Constants::Linears(linears));
+        let op = Op::Linear { packing: self.packing, activation };
+        let step = Step { second: residual, codes, ..self.from(op, input, out) };
+        self.push(step, Constants::Linears(linears.into_iter().map(Cow::Borrowed).collect()));
     }
 
     /// Gives every buffer its place.
-    fn finish(mut self, hidden: Buffer, pooled: Option<Buffer>) -> Result<Program<'m>> {
-        let end = self.steps.len();
-        for output in [Some(hidden), pooled].into_iter().flatten() {
-            self.lives[output.0].get_or_insert((0, end)).1 = end;
-        }
-        let mut demands = Vec::new();
-        for (shape, life) in self.shapes.iter().zip(&self.lives) {
-            let bytes = match *shape {
-                Shape::Rows { columns, axis } => {
-                    Rows { offset: 0, columns: columns as u32, axis }.bytes(self.context)
-                }
-                Shape::Codes { columns, axis } => {
-                    Codes { offset: 0, columns: columns as u32, axis }.bytes(self.context)
-                }
-                Shape::Bytes(bytes) => Some(bytes),
-            };
-            let (first, last) = life.unwrap_or((0, 0));
-            demands.push(Demand { bytes: bytes.context("a buffer is too large to address")?, first, last });
-        }
+    fn finish(self, context: usize, hidden: Buffer, pooled: Option<Buffer>) -> Result<Program<'m>> {
+        let demands = self.demands([Some(hidden), pooled])?;
         let (offsets, arena_bytes) = arena::lay_out(&demands);
         ensure!(
             u32::try_from(arena_bytes).is_ok(),
             "the arena would have {arena_bytes} bytes, more than 4 GiB"
         );
-        let places = Places { shapes: &self.shapes, offsets: &offsets };
-        let packing = self.packing;
+        let buffers = self.buffers;
+        let place = |buffer: Buffer| Place { offset: offsets[buffer.0] as u32, ..buffers[buffer.0] };
         let mut steps = Vec::new();
-        for (draft, constants) in self.steps {
-            steps.push((draft.resolve(&places, &constants, packing), constants));
+        let mut constant_bytes = 0u64;
+        for (step, constants) in self.steps {
+            let step = Step { constants: constant_bytes, ..step.map(place) };
+            let bytes = step.constant_bytes().and_then(|bytes| constant_bytes.checked_add(bytes));
+            constant_bytes = bytes.context("a step's constants are too large")?;
+            steps.push((step, constants));
         }
-        Ok(Program {
-            steps,
-            context: self.context,
-            arena_bytes,
-            hidden: places.rows(hidden),
-            pooled: pooled.map(|b| places.rows(b)),
-        })
-    }
-}
-
-/// Where the buffers are.
-struct Places<'b> {
-    shapes: &'b [Shape],
-    offsets: &'b [usize],
-}
-
-impl Places<'_> {
-    fn offset(&self, buffer: Buffer) -> u32 {
-        self.offsets[buffer.0] as u32
+        let context = u16::try_from(context).context("the context has more than 65535 tokens")?;
+        let (hidden, pooled) = (place(hidden), pooled.map(place));
+        Ok(Program { steps, constant_bytes, context, arena_bytes, hidden, pooled })
     }
 
-    fn rows(&self, buffer: Buffer) -> Rows {
-        let (columns, axis) = self.shape(buffer);
-        Rows { offset: self.offset(buffer), columns, axis }
-    }
-
-    fn codes(&self, buffer: Buffer) -> Codes {
-        let (columns, axis) = self.shape(buffer);
-        Codes { offset: self.offset(buffer), columns, axis }
-    }
-
-    fn shape(&self, buffer: Buffer) -> (u32, Axis) {
-        match self.shapes[buffer.0] {
-            Shape::Rows { columns, axis } | Shape::Codes { columns, axis } => (columns as u32, axis),
-            Shape::Bytes(bytes) => (bytes as u32, Axis::Sequence),
+    /// The bytes and the lifetime of each buffer; `outputs` live to the end.
+    fn demands(&self, outputs: [Option<Buffer>; 2]) -> Result<Vec<Demand>> {
+        let mut lives: Vec<Option<(usize, usize)>> = vec![None; self.buffers.len()];
+        for (index, (step, _)) in self.steps.iter().enumerate() {
+            for buffer in step.places() {
+                lives[buffer.0].get_or_insert((index, index)).1 = index;
+            }
         }
-    }
-}
-
-impl Draft {
-    fn buffers(&self) -> impl Iterator<Item = Buffer> {
-        let all = match *self {
-            Draft::Embed { out, .. } => [Some(out), None, None, None],
-            Draft::Norm { input, out, .. } => [Some(input), Some(out), None, None],
-            Draft::Linear { input, residual, out, codes, .. } => [Some(input), residual, Some(out), codes],
-            Draft::Attention { qkv, scratch, out, codes, .. } => [Some(qkv), Some(scratch), Some(out), codes],
-            Draft::Pool { input, out, codes } => [Some(input), Some(out), codes, None],
-            Draft::Normalize { rows } | Draft::CachedRow { rows, .. } => [Some(rows), None, None, None],
-            Draft::Join { left, right, out } => [Some(left), Some(right), Some(out), None],
+        let end = self.steps.len();
+        for output in outputs.into_iter().flatten() {
+            lives[output.0].get_or_insert((0, end)).1 = end;
+        }
+        let demand = |(place, life): (&Place, &Option<(usize, usize)>)| {
+            let (first, last) = life.unwrap_or((0, 0));
+            let bytes = place.bytes().try_into().context("a buffer is too large to address")?;
+            Ok(Demand { bytes, first, last })
         };
-        all.into_iter().flatten()
-    }
-
-    fn resolve(&self, places: &Places<'_>, constants: &Constants<'_>, packing: Packing) -> Step {
-        match *self {
-            Draft::Embed { tokens, f16_rows, padding, out } => {
-                let precision = if packing.is_int8() { EmbedPrecision::Int8 } else { EmbedPrecision::F32 };
-                Step::Embed(Embed { tokens, precision, f16_rows, padding, out: places.rows(out) })
-            }
-            Draft::Norm { input, epsilon, out } => {
-                let out = match places.shapes[out.0] {
-                    Shape::Codes { .. } => NormOutput::Codes(places.codes(out)),
-                    _ => NormOutput::Rows(places.rows(out)),
-                };
-                Step::Norm(Norm { input: places.rows(input), epsilon, out })
-            }
-            Draft::Linear { input, activation, residual, out, codes } => {
-                let linears = if let Constants::Linears(linears) = constants { &linears[..] } else { &[] };
-                let linears: Vec<&Linear> = linears.iter().map(Cow::as_ref).collect();
-                Step::Linear(LinearStep {
-                    panels: pack::panels(&linears, packing),
-                    input: places.offset(input),
-                    activation,
-                    residual: residual.map(|b| places.rows(b)),
-                    out: places.rows(out),
-                    requantized: codes.map(|b| places.codes(b)),
-                })
-            }
-            Draft::Attention { qkv, heads, scale, scratch, out, codes } => Step::Attention(Attention {
-                qkv: places.rows(qkv),
-                heads,
-                scale,
-                scratch: places.offset(scratch),
-                out: places.rows(out),
-                requantized: codes.map(|b| places.codes(b)),
-            }),
-            Draft::CachedRow { id, rows } => Step::CachedRow(CachedRow { id, rows: places.rows(rows) }),
-            Draft::Normalize { rows } => Step::Normalize(Normalize { rows: places.rows(rows) }),
-            Draft::Join { left, right, out } => {
-                Step::Join(Join { left: places.rows(left), right: places.rows(right), out: places.rows(out) })
-            }
-            Draft::Pool { input, out, codes } => Step::Pool(Pool {
-                input: places.rows(input),
-                out: places.rows(out),
-                requantized: codes.map(|b| places.codes(b)),
-            }),
-        }
+        self.buffers.iter().zip(&lives).map(demand).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Weights into the panels that the kernels read; see [`cliptext::kernels::layout`].
 
 use anyhow::{Context, Result};
-use cliptext::kernels::layout::{Packing, Panels};
+use cliptext::kernels::layout::Panels;
 
 use crate::ir::Linear;
 use crate::quantize::{quantize_rows, with_scales};
@@ -19,12 +19,6 @@ pub fn pack(linears: &[&Linear], panels: Panels) -> Result<Vec<u8>> {
         first += linear.weight.rows;
     }
     Ok(out)
-}
-
-/// The panels' sizes for several linears with the same inputs.
-pub fn panels(linears: &[&Linear], packing: Packing) -> Panels {
-    let outputs: usize = linears.iter().map(|linear| linear.weight.rows).sum();
-    Panels { inputs: linears[0].weight.cols as u32, outputs: outputs as u32, packing }
 }
 
 fn pack_int8(linear: &Linear, panels: Panels, first: usize, out: &mut [u8]) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use cliptext::plan::{Axis, Step};
+use cliptext::plan::Step;
 use cliptext::threads::Solo;
 use cliptext::tokenizer::{Padding, Tokenizer};
 use cliptext::{Encoder, Kernels, Plan, align_arena};
@@ -167,10 +167,10 @@ impl<'a> Run<'a> {
         for (reference, tokenizer) in self.references.iter().zip(&self.tokenizers) {
             theirs.push(reference.run.encode(tokenizer.encode(prompt).ids())?);
         }
-        let mut place = Place::default();
         let states = &mut self.states;
         let ours = encoder.encode_observed(prompt, |observed| {
-            if let Some((tower, layer)) = place.state(observed.step)
+            let tower = usize::from(observed.step.role.tower);
+            if let Some(layer) = observed.step.completes_layer()
                 && let Some(sums) = states.get_mut(tower).and_then(|states| states.get_mut(layer))
             {
                 // Without the first row, which some plans do not compute, and which outweighs the others.
@@ -231,41 +231,11 @@ fn side_by_side(theirs: &[Computed]) -> Vec<f32> {
     (0..rows).flat_map(|row| hidden.iter().flat_map(move |matrix| matrix.row(row))).copied().collect()
 }
 
-/// Where in its towers a plan is, step after step.
-#[derive(Default)]
-struct Place {
-    towers: usize,
-    sums: usize,
-}
-
-impl Place {
-    /// The tower and layer whose state of the residual stream this step completes: the embedding, or the second of a
-    /// layer's two sums.
-    fn state(&mut self, step: &Step) -> Option<(usize, usize)> {
-        match step {
-            Step::Embed(_) => {
-                *self = Place { towers: self.towers + 1, sums: 0 };
-                Some((self.tower(), 0))
-            }
-            Step::Linear(linear) if linear.residual.is_some() => {
-                self.sums += 1;
-                self.sums.is_multiple_of(2).then(|| (self.tower(), self.sums / 2))
-            }
-            _ => None,
-        }
-    }
-
-    /// From 0.
-    fn tower(&self) -> usize {
-        self.towers.saturating_sub(1)
-    }
-}
-
 /// Encodings that each step's time is the median of.
 const RUNS: usize = 9;
 
 fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_>) -> Vec<StepFigures> {
-    let mut times: Vec<Vec<f64>> = vec![vec![]; plan.steps().count()];
+    let mut times: Vec<Vec<f64>> = vec![vec![]; plan.step_count()];
     for _ in 0..RUNS {
         let mut last = Instant::now();
         encoder.encode_observed("a running dog", |observed| {
@@ -274,40 +244,17 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_>) -> Vec<StepFigures> {
             last = now;
         });
     }
-    let mut place = Place::default();
-    let figures = |((step, constants), mut times): ((Step, &[u8]), Vec<f64>)| {
-        let before = place.sums;
-        place.state(&step);
+    let figures = |(step, mut times): (Step, Vec<f64>)| {
         times.sort_by(f64::total_cmp);
         StepFigures {
-            name: name(&step, before),
-            tower: place.tower(),
-            layer: before / 2 + usize::from(!matches!(step, Step::Embed(_))),
-            bytes: constants.len(),
+            name: step.name(),
+            tower: step.role.tower.into(),
+            layer: step.role.layer.into(),
+            bytes: step.constant_bytes().unwrap_or_default() as usize,
             ms: times[times.len() / 2],
         }
     };
     plan.steps().zip(times).map(figures).collect()
-}
-
-/// What a step does, given how many sums of the residual stream came before it.
-fn name(step: &Step, sums: usize) -> &'static str {
-    match step {
-        Step::Embed(_) => "embed",
-        Step::Norm(_) => "norm",
-        Step::Attention(_) => "attention",
-        Step::Pool(_) => "pool",
-        Step::Normalize(_) => "normalize",
-        Step::Join(_) => "join",
-        Step::CachedRow(_) => "first",
-        Step::Linear(linear) => match (linear.residual.is_some(), linear.out.axis, sums % 2) {
-            (_, Axis::Sequence, _) => "projection",
-            (false, _, 0) => "query, key, value",
-            (true, _, 0) => "attention output",
-            (false, _, _) => "MLP in",
-            (true, _, _) => "MLP out",
-        },
-    }
 }
 
 impl fmt::Display for Verification {

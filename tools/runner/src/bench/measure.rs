@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use cliptext::plan::{Axis, Step};
+use cliptext::plan::{Axis, Mask, Op, Step};
 use cliptext::threads::{Team, Threads};
 use cliptext::{Encoder, Kernels, Plan, align_arena};
 
@@ -48,7 +48,7 @@ pub(super) fn everything_else(
     let arena = align_arena(&mut memory);
     report.peak = machine::peak(plan, kernels, team);
     report.peak_f32 = machine::peak_f32(kernels, team);
-    report.attention_macs = plan.steps().map(|(step, _)| attention_macs(&step, plan.context())).sum();
+    report.attention_macs = plan.steps().map(|step| attention_macs(&step)).sum();
     report.fork_join_us = machine::fork_and_join(team) * 1e6;
 
     let mut encoder = Encoder::with(plan, arena, kernels, team).map_err(cannot_encode)?;
@@ -72,47 +72,48 @@ pub(super) fn everything_else(
     let short = times(1, runs, || {
         black_box(encoder.encode_unpadded(SHORT_PROMPT).hidden());
     });
-    report.short =
-        Some(Short { tokens, times: short, bandwidth: machine::read_bandwidth(plan.constants(), team) });
+    report.short = Some(Short {
+        tokens,
+        times: short,
+        bandwidth: machine::read_bandwidth(plan.constants().bytes(), team),
+    });
     Ok(())
 }
 
 /// The median time of each step.
 fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> Vec<StepTime> {
-    let steps: Vec<(Step, &[u8])> = plan.steps().collect();
-    let mut times = vec![Vec::with_capacity(runs); steps.len()];
+    let mut times = vec![Vec::with_capacity(runs); plan.step_count()];
     for _ in 0..runs {
         let mut last = Instant::now();
-        encoder.encode_observed(PROMPT, |observed| {
+        encoder.encode_observed(PROMPT, |output| {
             let now = Instant::now();
-            times[observed.index].push((now - last).as_secs_f64() * 1e3);
+            times[output.index].push((now - last).as_secs_f64() * 1e3);
             last = now;
         });
     }
-    let of_step = |((step, _), times): (&(Step, &[u8]), Vec<f64>)| StepTime {
-        name: describe(step),
-        macs: macs(step, plan),
+    let of_step = |(step, times): (Step, Vec<f64>)| StepTime {
+        name: describe(&step),
+        macs: macs(&step, plan),
         ms: Times::of(times).median,
     };
-    steps.iter().zip(times).map(of_step).collect()
+    plan.steps().zip(times).map(of_step).collect()
 }
 
 /// Multiplications of a step's matrix product, of the rows that are computed.
 fn macs(step: &Step, plan: &Plan<'_>) -> u64 {
-    match step {
-        Step::Linear(step) => {
-            let known = step.out.axis == Axis::Token && plan.known_first().is_some();
-            let rows = step.out.axis.rows(plan.context()) - usize::from(known);
-            rows as u64 * u64::from(step.panels.inputs) * u64::from(step.panels.outputs)
-        }
-        _ => 0,
-    }
+    let Some(panels) = step.panels() else { return 0 };
+    let cached = step.out.axis == Axis::Token && plan.cached_token().is_some();
+    let rows = u64::from(step.out.rows) - u64::from(cached);
+    rows * u64::from(panels.inputs) * u64::from(panels.outputs)
 }
 
-/// Multiplications of attention's two products: of each token with itself and those before it, the rest is masked.
-fn attention_macs(step: &Step, context: usize) -> u64 {
-    match step {
-        Step::Attention(step) => (context * (context + 1)) as u64 * u64::from(step.out.columns),
-        _ => 0,
-    }
+/// Multiplications of attention's two products: of each token with those that it sees.
+fn attention_macs(step: &Step) -> u64 {
+    let Op::Attention { mask, .. } = step.op else { return 0 };
+    let rows = u64::from(step.out.rows);
+    let pairs = match mask {
+        Mask::Causal => rows * (rows + 1) / 2,
+        Mask::None => rows * rows,
+    };
+    2 * pairs * u64::from(step.out.columns)
 }

@@ -1,7 +1,7 @@
 //! What was measured, for people and for programs.
 
 use cliptext::Plan;
-use cliptext::plan::Step;
+use cliptext::plan::Part;
 use serde_json::{Value, json};
 
 use super::cold::Cold;
@@ -50,7 +50,7 @@ pub(super) struct Report {
     arena_bytes: usize,
     pair_arena_bytes: usize,
     /// Bytes of constants that every encoding reads: all but the embedding table.
-    weight_bytes: usize,
+    weight_bytes: u64,
     warm: Times,
     /// Multiplications per second of the int8 inner loop.
     pub(super) peak: Option<f64>,
@@ -68,13 +68,13 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(plan: &Plan<'_>, kernel: &'static str, threads: usize, warm: Times) -> Self {
-        let weights = plan.steps().filter(|(step, _)| !matches!(step, Step::Embed(_)));
+        let weights = plan.steps().filter(|step| step.role.part != Part::Embedding);
         Self {
             kernel,
             threads,
             arena_bytes: plan.arena_bytes(1),
             pair_arena_bytes: plan.arena_bytes(2),
-            weight_bytes: weights.map(|(_, constants)| constants.len()).sum(),
+            weight_bytes: weights.filter_map(|step| step.constant_bytes()).sum(),
             warm,
             peak: None,
             peak_f32: 0.0,

@@ -1,0 +1,239 @@
+//! The encoder.
+
+use core::convert::Infallible;
+
+use super::arena::{Arena, values};
+use super::embedding::Embedding;
+use super::error::{EncoderError, IdsError, PassError};
+use super::input::{Input, Sequence};
+use super::sink::{CopyHidden, EachStep, Sink, StepOutput};
+use super::steps;
+use crate::kernels::{Kernels, Sequences};
+use crate::plan::format::ALIGN;
+use crate::plan::{MAX_SEQUENCES, Plan, Program, Resident, Source};
+use crate::threads::{Solo, Team};
+
+/// Turns prompts into embeddings with one plan, in one arena.
+///
+/// After it is made, nothing allocates, fails or panics, where the constants are in memory.
+///
+/// It holds the plan's view by value, in less than a kilobyte: it borrows the plan's bytes and the arena only, so that all
+/// three can live in memory that a caller from C gives.
+pub struct Encoder<'a, T = Solo, S = Resident<'a>> {
+    program: Program<'a>,
+    source: S,
+    kernels: Kernels,
+    team: T,
+    arena: &'a mut [u8],
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder on the calling thread, with the fastest kernels of this CPU.
+    ///
+    /// `arena` starts at a multiple of 64 and has [`Program::arena_bytes`]`(1)` bytes or more:
+    /// [`ArenaBuf`](super::ArenaBuf) is one.
+    ///
+    /// # Errors
+    /// [`EncoderError`] where the arena does not do, or the plan was compiled for another kind of CPU.
+    pub fn new(plan: &Plan<'a>, arena: &'a mut [u8]) -> Result<Self, EncoderError> {
+        Encoder::with(plan, arena, plan.kernels().map_err(EncoderError::Packing)?, Solo)
+    }
+}
+
+impl<'a, T: Team> Encoder<'a, T> {
+    /// An encoder with chosen kernels and workers.
+    ///
+    /// # Errors
+    /// [`EncoderError`] where the arena or the kernels do not do.
+    pub fn with(
+        plan: &Plan<'a>,
+        arena: &'a mut [u8],
+        kernels: Kernels,
+        team: T,
+    ) -> Result<Self, EncoderError> {
+        Encoder::over(plan.program(), plan.constants(), arena, kernels, team)
+    }
+}
+
+impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
+    /// An encoder that takes the constants of `program` from `source`.
+    ///
+    /// # Errors
+    /// [`EncoderError`] where the arena or the kernels do not do.
+    pub fn over(
+        program: Program<'a>,
+        source: S,
+        arena: &'a mut [u8],
+        kernels: Kernels,
+        team: T,
+    ) -> Result<Self, EncoderError> {
+        if !arena.as_ptr().addr().is_multiple_of(ALIGN) {
+            return Err(EncoderError::ArenaMisaligned { needed: program.arena_bytes(1) });
+        }
+        let packing = program.manifest().packing;
+        if !kernels.reads(packing) {
+            return Err(EncoderError::Packing(kernels.refuses(packing)));
+        }
+        let encoder = Self { program, source, kernels, team, arena };
+        encoder.has_room_for(1)?;
+        Ok(encoder)
+    }
+
+    /// The kernels in use.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Encodes `input`; `sink` is given the rows, which also stay in the arena.
+    ///
+    /// # Errors
+    /// [`PassError`] where the input's ids can't be encoded, or the source failed.
+    pub fn encode_from(
+        &mut self,
+        input: Input<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<Embedding<'_>, PassError<S::Error>> {
+        let sequence = Sequence::of(&self.program, input)?;
+        let [embedding] = self.run([sequence], sink).map_err(PassError::Source)?;
+        Ok(embedding)
+    }
+
+    /// Encodes `input` and copies its hidden states, `[tokens, width]`, to `hidden`, where the next pass leaves them alone: a
+    /// part of a prompt that is longer than the context.
+    ///
+    /// # Errors
+    /// As [`encode_from`](Self::encode_from), and [`PassError::Length`] unless `hidden` has their length. Then nothing is
+    /// computed.
+    pub fn encode_into(
+        &mut self,
+        input: Input<'_>,
+        hidden: &mut [f32],
+    ) -> Result<Embedding<'_>, PassError<S::Error>> {
+        let sequence = Sequence::of(&self.program, input)?;
+        let (given, needed) = (hidden.len(), sequence.wanted * self.program.width());
+        if given != needed {
+            return Err(PassError::Length { given, needed });
+        }
+        let [embedding] = self.run([sequence], &mut CopyHidden(hidden)).map_err(PassError::Source)?;
+        Ok(embedding)
+    }
+
+    /// Encodes up to [`MAX_SEQUENCES`] inputs in one pass, in which the weights are read once.
+    ///
+    /// # Errors
+    /// [`PassError`] where there are none or too many, the arena has no room for them, an input's ids can't be encoded, or the
+    /// source failed.
+    pub fn pass(&mut self, inputs: &[Input<'_>], sink: &mut impl Sink) -> Result<(), PassError<S::Error>> {
+        let sequence = |input: &Input<'_>| Sequence::of(&self.program, *input);
+        match inputs {
+            [input] => {
+                let sequences = [sequence(input)?];
+                self.run(sequences, sink).map_err(PassError::Source)?;
+            }
+            [first, second] => {
+                self.has_room_for(2).map_err(PassError::Arena)?;
+                let sequences = [sequence(first)?, sequence(second)?];
+                self.run(sequences, sink).map_err(PassError::Source)?;
+            }
+            _ => return Err(PassError::Inputs { given: inputs.len() }),
+        }
+        Ok(())
+    }
+
+    /// Whether the arena has room for so many sequences.
+    fn has_room_for(&self, sequences: usize) -> Result<(), EncoderError> {
+        let (needed, given) = (self.program.arena_bytes(sequences), self.arena.len());
+        if given < needed { Err(EncoderError::ArenaTooSmall { needed, given }) } else { Ok(()) }
+    }
+
+    /// Runs the plan over `sequences`; the arena has room for all.
+    fn run<const N: usize>(
+        &mut self,
+        sequences: [Sequence; N],
+        sink: &mut impl Sink,
+    ) -> Result<[Embedding<'_>; N], S::Error> {
+        const { assert!(N <= MAX_SEQUENCES) };
+        let program = &self.program;
+        let computed = sequences.map(|sequence| sequence.computed);
+        let rows = Sequences(&computed);
+        let mut arena = Arena::new(self.arena, N);
+        let workers = (self.kernels, &self.team);
+        steps::run(program, &mut self.source, workers, &mut arena, (&sequences, rows), sink)?;
+        let (width, manifest) = (program.width(), program.manifest());
+        let hidden = arena.place(manifest.hidden, 0..rows.rows());
+        let pooled = manifest.pooled.map(|place| (arena.place(place, 0..N), place.columns as usize));
+        let bytes = arena.into_bytes();
+        let hidden: &[f32] = values(&bytes[hidden]);
+        let pooled = pooled.map(|(place, columns)| (values::<f32>(&bytes[place]), columns));
+        let mut index = 0;
+        Ok(sequences.map(|Sequence { mut tokens, wanted, .. }| {
+            program.tokenizer().pad(&mut tokens);
+            let start = rows.range(index).start * width;
+            let hidden = &hidden[start..start + wanted * width];
+            let pooled = pooled.map(|(values, columns)| &values[index * columns..(index + 1) * columns]);
+            sink.hidden(index, hidden);
+            if let Some(row) = pooled {
+                sink.pooled(index, row);
+            }
+            index += 1;
+            Embedding { tokens, rows: wanted, width, hidden, pooled }
+        }))
+    }
+}
+
+impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
+    /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
+    pub fn encode(&mut self, text: &str) -> Embedding<'_> {
+        let [embedding] = self.sure([Sequence::padded(&self.program, text)], &mut ());
+        embedding
+    }
+
+    /// [`encode`](Self::encode), telling `after_step` of each step as soon as it is done: for clocks, progress bars, and
+    /// comparisons with another implementation.
+    pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(StepOutput<'_>)) -> Embedding<'_> {
+        let [embedding] = self.sure([Sequence::padded(&self.program, text)], &mut EachStep(after_step));
+        embedding
+    }
+
+    /// Encodes `text` without the padding: only the rows of its own tokens, start and end included. They equal the
+    /// first rows of [`encode`](Self::encode) bit for bit.
+    pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
+        let [embedding] = self.sure([Sequence::unpadded(&self.program, text)], &mut ());
+        embedding
+    }
+
+    /// Encodes token ids from elsewhere, see [`Input::Ids`].
+    ///
+    /// # Errors
+    /// [`IdsError`] unless there are 1 to [`Program::context`] ids, all below [`Program::token_rows`].
+    pub fn encode_ids(&mut self, ids: &[u32]) -> Result<Embedding<'_>, IdsError> {
+        let [embedding] = self.sure([Sequence::ids(&self.program, ids)?], &mut ());
+        Ok(embedding)
+    }
+
+    /// Encodes two texts, mostly a prompt and its negative prompt, in one pass: the weights are read once. The
+    /// embeddings come in the order of the texts and equal those of [`encode`](Self::encode) bit for bit.
+    ///
+    /// # Errors
+    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Program::arena_bytes`]`(2)` bytes.
+    pub fn encode_pair(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
+        self.has_room_for(2)?;
+        Ok(self.sure(texts.map(|text| Sequence::padded(&self.program, text)), &mut ()))
+    }
+
+    /// [`encode_pair`](Self::encode_pair) without the padding, each text by itself: the embeddings equal those of
+    /// [`encode_unpadded`](Self::encode_unpadded) bit for bit.
+    ///
+    /// # Errors
+    /// As [`encode_pair`](Self::encode_pair).
+    pub fn encode_pair_unpadded(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
+        self.has_room_for(2)?;
+        Ok(self.sure(texts.map(|text| Sequence::unpadded(&self.program, text)), &mut ()))
+    }
+
+    /// [`run`](Self::run), which can't fail.
+    fn sure<const N: usize>(&mut self, sequences: [Sequence; N], sink: &mut impl Sink) -> [Embedding<'_>; N] {
+        let Ok(embeddings) = self.run(sequences, sink);
+        embeddings
+    }
+}

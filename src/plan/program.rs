@@ -1,0 +1,222 @@
+//! What a plan computes: all of it but the constants.
+
+use super::LoadError;
+use super::check;
+use super::format::{ALIGN, Header, Section};
+use super::manifest::Manifest;
+use super::record::Record;
+use super::step::{Embed, Mask, Op, Part, Step};
+use crate::kernels::{Kernels, PackingError};
+use crate::tokenizer::{Padding, Tokenizer, Vocabulary};
+
+/// A plan without its constants: manifest, steps and tokenizer, checked, and read in place from the front of the file.
+#[derive(Clone, Copy)]
+pub struct Program<'a> {
+    manifest: Manifest<'a>,
+    records: &'a [Record],
+    tokenizer: Tokenizer<'a>,
+    vocabulary_bytes: usize,
+    constant_bytes: u64,
+    file_bytes: u64,
+    token_rows: u32,
+    cached_token: Option<u32>,
+    causal: bool,
+}
+
+impl<'a> Program<'a> {
+    /// Reads the program at the front of a plan of which only the [head](Header::head_bytes) need be in memory. `head` starts
+    /// at a multiple of 64; nothing is copied.
+    ///
+    /// # Errors
+    /// [`LoadError`] says what is wrong and where.
+    pub fn load(head: &'a [u8]) -> Result<Self, LoadError> {
+        let header = read_header(head)?;
+        let length = usize::try_from(header.head_bytes()).map_err(|_| LoadError::Truncated)?;
+        let head = head.get(..length).ok_or(LoadError::Truncated)?;
+        header.verify(head)?;
+        Self::of(&header, head)
+    }
+
+    /// Reads the program from bytes that were found to be what their checksums say.
+    pub(super) fn of(header: &Header, head: &'a [u8]) -> Result<Self, LoadError> {
+        let manifest =
+            Manifest::of_section(header.section(head, Section::Manifest)).ok_or(LoadError::Manifest)?;
+        let vocabulary_section = header.section(head, Section::Vocabulary);
+        let vocabulary = Vocabulary::load(vocabulary_section).map_err(LoadError::Vocabulary)?;
+        // How to pad is known when the steps are.
+        let context = manifest.context.into();
+        let tokenizer = Tokenizer::new(vocabulary, context, Padding::End).map_err(LoadError::Tokenizer)?;
+        let records = bytemuck::try_cast_slice(header.section(head, Section::Steps));
+        let mut program = Program {
+            manifest,
+            records: records.map_err(|_| LoadError::Steps)?,
+            tokenizer,
+            vocabulary_bytes: vocabulary_section.len(),
+            constant_bytes: header.place(Section::Constants).1,
+            file_bytes: header.file_bytes(),
+            token_rows: 0,
+            cached_token: None,
+            causal: true,
+        };
+        let findings = check::check(&program, isize::MAX as u64)?;
+        program.token_rows = findings.token_rows;
+        program.cached_token = findings.cached_token;
+        program.causal = findings.causal;
+        program.tokenizer =
+            Tokenizer::new(vocabulary, context, findings.padding).map_err(LoadError::Tokenizer)?;
+        Ok(program)
+    }
+
+    /// What the plan says of itself.
+    pub fn manifest(&self) -> &Manifest<'a> {
+        &self.manifest
+    }
+
+    /// Tokens of a text, padding included.
+    pub fn context(&self) -> usize {
+        self.manifest.context.into()
+    }
+
+    /// The steps in their order.
+    pub fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + Clone + use<'a> {
+        // `load` found every record to be a step's: none is left out.
+        self.records.iter().filter_map(Step::of_record)
+    }
+
+    /// How many steps there are.
+    pub fn step_count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The steps as they stand in the file.
+    pub(super) fn records(&self) -> &'a [Record] {
+        self.records
+    }
+
+    /// The towers in their order.
+    pub fn towers(&self) -> impl Iterator<Item = TowerInfo> + use<'a> {
+        let mut steps = self.steps().peekable();
+        core::iter::from_fn(move || {
+            let first = steps.next()?;
+            let mut tower = TowerInfo::beginning(&first)?;
+            while let Some(step) = steps.next_if(|step| step.role.tower == first.role.tower) {
+                tower.take(&step);
+            }
+            Some(tower)
+        })
+    }
+
+    /// Whether the pooled output is a projection: in zero-shot models, into the space that texts share with images.
+    pub fn is_projected(&self) -> bool {
+        let pooled = self.manifest.pooled;
+        let last = self.steps().rev().find(|step| pooled == Some(step.out));
+        last.is_some_and(|step| step.role.part == Part::Projection)
+    }
+
+    /// Rows of the token embedding, of the smallest where there are several: every id is below.
+    pub fn token_rows(&self) -> u32 {
+        self.token_rows
+    }
+
+    /// The token whose row is cached wherever the steps read it ([`Op::CachedRow`]): in a pass whose first prompt begins with
+    /// it, nearly always the start token, that prompt's first row is not computed.
+    pub fn cached_token(&self) -> Option<u32> {
+        self.cached_token
+    }
+
+    /// Whether every attention has a causal mask: so a prompt's rows do not depend on the padding behind them.
+    pub fn is_causal(&self) -> bool {
+        self.causal
+    }
+
+    /// Columns of the hidden states, of all towers together.
+    pub fn width(&self) -> usize {
+        self.manifest.hidden.columns as usize
+    }
+
+    /// Bytes of arena that encoding `sequences` prompts at once needs.
+    pub fn arena_bytes(&self, sequences: usize) -> usize {
+        (self.manifest.arena_bytes as usize).saturating_mul(sequences)
+    }
+
+    /// Bytes of the whole plan.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Bytes of the vocabulary table.
+    pub fn vocabulary_bytes(&self) -> usize {
+        self.vocabulary_bytes
+    }
+
+    /// Bytes of all steps' constants: weights, embeddings, norms.
+    pub fn constant_bytes(&self) -> u64 {
+        self.constant_bytes
+    }
+
+    /// The fastest kernels of this CPU that read the plan's weights.
+    ///
+    /// # Errors
+    /// [`PackingError`] says what the plan's weights are packed for, where that is another kind of CPU.
+    pub fn kernels(&self) -> Result<Kernels, PackingError> {
+        Kernels::fastest(self.manifest.packing)
+    }
+
+    /// The tokenizer of the model. It pads as the first text tower does.
+    pub fn tokenizer(&self) -> &Tokenizer<'a> {
+        &self.tokenizer
+    }
+}
+
+impl core::fmt::Debug for Program<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Program")
+            .field("manifest", &self.manifest)
+            .field("steps", &self.records.len())
+            .field("file_bytes", &self.file_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of a plan's text towers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TowerInfo {
+    /// Layers that the plan computes.
+    pub layers: usize,
+    /// Columns of its residual stream.
+    pub width: usize,
+    /// Attention heads in each layer.
+    pub heads: u16,
+    /// Rows for a sequence.
+    pub tokens: u16,
+    /// Which rows a row sees.
+    pub mask: Mask,
+    /// How it fills prompts up to the context.
+    pub padding: Padding,
+}
+
+impl TowerInfo {
+    /// Of the tower that `step` begins.
+    fn beginning(step: &Step) -> Option<Self> {
+        let Op::Embed(Embed { padding, .. }) = step.op else { return None };
+        let (width, tokens) = (step.out.columns as usize, step.out.rows);
+        Some(Self { layers: 0, width, heads: 0, tokens, mask: Mask::Causal, padding })
+    }
+
+    /// Adds what a later step says.
+    fn take(&mut self, step: &Step) {
+        self.layers = self.layers.max(step.role.layer.into());
+        if let Op::Attention { heads, mask, .. } = step.op {
+            (self.heads, self.mask) = (heads, mask);
+        }
+    }
+}
+
+/// The header at the front of a plan, which must start at a multiple of 64.
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, LoadError> {
+    if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
+        return Err(LoadError::Misaligned);
+    }
+    Header::read(bytes)
+}
