@@ -16,7 +16,7 @@ use cliptext_compiler::compile::prepare::Spec;
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
-use cliptext_compiler::edit::words::Inversion;
+use cliptext_compiler::edit::words::{Inversion, name_and_file};
 use cliptext_compiler::ir::Pooled;
 use cliptext_compiler::output;
 use cliptext_compiler::page;
@@ -60,9 +60,9 @@ struct ModelArgs {
     #[command(flatten)]
     outputs: OutputArgs,
     /// Add a word of textual inversion: NAME=FILE.safetensors (may be repeated)
-    #[arg(long, value_name = "NAME=FILE", value_parser = inversion)]
+    #[arg(long, value_name = "NAME=FILE", value_parser = name_and_file)]
     embedding: Vec<(String, PathBuf)>,
-    /// Merge a LoRA into the weights: FILE.safetensors or FILE.safetensors:WEIGHT (may be repeated)
+    /// Merge a LoRA into the weights: FILE.safetensors or an adapter's folder, each with or without :WEIGHT (may be repeated)
     #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = lora)]
     lora: Vec<(PathBuf, f32)>,
 }
@@ -205,15 +205,6 @@ fn hidden(text: &str) -> Result<Hidden, String> {
             .parse()
             .map(Hidden::After)
             .map_err(|_| "expected `last`, `penultimate` or a number of layers".into()),
-    }
-}
-
-fn inversion(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, file)) if !name.trim().is_empty() && !file.is_empty() => {
-            Ok((name.trim().to_owned(), file.into()))
-        }
-        _ => Err("expected NAME=FILE, as in cat-toy=learned_embeds.safetensors".into()),
     }
 }
 

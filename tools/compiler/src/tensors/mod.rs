@@ -182,6 +182,32 @@ impl Tensors {
         Ok(values)
     }
 
+    /// The one number in a tensor of any type, integers included.
+    ///
+    /// # Errors
+    /// When there is no tensor of that name, it has another number of values, or its value is no number.
+    pub fn number(&self, name: &str) -> Result<f32> {
+        let place = || format!("{}: {name}", self.path.display());
+        let entry = self.entries.get(name).with_context(|| format!("{}: no such tensor", place()))?;
+        let bytes = &self.shards[entry.shard].bytes[entry.range.clone()];
+        let integer = match entry.dtype {
+            Dtype::I8 => bytes.try_into().ok().map(|b| f32::from(i8::from_le_bytes(b))),
+            Dtype::U8 => bytes.try_into().ok().map(|b| f32::from(u8::from_le_bytes(b))),
+            Dtype::I16 => bytes.try_into().ok().map(|b| f32::from(i16::from_le_bytes(b))),
+            Dtype::U16 => bytes.try_into().ok().map(|b| f32::from(u16::from_le_bytes(b))),
+            Dtype::I32 => bytes.try_into().ok().map(|b| i32::from_le_bytes(b) as f32),
+            Dtype::U32 => bytes.try_into().ok().map(|b| u32::from_le_bytes(b) as f32),
+            Dtype::I64 => bytes.try_into().ok().map(|b| i64::from_le_bytes(b) as f32),
+            Dtype::U64 => bytes.try_into().ok().map(|b| u64::from_le_bytes(b) as f32),
+            _ => match self.floats(name)?.as_slice() {
+                [number] => Some(*number),
+                _ => None,
+            },
+        };
+        let count: usize = entry.shape.iter().product();
+        integer.with_context(|| format!("{}: expected one number, found {count}", place()))
+    }
+
     /// A tensor of the shape `[rows, columns]`.
     ///
     /// # Errors

@@ -55,6 +55,11 @@ impl Named {
         Named { name: name.into(), ..self }
     }
 
+    pub fn called_with(self, rename: impl FnOnce(&str) -> String) -> Self {
+        let name = rename(&self.name);
+        self.called(name)
+    }
+
     /// The same values as `bf16`, cut off.
     pub fn bf16(self) -> Self {
         let bytes = self.bytes.as_chunks::<4>().0.iter().flat_map(|bytes| [bytes[2], bytes[3]]).collect();
@@ -106,6 +111,11 @@ pub const VOCABULARY: usize = 600;
 /// Options of a tower with the small vocabulary and heads of 64 channels, as the published have.
 pub fn small(width: usize, layers: usize, seed: u64) -> Options {
     Options { seed, width, layers, heads: width / 64, mlp: 128, vocab: VOCABULARY, ..Options::default() }
+}
+
+/// Options of the published tower that the goldens of `tests/fixtures/zoo-sd` are of.
+pub fn zoo_sd() -> Options {
+    Options { width: 16, layers: 2, heads: 2, mlp: 64, seed: 13, ..Options::default() }
 }
 
 /// A tower as Stable Diffusion 1 has it, but narrow.

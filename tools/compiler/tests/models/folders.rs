@@ -16,10 +16,6 @@ const F32: f32 = 1e-4;
 /// The same, for weights that were rounded to f16: transformers computes with the very same, so no more is lost.
 const F16: f32 = 1e-4;
 
-fn zoo_sd() -> Options {
-    Options { width: 16, layers: 2, heads: 2, mlp: 64, seed: 13, ..Options::default() }
-}
-
 fn zoo_proj() -> Options {
     Options { seed: 14, activation: Activation::Gelu, projection: Some(8), ..zoo_sd() }
 }

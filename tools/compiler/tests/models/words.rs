@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cliptext_compiler::compile::Job;
 use cliptext_compiler::edit::Edits;
-use cliptext_compiler::edit::words::Inversion;
+use cliptext_compiler::edit::words::{Inversion, name_and_file};
 use cliptext_compiler::preset::Preset;
 use cliptext_synthetic::Tower;
 use cliptext_test_support::Scratch;
@@ -150,6 +150,11 @@ fn vectors_that_do_not_fit_are_refused() {
         (vec![Named::arbitrary("emb_params", &[0, 64])], "1 to 75"),
         (vec![Named::arbitrary("emb_params", &[1, 2, 64])], "[vectors, width]"),
         (vec![Named::f32("emb_params", &[1, 2], &[f32::NAN, 0.0])], "NaN"),
+        (vec![Named::arbitrary("clip_l", &[1, 64]), Named::arbitrary("clip_l_out", &[1, 64])], "clip_l_out"),
+        (
+            vec![Named::arbitrary("clip_l", &[1, 64]), Named::arbitrary("emb_params", &[1, 64])],
+            "two words in one",
+        ),
     ] {
         let path = file("bad.safetensors", &tensors);
         let error = format!("{:#}", Inversion::read("bad", &path).unwrap_err());
@@ -157,4 +162,60 @@ fn vectors_that_do_not_fit_are_refused() {
     }
     let pickle = scratch.write("old.pt", b"PK\x03\x04data.pkl");
     assert!(format!("{:#}", Inversion::read("old", &pickle).unwrap_err()).contains("safetensors"));
+}
+
+/// A1111's vectors as they are nested in its own files, and a T5's beside them.
+#[test]
+fn what_else_is_in_a_file_is_told() {
+    let scratch = Scratch::new();
+    let vectors = Named::arbitrary("string_to_param.*", &[2, 64]);
+    let file = write(&scratch.path().join("art.safetensors"), std::slice::from_ref(&vectors));
+    assert!(Inversion::read("art", &file).unwrap().notes.is_empty());
+    let others = [vectors.called("clip_l"), Named::arbitrary("t5xxl", &[2, 4096])];
+    let file = write(&scratch.path().join("art.safetensors"), &others);
+    let notes = Inversion::read("art", &file).unwrap().notes;
+    assert!(
+        notes.len() == 1 && notes[0].contains("t5xxl") && notes[0].contains("art.safetensors"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn the_equals_sign_counts_behind_which_a_file_is() {
+    let scratch = Scratch::new();
+    let file = scratch.write("a.safetensors", b"");
+    let odd = scratch.write("step=500.safetensors", b"");
+    let (file, odd) = (file.display().to_string(), odd.display().to_string());
+    for (text, name, path) in [
+        (format!("art={file}"), "art", &file),
+        (format!(" art ={file}"), "art", &file),
+        (format!("a=b={file}"), "a=b", &file),
+        (format!("=={file}"), "=", &file),
+        (format!("art={odd}"), "art", &odd),
+        (format!("a=b={odd}"), "a=b", &odd),
+        // With one sign there is no doubt, file or not.
+        ("art=none.safetensors".into(), "art", &"none.safetensors".into()),
+    ] {
+        assert_eq!(name_and_file(&text).unwrap(), (name.to_owned(), PathBuf::from(path)), "{text}");
+    }
+    let error = |text: &str| name_and_file(text).unwrap_err().to_string();
+    for text in ["art", "=file", "art=", " =file"] {
+        assert!(error(text).contains("NAME=FILE"), "{text}");
+    }
+    let none = error("a=b=none.safetensors");
+    assert!(none.contains(r#""a=b" in "none.safetensors""#) && none.contains(r#""a" in "b=none"#), "{none}");
+    let run = |embedding: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cliptext"));
+        command
+            .args(["compile", "model", "-o", "x.plan", "--embedding", embedding])
+            .current_dir(scratch.path());
+        let run = command.output().unwrap();
+        (run.status.code(), String::from_utf8(run.stderr).unwrap())
+    };
+    // On the command line it is a matter of usage; both readings are files here.
+    scratch.write("y=x", b"");
+    scratch.write("x", b"");
+    let (code, told) = run("w=y=x");
+    assert!(code == Some(2) && told.contains("rename one"), "{told}");
+    assert_eq!(run("a=b=none.safetensors").0, Some(2));
 }
