@@ -7,152 +7,171 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::{FunctionProto, GraphProto, ModelProto, NodeProto};
 
-use super::proto::label;
+use super::proto::{is_default_domain, label};
+use super::tensors::settle;
 
 /// Nested graphs (`If`, `Loop`) deeper than this are refused; no exporter writes more than two.
 const DEEPEST: usize = 8;
 
-/// Refuses what a sound exporter cannot have written.
-pub fn check(model: &ModelProto) -> Result<()> {
-    let graph = model.graph.as_ref().context("the model holds no graph")?;
-    ensure!(
-        !graph.node.is_empty(),
-        "the graph has no nodes; give an .onnx file exported from a CLIP text encoder"
-    );
-    ensure!(!graph.output.is_empty(), "the graph has no outputs; export the model again");
-    ensure!(
-        graph.sparse_initializer.is_empty(),
-        "sparse weights are not supported; export the model with dense ones"
-    );
-    check_graph(graph, &HashSet::new(), 0)?;
-    for function in &model.functions {
-        check_tensors(&function.node, 0)?;
-    }
-    Ok(())
-}
+/// Versions of ONNX's own operator set whose operators are read here as they are meant.
+const OPSETS: std::ops::RangeInclusive<i64> = 9..=25;
 
-fn check_graph<'a>(graph: &'a GraphProto, outer: &HashSet<&'a str>, depth: usize) -> Result<()> {
-    ensure!(depth <= DEEPEST, "graphs are nested more than {DEEPEST} deep");
-    for tensor in &graph.initializer {
-        check_tensor(tensor)?;
+/// Refuses what a sound exporter cannot have written, and brings every tensor's data into one form.
+pub fn check(model: &mut ModelProto) -> Result<()> {
+    let opset = check_opsets(model)?;
+    for function in &mut model.functions {
+        let name = function.name().to_owned();
+        check_function(function, opset).with_context(|| format!("function `{name}`"))?;
     }
+    let graph = model.graph.as_mut().context("the model holds no graph")?;
+    ensure!(!graph.node.is_empty(), "the graph has no nodes; export the model again");
+    ensure!(!graph.output.is_empty(), "the graph has no outputs; export the model again");
     for input in &graph.input {
         let known = matches!(
             input.r#type.as_ref().and_then(|t| t.value.as_ref()),
             Some(Value::TensorType(t)) if DataType::try_from(t.elem_type).is_ok_and(|t| t != DataType::Undefined)
         );
-        ensure!(depth > 0 || known, "input `{}` is not a tensor of a known type", input.name);
+        ensure!(known, "input `{}` is not a tensor of a known type; export the model again", input.name);
     }
-    let mut defined = outer.clone();
-    defined.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
-    defined.extend(graph.input.iter().map(|input| input.name.as_str()));
-    for node in &graph.node {
+    check_graph(graph, &mut Scope::default(), 0)
+}
+
+/// The version of ONNX's own operators, one for the whole model.
+fn check_opsets(model: &ModelProto) -> Result<i64> {
+    let mut versions =
+        model.opset_import.iter().filter(|set| is_default_domain(&set.domain)).map(|set| set.version);
+    let version = versions
+        .next()
+        .context("it does not say which version of ONNX's operators it uses; export the model again")?;
+    ensure!(
+        versions.all(|other| other == version),
+        "it names two versions of ONNX's operators; export the model again"
+    );
+    ensure!(
+        OPSETS.contains(&version),
+        "it uses ONNX's operators of version {version}, known are {} to {}; export the model with opset 17",
+        OPSETS.start(),
+        OPSETS.end()
+    );
+    Ok(version)
+}
+
+fn check_function(function: &mut FunctionProto, opset: i64) -> Result<()> {
+    // The body is read with the model's version, after the call is replaced by it.
+    let other =
+        function.opset_import.iter().find(|set| is_default_domain(&set.domain) && set.version != opset);
+    if let Some(other) = other {
+        bail!(
+            "it uses ONNX's operators of version {}, the model those of {opset}; export the model again",
+            other.version
+        );
+    }
+    let mut scope = Scope::default();
+    for input in &function.input {
+        ensure!(scope.define(input), "it has two inputs `{input}`; export the model again");
+    }
+    check_nodes(&mut function.node, &mut scope, 0)?;
+    check_outputs(function.output.iter().map(String::as_str), &scope)
+}
+
+/// The names that are defined at one place: those of the graphs around it too.
+#[derive(Default)]
+struct Scope {
+    names: HashSet<String>,
+    /// In the order in which they were defined.
+    order: Vec<String>,
+}
+
+impl Scope {
+    /// False where the name is defined already.
+    fn define(&mut self, name: &str) -> bool {
+        let new = self.names.insert(name.to_owned());
+        if new {
+            self.order.push(name.to_owned());
+        }
+        new
+    }
+
+    /// Forgets what was defined since there were `count` names.
+    fn leave(&mut self, count: usize) {
+        for name in self.order.drain(count..) {
+            self.names.remove(&name);
+        }
+    }
+}
+
+fn check_graph(graph: &mut GraphProto, scope: &mut Scope, depth: usize) -> Result<()> {
+    ensure!(depth <= DEEPEST, "graphs are nested more than {DEEPEST} deep; export the model again");
+    ensure!(
+        graph.sparse_initializer.is_empty(),
+        "sparse weights are not supported; export the model with dense ones"
+    );
+    let outer = scope.order.len();
+    let mut initialized = HashSet::new();
+    for tensor in &mut graph.initializer {
+        settle(tensor)?;
+        ensure!(
+            scope.define(&tensor.name),
+            "there are two tensors `{}`; export the model again",
+            tensor.name
+        );
+        initialized.insert(tensor.name.as_str());
+    }
+    for input in &graph.input {
+        // Old exporters list the weights among the inputs.
+        ensure!(
+            initialized.remove(input.name.as_str()) || scope.define(&input.name),
+            "there are two inputs `{}`; export the model again",
+            input.name
+        );
+    }
+    check_nodes(&mut graph.node, scope, depth)?;
+    check_outputs(graph.output.iter().map(|output| output.name.as_str()), scope)?;
+    scope.leave(outer);
+    Ok(())
+}
+
+fn check_nodes(nodes: &mut [NodeProto], scope: &mut Scope, depth: usize) -> Result<()> {
+    for node in &*nodes {
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             ensure!(
-                defined.insert(output),
-                "node {} computes `{output}`, which is defined already",
+                scope.define(output),
+                "node {} computes `{output}`, which is defined already; export the model again",
                 label(node)
             );
         }
     }
-    for node in &graph.node {
-        if let Some(input) =
-            node.input.iter().find(|name| !name.is_empty() && !defined.contains(name.as_str()))
-        {
-            bail!("node {} takes `{input}`, which nothing in the graph computes", label(node));
-        }
-        for attribute in &node.attribute {
-            for nested in attribute.g.iter().chain(&attribute.graphs) {
-                check_graph(nested, &defined, depth + 1)?;
-            }
-        }
-    }
-    check_tensors(&graph.node, depth)?;
-    for output in &graph.output {
-        ensure!(
-            defined.contains(output.name.as_str()),
-            "nothing in the graph computes its output `{}`",
-            output.name
-        );
-    }
-    Ok(())
-}
-
-fn check_tensors(nodes: &[NodeProto], depth: usize) -> Result<()> {
-    ensure!(depth <= DEEPEST, "graphs are nested more than {DEEPEST} deep");
     for node in nodes {
-        for attribute in &node.attribute {
-            for tensor in attribute.t.iter().chain(&attribute.tensors) {
-                check_tensor(tensor).with_context(|| format!("in node {}", label(node)))?;
-            }
+        let missing = node.input.iter().find(|name| !name.is_empty() && !scope.names.contains(name.as_str()));
+        if let Some(input) = missing {
+            bail!(
+                "node {} takes `{input}`, which nothing in the graph computes; export the model again",
+                label(node)
+            );
+        }
+        let named = label(node);
+        let node_named = || format!("in node {named}");
+        for attribute in &mut node.attribute {
             ensure!(
                 attribute.sparse_tensor.is_none() && attribute.sparse_tensors.is_empty(),
-                "node {} holds a sparse tensor, which is not supported",
-                label(node)
+                "node {named} holds a sparse tensor, which is not supported; export the model with dense ones"
             );
+            for tensor in attribute.t.iter_mut().chain(&mut attribute.tensors) {
+                settle(tensor).with_context(node_named)?;
+            }
+            for nested in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+                check_graph(nested, scope, depth + 1).with_context(node_named)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Bytes of one element in `raw_data`, for the types that tract knows and a text encoder uses.
-pub fn element_size(data_type: DataType) -> Option<usize> {
-    Some(match data_type {
-        DataType::Bool | DataType::Uint8 | DataType::Int8 => 1,
-        DataType::Uint16 | DataType::Int16 | DataType::Float16 | DataType::Bfloat16 => 2,
-        DataType::Uint32 | DataType::Int32 | DataType::Float => 4,
-        DataType::Uint64 | DataType::Int64 | DataType::Double => 8,
-        _ => return None,
-    })
-}
-
-/// Number of elements that the dimensions promise.
-pub fn elements(tensor: &TensorProto) -> Result<usize> {
-    tensor
-        .dims
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
-        .with_context(|| format!("tensor `{}` has impossible dimensions {:?}", tensor.name, tensor.dims))
-}
-
-fn check_tensor(tensor: &TensorProto) -> Result<()> {
-    let name = &tensor.name;
-    let data_type = DataType::try_from(tensor.data_type)
-        .ok()
-        .with_context(|| format!("tensor `{name}` has an unknown element type {}", tensor.data_type))?;
-    let promised = elements(tensor)?;
-    ensure!(tensor.segment.is_none(), "tensor `{name}` is split into segments, which is not supported");
-    if data_type == DataType::String {
-        let held = tensor.string_data.len();
-        ensure!(held == promised, "tensor `{name}` promises {promised} strings but holds {held}");
-        return Ok(());
+fn check_outputs<'a>(mut outputs: impl Iterator<Item = &'a str>, scope: &Scope) -> Result<()> {
+    match outputs.find(|name| !scope.names.contains(*name)) {
+        None => Ok(()),
+        Some(name) => bail!("nothing in the graph computes its output `{name}`; export the model again"),
     }
-    let size = element_size(data_type).with_context(|| {
-        format!(
-            "tensor `{name}` is of type {data_type:?}, which is not supported; export the model in f32 or f16"
-        )
-    })?;
-    if tensor.raw_data.is_empty() {
-        let held = match data_type {
-            DataType::Float => tensor.float_data.len(),
-            DataType::Double => tensor.double_data.len(),
-            DataType::Int64 => tensor.int64_data.len(),
-            DataType::Uint32 | DataType::Uint64 => tensor.uint64_data.len(),
-            _ => tensor.int32_data.len(),
-        };
-        ensure!(
-            held == promised,
-            "tensor `{name}` promises {promised} values but holds {held}; copy the file again"
-        );
-    } else {
-        let bytes = promised.checked_mul(size);
-        ensure!(
-            bytes == Some(tensor.raw_data.len()),
-            "tensor `{name}` promises {promised} values of {size} bytes but holds {} bytes; copy the file again",
-            tensor.raw_data.len()
-        );
-    }
-    Ok(())
 }

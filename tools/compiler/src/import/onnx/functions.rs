@@ -3,84 +3,159 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
-use tract_onnx::pb::{AttributeProto, FunctionProto, ModelProto, NodeProto};
+use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+
+use super::proto::label;
 
 /// Functions calling functions deeper than this are refused: a chain this long is a cycle.
 const DEEPEST: usize = 32;
-/// More nodes than any text encoder has; keeps functions that double at each level from filling the memory.
-const MOST_NODES: usize = 100_000;
+/// More nodes than any text encoder or UNet has; keeps functions that double at each level from filling the memory.
+const MOST_NODES: usize = 50_000;
+/// Most bytes of tensors in the functions' bodies, each counted as often as its function is called.
+const MOST_BYTES: usize = 1 << 30;
 
 type Functions = HashMap<(String, String), FunctionProto>;
 
-/// Replaces every call of a model-local function.
+/// Replaces every call of a model-local function, in nested graphs too.
 pub fn inline(model: &mut ModelProto) -> Result<()> {
-    let functions: Functions = std::mem::take(&mut model.functions)
-        .into_iter()
-        .map(|f| ((f.domain.clone().unwrap_or_default(), f.name.clone().unwrap_or_default()), f))
-        .collect();
-    let Some(graph) = model.graph.as_mut().filter(|_| !functions.is_empty()) else {
-        return Ok(());
-    };
-    let mut flat = Vec::new();
-    for node in std::mem::take(&mut graph.node) {
-        expand(node, &functions, &mut flat, 0)?;
+    let mut functions = Functions::new();
+    for function in std::mem::take(&mut model.functions) {
+        let name = (function.domain().to_owned(), function.name().to_owned());
+        ensure!(
+            !functions.contains_key(&name),
+            "there are two functions `{}`; export the model again",
+            name.1
+        );
+        functions.insert(name, function);
     }
-    graph.node = flat;
+    let Some(graph) = model.graph.as_mut() else { return Ok(()) };
+    let mut inliner = Inliner { functions: &functions, nodes: 0, bytes: 0 };
+    graph.node = inliner.expand_all(std::mem::take(&mut graph.node), 0)?;
     Ok(())
 }
 
-fn expand(call: NodeProto, functions: &Functions, flat: &mut Vec<NodeProto>, depth: usize) -> Result<()> {
-    let Some(function) = functions.get(&(call.domain.clone(), call.op_type.clone())) else {
-        ensure!(flat.len() < MOST_NODES, "the model's functions expand to more than {MOST_NODES} nodes");
-        flat.push(call);
-        return Ok(());
-    };
-    ensure!(depth < DEEPEST, "the model's functions call each other more than {DEEPEST} deep");
-    let prefix =
-        format!("{}#{}", call.output.first().map_or(call.name.as_str(), String::as_str), call.op_type);
-    // Names outside: the call's arguments and results; an argument left out is the empty name.
-    let mut outer: HashMap<&str, String> = HashMap::new();
-    for (index, inside) in function.input.iter().enumerate() {
-        outer.insert(inside, call.input.get(index).cloned().unwrap_or_default());
-    }
-    for (inside, outside) in
-        function.output.iter().zip(&call.output).filter(|(_, outside)| !outside.is_empty())
-    {
-        outer.insert(inside, outside.clone());
-    }
-    let rename = |name: &String| match outer.get(name.as_str()) {
-        Some(outside) => outside.clone(),
-        None if name.is_empty() => String::new(),
-        None => format!("{prefix}/{name}"),
-    };
-    for body in &function.node {
-        let mut node = body.clone();
-        node.name = format!("{prefix}/{}", node.name);
-        node.input = node.input.iter().map(rename).collect();
-        node.output = node.output.iter().map(rename).collect();
-        node.attribute = bind(&node, &call);
-        expand(node, functions, flat, depth + 1)?;
-    }
-    Ok(())
+struct Inliner<'a> {
+    functions: &'a Functions,
+    /// Nodes so far, those of nested graphs too.
+    nodes: usize,
+    /// Bytes of the bodies' tensors so far.
+    bytes: usize,
 }
 
-/// The node's attributes, with every reference to one of the function's replaced by the call's value, or left out where
-/// the call gives none.
-fn bind(node: &NodeProto, call: &NodeProto) -> Vec<AttributeProto> {
+impl Inliner<'_> {
+    fn expand_all(&mut self, nodes: Vec<NodeProto>, depth: usize) -> Result<Vec<NodeProto>> {
+        let mut flat = Vec::new();
+        for node in nodes {
+            self.expand(node, &mut flat, depth)?;
+        }
+        Ok(flat)
+    }
+
+    fn expand(&mut self, mut call: NodeProto, flat: &mut Vec<NodeProto>, depth: usize) -> Result<()> {
+        let Some(function) = self.functions.get(&(call.domain.clone(), call.op_type.clone())) else {
+            self.nodes += 1;
+            ensure!(
+                self.nodes <= MOST_NODES,
+                "the graph, with its functions, has more than {MOST_NODES} nodes; export the text encoder alone"
+            );
+            for nested in call.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+                nested.node = self.expand_all(std::mem::take(&mut nested.node), depth)?;
+            }
+            flat.push(call);
+            return Ok(());
+        };
+        ensure!(
+            depth < DEEPEST,
+            "the model's functions call each other more than {DEEPEST} deep; export it again"
+        );
+        ensure!(
+            call.input.len() <= function.input.len() && call.output.len() <= function.output.len(),
+            "node {} gives its function more inputs or takes more outputs than it has; export the model again",
+            label(&call)
+        );
+        let names = Names::of(&call, function);
+        for body in &function.node {
+            let mut node = body.clone();
+            self.bytes = self.bytes.saturating_add(tensor_bytes(&node));
+            ensure!(
+                self.bytes <= MOST_BYTES,
+                "the tensors of the model's functions are more than {MOST_BYTES} bytes where they are called; export it again"
+            );
+            names.rename_node(&mut node);
+            bind(&mut node, &call);
+            self.expand(node, flat, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the tensors in the node's attributes.
+fn tensor_bytes(node: &NodeProto) -> usize {
+    node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).map(|tensor| tensor.raw_data.len()).sum()
+}
+
+/// The names of a function's values at one call: the call's own for arguments and results, else names that begin with
+/// the call's.
+struct Names<'a> {
+    outer: HashMap<&'a str, &'a str>,
+    prefix: String,
+}
+
+impl<'a> Names<'a> {
+    fn of(call: &'a NodeProto, function: &'a FunctionProto) -> Self {
+        // An argument left out is the empty name; a result left out is computed all the same.
+        let given = call.input.iter().map(String::as_str).chain(std::iter::repeat(""));
+        let inputs = function.input.iter().map(String::as_str).zip(given);
+        let outputs = function.output.iter().zip(&call.output).filter(|(_, outside)| !outside.is_empty());
+        let outputs = outputs.map(|(inside, outside)| (inside.as_str(), outside.as_str()));
+        let name = call.output.iter().find(|name| !name.is_empty()).unwrap_or(&call.name);
+        Names { outer: inputs.chain(outputs).collect(), prefix: format!("{name}#{}", call.op_type) }
+    }
+
+    fn rename(&self, name: &mut String) {
+        match self.outer.get(name.as_str()) {
+            Some(outside) => *name = (*outside).to_owned(),
+            None if name.is_empty() => {}
+            None => *name = format!("{}/{name}", self.prefix),
+        }
+    }
+
+    fn rename_node(&self, node: &mut NodeProto) {
+        node.name = format!("{}/{}", self.prefix, node.name);
+        node.input.iter_mut().chain(&mut node.output).for_each(|name| self.rename(name));
+        let nested = node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs));
+        nested.for_each(|graph| self.rename_graph(graph));
+    }
+
+    fn rename_graph(&self, graph: &mut GraphProto) {
+        let infos = graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info);
+        infos.map(|info| &mut info.name).for_each(|name| self.rename(name));
+        graph.initializer.iter_mut().for_each(|tensor| self.rename(&mut tensor.name));
+        graph.node.iter_mut().for_each(|node| self.rename_node(node));
+    }
+}
+
+/// Replaces every reference to one of the function's attributes by the call's value, in nested graphs too, or leaves the
+/// attribute out where the call gives none.
+fn bind(node: &mut NodeProto, call: &NodeProto) {
     let given = |name: &str| call.attribute.iter().find(|attribute| attribute.name == name).cloned();
-    let bound = node.attribute.iter().filter_map(|attribute| match attribute.ref_attr_name.as_str() {
-        "" => Some(attribute.clone()),
-        reference => given(reference).map(|mut value| {
-            value.name.clone_from(&attribute.name);
-            value
-        }),
-    });
-    bound.collect()
+    let bound =
+        std::mem::take(&mut node.attribute).into_iter().filter_map(|mut attribute: AttributeProto| {
+            if attribute.ref_attr_name.is_empty() {
+                let nested = attribute.g.iter_mut().chain(&mut attribute.graphs);
+                nested.flat_map(|graph| &mut graph.node).for_each(|inner| bind(inner, call));
+                return Some(attribute);
+            }
+            let mut value = given(&attribute.ref_attr_name)?;
+            value.name = attribute.name;
+            Some(value)
+        });
+    node.attribute = bound.collect();
 }
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::pb::GraphProto;
+    use tract_onnx::pb::{TensorProto, ValueInfoProto};
 
     use super::super::proto::node;
     use super::*;
@@ -128,6 +203,39 @@ mod tests {
     }
 
     #[test]
+    fn a_graph_in_a_body_keeps_its_names() {
+        // y = If(x) { x } else { m }, where m is the body's own.
+        let branch = |from: &str| GraphProto {
+            node: vec![node("Exp", &[from], "e"), call("Inner", "e", "r")],
+            output: vec![ValueInfoProto { name: "r".into(), ..ValueInfoProto::default() }],
+            ..GraphProto::default()
+        };
+        let mut choice = node("If", &["x"], "y");
+        for (name, from) in [("then_branch", "x"), ("else_branch", "m")] {
+            let graph = Some(branch(from));
+            choice.attribute.push(AttributeProto {
+                name: name.into(),
+                g: graph,
+                ..AttributeProto::default()
+            });
+        }
+        let inner = function("Inner", vec![node("Neg", &["x"], "y")]);
+        let outer = function("Outer", vec![node("Not", &["x"], "m"), choice]);
+        let mut model = model(vec![inner, outer], vec![call("Outer", "a", "b")]);
+        inline(&mut model).expect("an expansion");
+        let nodes = model.graph.expect("a graph").node;
+        let own = &nodes[0].output[0];
+        for (attribute, from) in nodes[1].attribute.iter().zip(["a", own]) {
+            let graph = attribute.g.as_ref().expect("a branch");
+            let shape: Vec<_> = graph.node.iter().map(|n| n.op_type.as_str()).collect();
+            assert_eq!(shape, ["Exp", "Neg"]);
+            assert_eq!(graph.node[0].input, [from]);
+            assert_eq!(graph.node[1].input, graph.node[0].output);
+            assert_eq!(graph.node[1].output[0], graph.output[0].name);
+        }
+    }
+
+    #[test]
     fn functions_without_end_are_refused() {
         let mut cycle = model(vec![function("F", vec![call("F", "x", "y")])], vec![call("F", "a", "b")]);
         assert!(inline(&mut cycle).expect_err("a cycle").to_string().contains("deep"));
@@ -138,5 +246,14 @@ mod tests {
         functions.push(function("F25", vec![node("Exp", &["x"], "y")]));
         let mut bomb = model(functions, vec![call("F0", "a", "b")]);
         assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("nodes"));
+        // One tensor of a MiB, a thousand and more times.
+        let mut large = node("Constant", &[], "y");
+        let tensor = TensorProto { raw_data: vec![0; 1 << 20], ..TensorProto::default() };
+        large.attribute.push(AttributeProto { t: Some(tensor), ..AttributeProto::default() });
+        let calls = (0..1100).map(|n| call("F", "a", &format!("b{n}"))).collect();
+        let mut bomb = model(vec![function("F", vec![large])], calls);
+        assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
+        let mut twice = model(vec![function("F", vec![]), function("F", vec![])], vec![]);
+        assert!(inline(&mut twice).expect_err("two of a name").to_string().contains("two functions"));
     }
 }

@@ -6,7 +6,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::logic::wire_with_rank_broadcast;
-use tract_onnx::tract_hir::tract_core::ops::change_axes::AxisOp;
+use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
+use tract_onnx::tract_hir::tract_core::ops::change_axes::{AxisOp, wire_rank_broadcast};
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_hir::tract_core::ops::math::mul;
 
@@ -41,24 +42,25 @@ impl Expansion for FusedMatMul {
         check_input_arity(inputs, 2)?;
         check_output_arity(outputs, 1)?;
         s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
-        s.equals(&inputs[0].rank, &inputs[1].rank)?;
-        s.equals(&inputs[0].rank, &outputs[0].rank)?;
         s.given_2(&inputs[0].shape, &inputs[1].shape, move |s, mut left, mut right| {
-            let rank = left.len();
-            ensure!(rank >= 2 && right.len() == rank, "FusedMatMul of tensors of unlike ranks");
+            ensure!(left.len() >= 2 && right.len() >= 2, "FusedMatMul of a vector");
             for (shape, transposed) in [&mut left, &mut right].into_iter().zip(self.transposed) {
                 if transposed {
+                    let rank = shape.len();
                     shape.swap(rank - 2, rank - 1);
                 }
             }
-            left[rank - 1] = right[rank - 1].clone();
-            s.equals(&outputs[0].shape, left)
+            let (rows, columns) = (left[left.len() - 2].clone(), right[right.len() - 1].clone());
+            let batches = [&left[..left.len() - 2], &right[..right.len() - 2]];
+            let mut shape = multi_broadcast(&batches).context("FusedMatMul of batches that do not fit")?;
+            shape.extend([rows, columns]);
+            s.equals(&outputs[0].shape, shape)
         })
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let rank = model.outlet_fact(inputs[0])?.rank();
-        let mut sides = [inputs[0], inputs[1]];
+        let mut sides = wire_rank_broadcast(prefix, model, &inputs[..2])?;
+        let rank = model.outlet_fact(sides[0])?.rank();
         for (at, side) in sides.iter_mut().enumerate().filter(|(at, _)| self.transposed[*at]) {
             *side = model.wire_node(format!("{prefix}.{at}"), AxisOp::Move(rank - 2, rank - 1), &[*side])?[0];
         }

@@ -10,9 +10,11 @@ use tract_core::prelude::DatumType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{self, Value};
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
+use tract_onnx::pb::{
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+};
 
-use super::proto::tensor;
+use super::proto::{reads, tensor};
 
 /// CLIP's context, where the graph does not say.
 const CONTEXT: usize = 77;
@@ -202,22 +204,26 @@ fn context(graph: &GraphProto) -> Option<usize> {
 
 fn drop_dependent_outputs(graph: &mut GraphProto, mut foreign: HashSet<String>) -> Result<()> {
     let inputs: Vec<String> = foreign.iter().cloned().collect();
-    // The nodes may stand in any order, so until nothing changes.
-    loop {
-        let before = foreign.len();
-        for node in &graph.node {
-            if node.input.iter().any(|name| foreign.contains(name)) {
-                foreign.extend(node.output.iter().cloned());
-            }
+    // The nodes may stand in any order.
+    let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+    for node in &graph.node {
+        for name in reads(node) {
+            readers.entry(name).or_default().push(node);
         }
-        if foreign.len() == before {
-            break;
+    }
+    let mut pending = inputs.clone();
+    while let Some(name) = pending.pop() {
+        for output in readers.remove(name.as_str()).into_iter().flatten().flat_map(|node| &node.output) {
+            if foreign.insert(output.clone()) {
+                pending.push(output.clone());
+            }
         }
     }
     graph.output.retain(|output| !foreign.contains(&output.name));
     ensure!(
         !graph.output.is_empty(),
-        "input `{}` does not fit: expected token ids and nothing else; found that every output depends on it too",
+        "input `{}` does not fit: expected token ids and nothing else; found that every output depends on it too; export the \
+         text encoder alone",
         inputs.join("`, `")
     );
     Ok(())
@@ -233,21 +239,14 @@ fn drop_unused(graph: &mut GraphProto) {
         .collect();
     let mut needed: HashSet<String> = HashSet::new();
     let mut kept = vec![false; graph.node.len()];
-    let mut pending: Vec<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+    let mut pending: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
     while let Some(name) = pending.pop() {
-        if let Some(&index) = producers.get(name.as_str())
+        if let Some(&index) = producers.get(name)
             && !std::mem::replace(&mut kept[index], true)
         {
-            let node = &graph.node[index];
-            pending.extend(node.input.iter().cloned());
-            // A nested graph reads outer values by name: keep whatever it mentions.
-            let nested = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
-            for inner in nested {
-                pending.extend(inner.node.iter().flat_map(|n| n.input.iter().cloned()));
-                pending.extend(inner.output.iter().map(|output| output.name.clone()));
-            }
+            pending.extend(reads(&graph.node[index]));
         }
-        needed.insert(name);
+        needed.insert(name.to_owned());
     }
     let mut kept = kept.into_iter();
     graph.node.retain(|_| kept.next().unwrap_or(true));

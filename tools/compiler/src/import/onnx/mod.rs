@@ -1,16 +1,21 @@
 //! ONNX: read, check, rewrite what tract cannot take as exporters write it, and hand it to tract.
 
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModelExt, TypedModel};
+use tract_onnx::tract_hir::prelude::InferenceModel;
 
 use crate::tract::Imported;
 use crate::tract::guard::guard;
 
 mod attention;
+mod bounded;
 mod check;
 mod external;
 mod functions;
@@ -20,8 +25,16 @@ mod locations;
 mod lower;
 mod precision;
 mod proto;
+mod tensors;
 
 pub use locations::external_locations;
+
+/// Most bytes of a file: protobuf's own limit is 2 GiB.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// Most bytes of a value that a text encoder computes: more than the largest one's for
+/// [the most prompts at once](inputs).
+const MOST_VALUE_BYTES: usize = 1 << 30;
 
 /// Reads the ONNX file at `path` up to a decluttered graph with its axes fixed.
 ///
@@ -30,21 +43,45 @@ pub use locations::external_locations;
 /// neither tract nor the rewrites here can load. The error names the file.
 pub fn load(path: &Path) -> Result<Imported> {
     let refused = || format!("cannot import `{}`", path.display());
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let proto = decode(&bytes).with_context(refused)?;
-    drop(bytes);
-    import(proto, path.parent().unwrap_or(Path::new("."))).with_context(refused)
+    let proto = read(path)?;
+    import(proto, folder(path)).with_context(refused)
+}
+
+/// Reads the ONNX file at `path` into an operator graph whose inputs are as the file leaves them, for tract to run; no
+/// value in it may have more than `most` bytes.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_graph(path: &Path, most: usize) -> Result<InferenceModel> {
+    let refused = || format!("cannot import `{}`", path.display());
+    let mut proto = read(path)?;
+    settle(&mut proto, folder(path)).with_context(refused)?;
+    parse(proto, most).with_context(refused)
+}
+
+/// Where the model's external data are looked for.
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn read(path: &Path) -> Result<ModelProto> {
+    let unreadable = || format!("cannot read `{}`", path.display());
+    let file = File::open(path).with_context(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).with_context(unreadable)?;
+    decode(&bytes).with_context(|| format!("cannot import `{}`", path.display()))
 }
 
 fn decode(bytes: &[u8]) -> Result<ModelProto> {
     ensure!(!bytes.is_empty(), "the file is empty; copy or download it again");
+    ensure!(
+        bytes.len() as u64 <= MOST_BYTES,
+        "the file has more than {MOST_BYTES} bytes, so it is no ONNX model; give an .onnx file with its weights beside it"
+    );
     let proto = ModelProto::decode(bytes).map_err(|e| {
         anyhow!("this is not an ONNX model, or only the beginning of one ({e}); copy or download it again")
     })?;
-    ensure!(
-        proto.graph.is_some(),
-        "this is not an ONNX model: it holds no graph; give an .onnx file exported from a CLIP text encoder"
-    );
+    ensure!(proto.graph.is_some(), "this is not an ONNX model: it holds no graph; give an .onnx file");
     Ok(proto)
 }
 
@@ -53,36 +90,60 @@ fn decode(bytes: &[u8]) -> Result<ModelProto> {
 /// # Errors
 /// As [`load`], without the file's name.
 pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
-    external::embed(&mut proto, folder)?;
-    check::check(&proto)?;
-    functions::inline(&mut proto)?;
-    precision::widen(&mut proto)?;
+    settle(&mut proto, folder)?;
     let fixed = inputs::fix(&mut proto)?;
-    lower::lower(&mut proto)?;
     let model = declutter(proto).with_context(|| match &fixed.exported_for {
         Some(shape) => format!(
             "this model was exported for prompts of the fixed shape {shape:?}, and tract cannot load it for the whole context; \
              export it for [1, {}], or with dynamic axes",
             fixed.context
         ),
-        None => "tract cannot load this model".to_owned(),
+        None => "tract cannot load this model; export it again, with opset 17 and without optimisation".to_owned(),
     })?;
     Ok(Imported { model, context: fixed.context, ids_type: fixed.ids_type })
 }
 
-/// Types, folds and declutters with tract. The protobuf is dropped as soon as tract has copied the tensors out of it.
-fn declutter(proto: ModelProto) -> Result<TypedModel> {
+/// Checks a decoded model, and makes it one graph without functions, with all tensors inside and in f32.
+fn settle(proto: &mut ModelProto, folder: &Path) -> Result<()> {
+    external::embed(proto, folder)?;
+    check::check(proto)?;
+    functions::inline(proto)?;
+    precision::widen(proto)
+}
+
+/// Hands the graph to tract. The protobuf is dropped as soon as tract has copied the tensors out of it.
+fn parse(mut proto: ModelProto, most: usize) -> Result<InferenceModel> {
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    onnx.op_register.insert("Attention", attention::build);
+    onnx.op_register.insert("FusedMatMul", fused_matmul::build);
+    if let Some(graph) = &mut proto.graph {
+        graph.node =
+            lower::lower(std::mem::take(&mut graph.node), &|op| onnx.op_register.0.contains_key(op))?;
+        // tract finds nodes by their names, which ONNX lets be empty or the same.
+        let mut names = HashSet::new();
+        for (index, node) in graph.node.iter_mut().enumerate() {
+            if node.name.is_empty() || !names.insert(node.name.clone()) {
+                node.name = format!("{}#{index}", node.output.first().map_or("", String::as_str));
+            }
+        }
+    }
     guard(|| {
-        let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-        onnx.op_register.insert("Attention", attention::build);
-        onnx.op_register.insert("FusedMatMul", fused_matmul::build);
         let parsed = onnx.parse(&proto, None);
         drop(proto);
         let parsed = parsed.context("tract cannot read this graph")?;
         if let Some(name) = parsed.unresolved_inputs.first() {
-            bail!("the graph uses a value `{name}` that nothing in it computes");
+            bail!("the graph uses a value `{name}` that nothing in it computes; export the model again");
         }
         let mut model = parsed.model;
+        bounded::bound(&mut model, most);
+        Ok(model)
+    })
+}
+
+/// Types, folds and declutters with tract.
+fn declutter(proto: ModelProto) -> Result<TypedModel> {
+    let mut model = parse(proto, MOST_VALUE_BYTES)?;
+    guard(|| {
         model.analyse(false).context("tract cannot work out the graph's types and shapes")?;
         let model = model.into_typed().context("tract cannot type this graph")?;
         model.into_decluttered().context("tract cannot simplify this graph")

@@ -10,7 +10,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoPr
 
 use super::proto::{each_node_tensor, each_tensor};
 
-/// Turns every 16-bit float of the model, and every cast to one, into f32.
+/// Turns every 16-bit float of the model, whose tensors are all raw bytes, and every cast to one, into f32.
 pub fn widen(model: &mut ModelProto) -> Result<()> {
     let mut visit = |tensor: &mut TensorProto| -> Result<(), Infallible> {
         widen_tensor(tensor);
@@ -43,10 +43,7 @@ fn widen_tensor(tensor: &mut TensorProto) -> bool {
         false => |bits| bf16::from_bits(bits).to_f32(),
     };
     let bits = tensor.raw_data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    // Without raw data the protobuf keeps each 16-bit pattern in an i32.
-    let wide = bits.chain(tensor.int32_data.iter().map(|&bits| bits as u16)).map(widen);
-    tensor.raw_data = wide.flat_map(f32::to_le_bytes).collect();
-    tensor.int32_data.clear();
+    tensor.raw_data = bits.map(widen).flat_map(f32::to_le_bytes).collect();
     tensor.data_type = DataType::Float as i32;
     true
 }
@@ -66,7 +63,9 @@ fn widen_info(info: &mut ValueInfoProto) {
 
 fn widen_nodes(nodes: &mut [NodeProto]) {
     for attribute in nodes.iter_mut().flat_map(|node| &mut node.attribute) {
-        if matches!(attribute.name.as_str(), "to" | "dtype") && is_half(attribute.i as i32) {
+        if matches!(attribute.name.as_str(), "to" | "dtype" | "stash_type" | "softmax_precision")
+            && is_half(attribute.i as i32)
+        {
             attribute.i = DataType::Float as i64;
         }
         attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(widen_graph);
@@ -80,18 +79,12 @@ mod tests {
     #[test]
     fn every_16_bit_float_survives_exactly() {
         for (data_type, one) in [(DataType::Float16, 0x3c00u16), (DataType::Bfloat16, 0x3f80)] {
-            for raw in [true, false] {
-                let mut tensor =
-                    TensorProto { data_type: data_type as i32, dims: vec![2], ..TensorProto::default() };
-                if raw {
-                    tensor.raw_data = [one, one | 0x8000].into_iter().flat_map(u16::to_le_bytes).collect();
-                } else {
-                    tensor.int32_data = vec![i32::from(one), i32::from(one | 0x8000)];
-                }
-                assert!(widen_tensor(&mut tensor));
-                let expected: Vec<u8> = [1f32, -1.0].into_iter().flat_map(f32::to_le_bytes).collect();
-                assert_eq!((tensor.raw_data, tensor.data_type), (expected, DataType::Float as i32));
-            }
+            let mut tensor =
+                TensorProto { data_type: data_type as i32, dims: vec![2], ..TensorProto::default() };
+            tensor.raw_data = [one, one | 0x8000].into_iter().flat_map(u16::to_le_bytes).collect();
+            assert!(widen_tensor(&mut tensor));
+            let expected: Vec<u8> = [1f32, -1.0].into_iter().flat_map(f32::to_le_bytes).collect();
+            assert_eq!((tensor.raw_data, tensor.data_type), (expected, DataType::Float as i32));
         }
         let mut wide = TensorProto { data_type: DataType::Float as i32, ..TensorProto::default() };
         assert!(!widen_tensor(&mut wide));

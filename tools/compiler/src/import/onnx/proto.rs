@@ -1,5 +1,6 @@
 //! Small helpers over the generated ONNX protobuf types.
 
+use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
@@ -35,9 +36,58 @@ pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributePro
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
-/// Whether the node belongs to ONNX's own operator set.
-pub fn is_standard(node: &NodeProto) -> bool {
-    node.domain.is_empty() || node.domain == "ai.onnx"
+fn named(name: &str, kind: AttributeType) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: kind as i32, ..AttributeProto::default() }
+}
+
+/// An attribute that is an integer.
+pub fn int_attribute(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { i, ..named(name, AttributeType::Int) }
+}
+
+/// An attribute that is several integers.
+pub fn ints_attribute(name: &str, ints: Vec<i64>) -> AttributeProto {
+    AttributeProto { ints, ..named(name, AttributeType::Ints) }
+}
+
+/// An attribute that is a number.
+pub fn float_attribute(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { f, ..named(name, AttributeType::Float) }
+}
+
+/// An attribute that is a text.
+pub fn string_attribute(name: &str, text: &str) -> AttributeProto {
+    AttributeProto { s: text.as_bytes().to_vec(), ..named(name, AttributeType::String) }
+}
+
+/// An attribute that is a tensor.
+pub fn tensor_attribute(name: &str, tensor: TensorProto) -> AttributeProto {
+    AttributeProto { t: Some(tensor), ..named(name, AttributeType::Tensor) }
+}
+
+/// Whether that is the domain of ONNX's own operator set.
+pub fn is_default_domain(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// Every value that the node reads, those that its nested graphs take from around them too.
+pub fn reads(node: &NodeProto) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let mut graphs: Vec<&GraphProto> = nested(node).collect();
+    while let Some(graph) = graphs.pop() {
+        for inner in &graph.node {
+            names.extend(inner.input.iter().map(String::as_str));
+            graphs.extend(nested(inner));
+        }
+        names.extend(graph.output.iter().map(|output| output.name.as_str()));
+    }
+    names
+}
+
+/// The graphs in the node's attributes.
+pub fn nested(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
 /// What a message calls the node: its name, or its first output's.

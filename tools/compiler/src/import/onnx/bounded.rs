@@ -1,0 +1,163 @@
+//! Operators that may neither compute more than fits nor panic: tract folds constants while it works out shapes, and an
+//! operator such as `ConstantOfShape` makes any amount of memory from a few bytes of file. tract says which node failed,
+//! but not which one panicked.
+
+use std::collections::HashMap;
+
+use tract_onnx::ops::logic::If;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::*;
+
+use crate::tract::guard::guard;
+
+/// Wraps every operator of the model so that an output of more than `most` bytes is an error before it is computed, and a
+/// panic is one too.
+pub fn bound(model: &mut InferenceModel, most: usize) {
+    for node in model.nodes_mut() {
+        if InferenceModel::is_source(&node.op) {
+            continue;
+        }
+        if let Some(choice) = node.op_as_mut::<If>() {
+            bound(&mut choice.then_body, most);
+            bound(&mut choice.else_body, most);
+        }
+        let op = std::mem::replace(&mut node.op, Box::new(tract_onnx::tract_hir::ops::identity::Identity));
+        node.op = Box::new(Bounded { op, most });
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Bounded {
+    op: Box<dyn InferenceOp>,
+    /// Bytes of one output.
+    most: usize,
+}
+
+impl Bounded {
+    fn check<'f>(&self, outputs: impl IntoIterator<Item = &'f InferenceFact>) -> TractResult<()> {
+        for fact in outputs {
+            let (Some(shape), Some(datum_type)) = (fact.shape.concretize(), fact.datum_type.concretize())
+            else {
+                continue;
+            };
+            let bytes = shape.iter().try_fold(datum_type.size_of(), |product, dim| match dim.to_usize() {
+                Ok(dim) => product.checked_mul(dim),
+                // An axis that is still free; without symbols, it is that of two tensors that do not fit together.
+                Err(_) => (!dim.symbols().is_empty()).then_some(product),
+            });
+            ensure!(
+                bytes.is_some_and(|bytes| bytes <= self.most),
+                "{} makes a tensor of shape {shape:?}, more than {} bytes; export the model for one prompt, without what does not belong to it",
+                self.op.name(),
+                self.most
+            );
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for Bounded {
+    fn eq(&self, other: &Self) -> bool {
+        self.most == other.most && self.op.as_op().dyn_eq(other.op.as_op())
+    }
+}
+
+impl Eq for Bounded {}
+
+impl Op for Bounded {
+    fn name(&self) -> StaticName {
+        self.op.name()
+    }
+
+    fn validation(&self) -> Validation {
+        self.op.validation()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        self.op.info()
+    }
+
+    fn as_typed(&self) -> Option<&dyn TypedOp> {
+        self.op.as_typed()
+    }
+}
+
+impl EvalOp for Bounded {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.op.eval(context, inputs)
+    }
+
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        self.op.eval_out_of_plan(inputs)
+    }
+
+    fn state(&self, context: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        self.op.state(context)
+    }
+}
+
+type Facts = TVec<InferenceFact>;
+
+impl InferenceOp for Bounded {
+    fn infer(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(Facts, Facts, Facts)> {
+        // Where all inputs are known, the operator is computed: its outputs' shapes come first.
+        if inputs.iter().all(|fact| fact.value.is_concrete()) {
+            let mut op = self.op.clone();
+            let inferred = guard(|| op.infer_facts(inputs.clone(), outputs.clone(), observed.clone()))?;
+            self.check(&inferred.1)?;
+        }
+        let inferred = guard(|| self.op.infer(inputs, outputs, observed))?;
+        self.check(&inferred.1)?;
+        Ok(inferred)
+    }
+
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(Facts, Facts, Facts)> {
+        self.op.infer_facts(inputs, outputs, observed)
+    }
+
+    fn observe_outlets(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Vec<OutletId>> {
+        self.op.observe_outlets(model, node)
+    }
+
+    fn incorporate(
+        &self,
+        model: &InferenceModel,
+        node: &InferenceNode,
+    ) -> TractResult<Option<InferenceModelPatch>> {
+        self.op.incorporate(model, node)
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.op.nboutputs()
+    }
+
+    // What asks for a node's operator gets the wrapped one.
+    fn as_op(&self) -> &dyn Op {
+        self.op.as_op()
+    }
+
+    fn as_op_mut(&mut self) -> &mut dyn Op {
+        self.op.as_op_mut()
+    }
+
+    fn to_typed(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        guard(|| self.op.to_typed(source, node, target, mapping))
+            .with_context(|| format!("node `{}`", node.name))
+    }
+}
