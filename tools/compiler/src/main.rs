@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use cliptext::Plan;
 use cliptext::tokenizer::Padding;
-use cliptext::{Plan, PlanFile};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::compile::inspect;
@@ -24,10 +24,12 @@ use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{self, Quality};
+use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::verify::{self, Reference};
 
 #[derive(Parser)]
 #[command(name = "cliptext", version, about = "Compiles CLIP text encoders into plans for cliptext-run")]
+#[command(after_help = "Exit codes: 0 done, 1 the work failed, 2 the command line is wrong")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -112,7 +114,7 @@ struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Fail when the hidden states' SQNR is below this many dB
-    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
     min_sqnr: Option<f64>,
     /// Also run this UNet (ONNX; sample, timestep, encoder_hidden_states) with both embeddings
     #[arg(long, value_name = "FILE")]
@@ -189,6 +191,10 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+fn decibels(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| !number.is_nan()).ok_or("expected a number of dB".into())
+}
+
 fn target_help() -> String {
     let mut help = String::from("The kind of CPU that int8 weights are packed for:");
     for target in Target::ALL {
@@ -220,6 +226,13 @@ fn lora(text: &str) -> Result<(PathBuf, f32), String> {
 }
 
 impl OutputArgs {
+    /// Ends the program where an option would be ignored.
+    fn refuse_contradictions(&self) {
+        if matches!(self.pooled, Some(PooledArg::None)) && self.normalize.is_some() {
+            usage("--normalize is about the pooled output: it has no effect with --pooled none");
+        }
+    }
+
     fn choice(&self) -> Choice {
         let on = |switch: Option<Switch>| switch.map(|switch| matches!(switch, Switch::On));
         Choice {
@@ -292,6 +305,7 @@ impl CompileArgs {
             ("--budget", self.budget.is_some()),
             ("--target", self.target.is_some()),
         ];
+        self.model.outputs.refuse_contradictions();
         if matches!(self.precision, PrecisionArg::F32)
             && let Some((option, _)) = int8_only.iter().find(|(_, given)| *given)
         {
@@ -384,6 +398,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
 }
 
 fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
+    args.model.outputs.refuse_contradictions();
     if let Some(report) = &args.report {
         let mut files = args.model.inputs();
         files.extend(
@@ -397,8 +412,10 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
         Some(path) => prompts::read(path)?,
         None => prompts::evaluation(),
     };
+    // Not mapped: a plan may come out of a pipe, and may be compiled anew meanwhile.
     let file =
-        PlanFile::open(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
+        std::fs::read(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
+    let file = InPlace::copy(&file);
     // Before the model, which takes seconds.
     Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
     let spec = args.model.spec()?;

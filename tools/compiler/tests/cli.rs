@@ -155,6 +155,8 @@ fn places_and_vocabularies_that_do_not_do_are_named() {
 
 #[test]
 fn bad_command_lines_end_with_2() {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    assert!(help.contains("Exit codes: 0 done, 1 the work failed, 2 the command line is wrong"));
     fails(&[], 2);
     fails(&["compile"], 2);
     fails(&["compile", "model.onnx"], 2);
@@ -178,6 +180,11 @@ fn options_without_effect_and_files_that_would_be_lost_are_refused() {
         let said = fails(&[&compile[..], &option].concat(), 2);
         assert!(said.contains(option[0]) && said.contains("no effect"), "{said}");
     }
+    for command in [&["compile", model, "-o", text(&plan)][..], &["verify", DEMO, model]] {
+        let said = fails(&[command, &["--pooled", "none", "--normalize", "on"]].concat(), 2);
+        assert!(said.contains("--normalize") && said.contains("no effect"), "{said}");
+    }
+    fails(&["verify", DEMO, model, "--min-sqnr", "NaN"], 2);
     let before = std::fs::read(model).unwrap();
     for args in [
         &["compile", model, "-o", model][..],
@@ -209,8 +216,6 @@ fn prompts_beyond_what_calibration_takes_are_told() {
 
 #[cfg(unix)]
 mod pipes {
-    use std::process::Stdio;
-
     use super::*;
 
     fn pipe(scratch: &Scratch, name: &str) -> std::path::PathBuf {
@@ -253,12 +258,23 @@ mod pipes {
         assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "the report alone");
         assert!(Plan::load(align(&reader.join().unwrap()).bytes()).is_ok());
 
+        let source = pipe(&scratch, "pipes/plan");
+        let fed = std::thread::spawn({
+            let (source, file) = (source.clone(), file.clone());
+            move || std::fs::write(source, std::fs::read(file).unwrap()).unwrap()
+        });
+        let output = run(&["verify", text(&source), text(&model), "--min-sqnr", "20", "--quiet"]);
+        fed.join().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(fails(&["verify", text(&folder), text(&model)], 1).contains("pipes: cannot be read"));
+
+        let source = scratch.path().join("pipes/model");
         let fed = feed();
         let told = run(&["inspect-model", text(&source), "--json"]);
         fed.join().unwrap();
         let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
         assert_eq!(told["towers"][0]["name"], "model");
-        assert_eq!(names(&folder), ["model", "sink"]);
+        assert_eq!(names(&folder), ["model", "plan", "sink"]);
     }
 
     /// A plan in memory that is aligned as a mapped one.
@@ -276,15 +292,10 @@ mod pipes {
             (&["inspect-model", text(&model)], "closed before"),
             (&["verify", text(&plan), text(&model)], "closed before"),
         ] {
-            let program = env!("CARGO_BIN_EXE_cliptext");
-            let mut child = Command::new(program)
-                .args(args)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            drop(child.stdout.take());
-            let output = child.wait_with_output().unwrap();
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut program = Command::new(env!("CARGO_BIN_EXE_cliptext"));
+            let output = program.args(args).stdout(writer).output().unwrap();
             let error = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(1), "{error}");
             assert!(error.contains(said), "{error}");

@@ -25,12 +25,25 @@ pub fn read(path: &Path) -> Result<Vec<String>> {
         Err(error) if is_json || begins_as_json(text) => {
             return Err(Error::other(format!("not a JSON array of strings: {error}")));
         }
-        Err(_) => text.lines().map(str::to_owned).collect(),
+        Err(_) => lines(text).map(str::to_owned).collect(),
     };
     if prompts.is_empty() {
         return Err(Error::other("holds no prompt: give a JSON array of strings, or one prompt a line"));
     }
     Ok(prompts)
+}
+
+/// Lines that end as Unix, Windows or old Macs end them; an end of line at the end begins no further one.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (line, end) = rest.find(['\r', '\n']).map_or((rest, ""), |at| rest.split_at(at));
+        rest = end.strip_prefix("\r\n").or(end.get(1..)).unwrap_or("");
+        Some(line)
+    })
 }
 
 /// Whether a text begins as an array of strings or an object does, and as no prompt: `[cat|dog]` and `{a|b}` do otherwise.
@@ -57,6 +70,10 @@ mod tests {
         assert_eq!(read_as("c.txt", "a cat\r\nein Hündchen\n".as_bytes()), two);
         assert_eq!(read_as("d.txt", "\u{feff}a cat\nein Hündchen".as_bytes()), two);
         assert_eq!(read_as("e.txt", b"a\n\n[b\n"), Ok(vec!["a".into(), String::new(), "[b".into()]));
+        let three = Ok(vec!["a".to_owned(), String::new(), "b".into()]);
+        for ends in ["a\n\nb\n", "a\r\rb\r", "a\r\n\r\nb\r\n", "a\n\nb"] {
+            assert_eq!(read_as("ends.txt", ends.as_bytes()), three, "{ends:?}");
+        }
         assert_eq!(read_as("f.txt", b"\n"), Ok(vec![String::new()]));
         assert_eq!(read_as("g.txt", b"[cat|dog]\n{a|b}"), Ok(vec!["[cat|dog]".into(), "{a|b}".into()]));
     }

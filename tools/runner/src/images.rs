@@ -81,7 +81,10 @@ fn tensor(bytes: &[u8]) -> Result<Array, String> {
     let names = file.names();
     let name = match names[..] {
         [only] => only,
-        _ if names.contains(&USUAL_NAME) => USUAL_NAME,
+        _ if names.contains(&USUAL_NAME) => {
+            eprintln!("cliptext-run: of the images' {} tensors {USUAL_NAME} is taken", names.len());
+            USUAL_NAME
+        }
         [] => return Err("no tensor in the file".into()),
         _ => {
             return Err(format!(

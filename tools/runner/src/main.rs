@@ -30,6 +30,7 @@ use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "cliptext-run", version, about = "Runs CLIP text encoders from compiled plans")]
+#[command(after_help = "Exit codes: 0 done, 1 the work failed, 2 the command line is wrong")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,7 +1,7 @@
 //! Prompts from the command line and from files.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{Failure, Outcome, PromptArgs, paths, work};
 
@@ -24,6 +24,10 @@ impl PromptArgs {
             && let Some(first) = alone.first()
         {
             eprintln!("cliptext-run: {first:?} names no file: taken as a prompt");
+        }
+        let others = if plan.is_none() { alone.get(1..) } else { Some(alone) };
+        for other in others.unwrap_or_default().iter().filter(|argument| Path::new(argument).is_file()) {
+            eprintln!("cliptext-run: {other:?} names a file, and is taken as a prompt: the plan comes first");
         }
         Ok((plan, prompts))
     }

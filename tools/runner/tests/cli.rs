@@ -131,6 +131,7 @@ fn long_contexts_and_two_towers_are_written() {
 #[test]
 fn bad_command_lines_end_with_2() {
     let folder = Folder::new("usage");
+    assert!(ok(&["--help"]).contains("Exit codes: 0 done, 1 the work failed, 2 the command line is wrong"));
     fails(&[], 2);
     fails(&["fly"], 2);
     assert!(fails(&["encode"], 2).contains("give a prompt"));

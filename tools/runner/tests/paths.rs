@@ -49,6 +49,8 @@ fn what_looks_like_a_path_is_no_prompt() {
         assert!(fails(&[command, &inside], 1).contains("a folder, not a plan"));
         assert!(fails(&[command, &missing], 1).contains("other.plan"));
     }
+    let second = run(&["tokenize", DEMO, &folder.path("sd15.plan")]);
+    assert!(String::from_utf8(second.stderr).unwrap().contains("taken as a prompt: the plan comes first"));
     // A prompt that looks so is given as one.
     let ids = ok(&["tokenize", DEMO, "--", "sd15.plam", "-dog"]);
     assert_eq!(ok(&["tokenize", "--prompt", "sd15.plam", "--prompt", "-dog"]), ids);
@@ -122,9 +124,9 @@ fn a_reader_that_stops_reading_is_told_and_leaves_nothing() {
         (&["encode", DEMO, "a cat", "--pooled", &pooled], "pooled.npy is not written"),
         (&["encode", DEMO, "a cat", "-o", "/dev/stdout", "--pooled", &pooled], "pooled.npy is not written"),
     ] {
-        let mut child = program(args).spawn().unwrap();
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program(args).stdout(writer).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
         assert!(error.contains(unwritten) && !error.contains("panicked"), "{args:?}: {error}");

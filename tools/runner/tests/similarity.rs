@@ -111,6 +111,10 @@ fn every_form_of_the_same_images_gives_the_same() {
     ];
     let told = files.map(|(name, bytes)| json(&[&plan(), "--images", &folder.write(name, &bytes), "a", "b"]));
     assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+    let chosen = run(&["similarity", &plan(), "--images", &folder.path("g.safetensors"), "a"]);
+    assert!(
+        String::from_utf8(chosen.stderr).unwrap().contains("of the images' 2 tensors image_embeds is taken")
+    );
 }
 
 #[test]
