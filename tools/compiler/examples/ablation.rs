@@ -82,7 +82,7 @@ fn main() -> Result<()> {
             figures.hidden.sqnr_db,
             figures.hidden.cosine_mean,
             figures.hidden.cosine_min,
-            figures.prompt_specific_db.unwrap_or(f64::NAN),
+            figures.prompt_specific_db.map_or(f64::NAN, |db| db.0),
             plan.len() as f64 / 1e6
         );
     }

@@ -80,6 +80,28 @@ pub struct Layer {
     pub fc2: Linear,
 }
 
+impl Layer {
+    /// Every tensor of the layer, with what to call it in messages.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &[f32])> {
+        let norms = [("first norm", &self.norm1), ("second norm", &self.norm2)];
+        let linears = [
+            ("query", &self.query),
+            ("key", &self.key),
+            ("value", &self.value),
+            ("attention output", &self.out),
+            ("MLP in", &self.fc1),
+            ("MLP out", &self.fc2),
+        ];
+        let norms = norms
+            .into_iter()
+            .flat_map(|(name, norm)| [(name, "gain", &norm.gain[..]), (name, "bias", &norm.bias)]);
+        let linears = linears.into_iter().flat_map(|(name, linear)| {
+            [(name, "weight", &linear.weight.values[..]), (name, "bias", &linear.bias)]
+        });
+        norms.chain(linears).map(|(name, part, values)| (format!("{name}, {part}"), values))
+    }
+}
+
 /// A CLIP text tower.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextModel {
@@ -106,6 +128,22 @@ impl TextModel {
     /// Tokens of the fixed context.
     pub fn context(&self) -> usize {
         self.position_embedding.rows
+    }
+
+    /// Every tensor of the model, with what to call it in messages.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &[f32])> {
+        let own = [
+            ("the token embedding", Some(&self.token_embedding.values)),
+            ("the position embedding", Some(&self.position_embedding.values)),
+            ("the final norm's gain", Some(&self.final_norm.gain)),
+            ("the final norm's bias", Some(&self.final_norm.bias)),
+            ("the projection", self.projection.as_ref().map(|matrix| &matrix.values)),
+        ];
+        let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
+            layer.tensors().map(move |(name, values)| (format!("layer {}, {name}", index + 1), values))
+        });
+        let own = own.into_iter().filter_map(|(name, values)| Some((name.to_owned(), &values?[..])));
+        own.chain(layers)
     }
 
     /// Columns of the pooled output that `outputs` want, where they want one.

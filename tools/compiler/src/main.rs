@@ -95,6 +95,9 @@ struct CompileArgs {
     /// The kind of CPU that int8 weights are packed for
     #[arg(long, long_help = target_help())]
     target: Option<Target>,
+    /// Write the plan even if its outputs are far from the f32 model's (SQNR below 10 dB)
+    #[arg(long)]
+    force: bool,
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -379,6 +382,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         },
         quantize,
         target: args.target.unwrap_or_default(),
+        force: args.force,
         full_report: args.report.as_deref().is_some_and(is_page),
     };
     let report = compile(&job, &progress)?;
@@ -437,6 +441,11 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
         tell(&text, &[args.report.as_ref()])?;
     }
     let sqnr = found.figures.hidden.sqnr_db;
+    anyhow::ensure!(
+        !sqnr.0.is_nan() && !found.figures.pooled.is_some_and(|pooled| pooled.sqnr_db.0.is_nan()),
+        "{}: the plan computes values that are no numbers",
+        args.plan.display()
+    );
     if let Some(least) = args.min_sqnr {
         anyhow::ensure!(
             sqnr >= least,

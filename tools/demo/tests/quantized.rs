@@ -86,7 +86,7 @@ fn sqnr(bytes: &[u8], model: &TextModel, vocabulary: &VocabularyTable) -> f64 {
             let width = model.width();
             sum.add(&ours.hidden()[width..], &exact.hidden.values[width..], width);
         }
-        sum.quality().unwrap().sqnr_db
+        sum.quality().unwrap().sqnr_db.0
     })
 }
 

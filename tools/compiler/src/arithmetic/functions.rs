@@ -52,6 +52,20 @@ fn gelu(x: f32) -> f32 {
     x.max(0.0) - a * (0.5 * (p * u) * exp(-0.5 * (a * a)))
 }
 
+/// `erf` by its Maclaurin series, to about 1e-7; 1 beyond 5, where it is within 2e-12.
+pub fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..120 {
+        let n = f64::from(n);
+        term *= -x * x / n;
+        sum += term / (2.0 * n + 1.0);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
 /// Values beside one another in [`sum`].
 const LANES: usize = 16;
 
@@ -74,7 +88,6 @@ pub fn sum(row: &[f32], value: impl Fn(f32) -> f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::erf;
 
     #[test]
     fn exp_is_within_three_units_in_the_last_place() {

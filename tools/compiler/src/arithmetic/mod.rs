@@ -4,6 +4,7 @@
 //! multiply-adds stand where they are written and nowhere else, and the platform's libm is not asked.
 
 pub mod cholesky;
+pub mod extremes;
 pub mod functions;
 pub mod gemm;
 pub mod parallel;

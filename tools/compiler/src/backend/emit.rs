@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
 use cliptext::plan::{EmbedPrecision, MANIFEST, Manifest, Op, RECORD, Step};
@@ -121,6 +121,11 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
     Ok(Emitted { bytes, ..sizes })
 }
 
+/// Whether `value` stays a finite number when it is rounded to f16.
+fn fits_f16(value: f32) -> bool {
+    half::f16::from_f32(value).is_finite()
+}
+
 /// Appends the constants of `step`.
 fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<()> {
     match (constants, step.op) {
@@ -131,10 +136,16 @@ fn append(out: &mut Vec<u8>, step: &Step, constants: &Constants<'_>) -> Result<(
                     let quantized = quantize_rows(tokens);
                     block(out, quantized.codes.iter().map(|code| code.to_le_bytes()));
                     block(out, quantized.scales.iter().map(|scale| scale.to_le_bytes()));
-                    block(
-                        out,
-                        positions.values.iter().map(|&value| half::f16::from_f32(value).to_le_bytes()),
-                    );
+                    if let Some(at) = positions.values.iter().position(|&value| !fits_f16(value)) {
+                        let (position, channel) = (at / positions.cols, at % positions.cols);
+                        bail!(
+                            "the position embedding's value at position {position}, channel {channel} is {}; int8 plans keep \
+                             positions in f16, which ends at 65504: compile with --precision f32",
+                            positions.values[at]
+                        );
+                    }
+                    let values = positions.values.iter();
+                    block(out, values.map(|&value| half::f16::from_f32(value).to_le_bytes()));
                     block(out, f16_rows.iter().map(|id| id.to_le_bytes()));
                     let rows = f16_rows.iter().flat_map(|&id| tokens.row(id as usize));
                     block(out, rows.map(|&value| half::f16::from_f32(value).to_le_bytes()));

@@ -1,5 +1,7 @@
 //! `cliptext compile`: a model's file to a plan's file.
 
+pub mod check;
+mod gate;
 pub mod inspect;
 pub mod prepare;
 pub mod report;
@@ -41,6 +43,8 @@ pub struct Job {
     pub quantize: quantize::Options,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
+    /// Whether to write the plan however far from the f32 model it is.
+    pub force: bool,
     /// Whether to find out, too, where the error arises: by layer, position, prompt and channel.
     pub full_report: bool,
 }
@@ -102,6 +106,9 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         Precision::Int8 => quantized(job, &mut prepared, &paddings, &vocabularies[0], progress)?,
         Precision::F32 => prepared.iter().map(|_| None).collect(),
     };
+    for tower in &prepared {
+        check::finite(&tower.model).with_context(|| format!("{}, ready to be packed", tower.name))?;
+    }
     let plan_for = |target| plan_for(job, target, &prepared, &found, &paddings, &vocabularies[0]);
     let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
@@ -123,6 +130,9 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     let measured = progress.stage("measure against f32", || {
         trial::measure(stand_in.as_ref().unwrap_or(&emitted), &references)
     })?;
+    let towers: Vec<report::Tower> =
+        towers.into_iter().zip(measured).map(|(tower, closeness)| tower.measured(closeness)).collect();
+    gate::quality(&towers, job.force, |warning| progress.note(warning))?;
     let verification = full
         .map(|full| {
             let plan = InPlace::copy(&stand_in.as_ref().unwrap_or(&emitted).bytes);
@@ -139,11 +149,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             Precision::Int8 => "int8",
             Precision::F32 => "f32",
         },
-        towers: towers
-            .into_iter()
-            .zip(measured)
-            .map(|(tower, closeness)| tower.measured(closeness))
-            .collect(),
+        towers,
         bytes: (&emitted).into(),
         prompts: trial::PROMPTS,
         verification,

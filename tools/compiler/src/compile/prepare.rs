@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use cliptext::tokenizer::Padding;
 
+use crate::compile::check;
 use crate::edit::Edits;
 use crate::edit::words::Word;
 use crate::ir::{Outputs, Pooled, TextModel};
 use crate::preset::{Choice, Facts, Preset};
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
-use crate::reference::check;
 use crate::source::{self, Source, Tower, Weights};
 use crate::tract::graph;
 use crate::tract::run::F32Run;
@@ -164,9 +164,10 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
     let recognised = progress
         .stage("recognise", || recognise(&imported.model))
         .with_context(|| format!("{path}: not a CLIP text encoder that can be compiled"))?;
+    check::finite(&recognised.model).with_context(|| path.clone())?;
     let run = progress.stage("check against tract's f32 run", || {
         let run = F32Run::new(imported, &recognised)?;
-        check(&recognised.model, &recognised.outputs, &run)?;
+        check::recognised(&recognised.model, &recognised.outputs, &run)?;
         anyhow::Ok(run)
     })?;
     let Recognised { mut model, outputs: own, .. } = recognised;
@@ -182,12 +183,13 @@ pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progres
         None => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
     };
     let words = edits.apply(&mut model, |note| progress.note(note)).with_context(|| path.clone())?;
+    check::finite(&model).with_context(|| path.clone())?;
     let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
     let run = if !edits.is_empty() || shortened || outputs != own {
         drop(run);
         progress.stage("rebuild with what was chosen", || {
             let run = F32Run::built(graph::build(model.clone(), &outputs)?, outputs.pooled != Pooled::None)?;
-            check(&model, &outputs, &run)?;
+            check::recognised(&model, &outputs, &run)?;
             anyhow::Ok(run)
         })?
     } else {

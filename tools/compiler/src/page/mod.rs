@@ -6,6 +6,7 @@ use std::fmt::Write;
 mod plot;
 
 use crate::quantize::Smoothed;
+use crate::verify::decibels::Decibels;
 use crate::verify::{StepFigures, Verification};
 use plot::{Bar, Series, bars, escaped, lines};
 
@@ -84,9 +85,9 @@ fn layers(body: &mut String, found: &Verification) {
         towers
     };
     for tower in &towers {
-        let of = |pick: fn(&crate::verify::figures::LayerFigures) -> Option<f64>| {
+        let of = |pick: fn(&crate::verify::figures::LayerFigures) -> Option<Decibels>| {
             let layers = found.figures.layers.iter().filter(|layer| layer.tower == *tower);
-            layers.filter_map(|layer| Some((layer.layer as f64, pick(layer)?))).collect()
+            layers.filter_map(|layer| Some((layer.layer as f64, pick(layer)?.0))).collect()
         };
         let series = [
             Series { name: "all", points: of(|layer| Some(layer.sqnr_db)) },
@@ -174,7 +175,7 @@ fn positions(body: &mut String, found: &Verification) {
              prompt."
         ),
     );
-    let points = positions.iter().enumerate().skip(1).map(|(at, db)| (at as f64, *db)).collect();
+    let points = positions.iter().enumerate().skip(1).map(|(at, db)| (at as f64, db.0)).collect();
     let series = [Series { name: "hidden states", points }];
     let _ = write!(body, "<figure>{}</figure>", lines(&series, "position", "dB"));
 }
@@ -183,7 +184,7 @@ fn prompts(body: &mut String, found: &Verification) {
     section(body, "Prompts, the worst first", "SQNR of each prompt's hidden states.");
     let bar = |prompt: &crate::verify::figures::PromptFigures| Bar {
         name: if prompt.prompt.is_empty() { "(the empty prompt)".into() } else { prompt.prompt.clone() },
-        value: prompt.sqnr_db,
+        value: prompt.sqnr_db.0,
         label: format!("{:.2} dB", prompt.sqnr_db),
     };
     let all: Vec<Bar> = found.figures.prompts.iter().take(32).map(bar).collect();

@@ -3,6 +3,7 @@
 //! The first position is the start token, whatever the prompt, and attention is causal: so all that the tower computes
 //! there is the same for all prompts. It is worked out once, the other positions for each prompt.
 
+use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::{exp, sum};
 use crate::arithmetic::gemm::{Part, View, add_product};
 use crate::arithmetic::parallel;
@@ -84,7 +85,7 @@ pub fn attention(heads: usize, scale: f32, qkv: &Attended, start: (&[f32], &[f32
                         *score += q * k;
                     }
                 }
-                let highest = scores[..seen].iter().fold(f32::NEG_INFINITY, |m, &s| m.max(s * scale));
+                let highest = scores[..seen].iter().fold(f32::NEG_INFINITY, |m, &s| larger(m, s * scale));
                 scores[..seen].iter_mut().for_each(|s| *s = exp(*s * scale - highest));
                 let inverse = 1.0 / sum(&scores[..seen], |s| s);
                 let place = &mut out[row * width + head * size..][..size];

@@ -12,6 +12,7 @@ mod smooth;
 use anyhow::{Result, anyhow};
 use cliptext::tokenizer::Padding;
 
+use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::activate;
 use crate::arithmetic::gemm::add_gram;
 use crate::ir::{Layer, Linear, Matrix, Outputs, TextModel};
@@ -90,8 +91,8 @@ fn fine_tokens(model: &TextModel, layers: usize, prompts: &[Vec<u32>], budget: f
     prompts.iter().flat_map(|ids| &ids[1..]).for_each(|&id| met[id as usize] += 1);
     let mut ids: Vec<u32> = (0..table.rows as u32).collect();
     ids.sort_by_key(|&id| std::cmp::Reverse(met[id as usize]));
-    // What f16 does not reach stays as it is.
-    ids.retain(|&id| table.row(id as usize).iter().all(|value| value.abs() < 60_000.0));
+    // Rows beyond f16's range stay int8, which has a scale.
+    ids.retain(|&id| table.row(id as usize).iter().all(|&value| half::f16::from_f32(value).is_finite()));
     ids.truncate(room);
     ids.sort_unstable();
     ids
@@ -181,7 +182,7 @@ impl Smoothed {
     fn new(linears: &'static str, inputs: &Matrix, factors: &[f32]) -> Self {
         let mut before = vec![0f32; inputs.cols];
         for row in inputs.values.chunks_exact(inputs.cols) {
-            row.iter().zip(&mut before).for_each(|(x, largest)| *largest = largest.max(x.abs()));
+            row.iter().zip(&mut before).for_each(|(x, largest)| *largest = larger(*largest, x.abs()));
         }
         let after = before.iter().zip(factors).map(|(largest, factor)| largest / factor).collect();
         Smoothed { layer: 0, linears, before, after }

@@ -1,5 +1,6 @@
 //! f32 to int8 by the nearest code: symmetric, a scale per row.
 
+use crate::arithmetic::extremes::largest_magnitude;
 use crate::arithmetic::functions::round;
 use crate::ir::Matrix;
 
@@ -27,9 +28,9 @@ impl QuantizedMatrix {
 /// Rows whose largest magnitude is below this become zeros: its reciprocal would overflow.
 const TINY: f32 = 1e-30;
 
-/// The scale of a row by its largest magnitude; 0 for a row of (next to) nothing.
+/// The scale of a row by its largest magnitude; 0 for a row of (next to) nothing, NaN for one with a NaN.
 pub fn row_scale(row: &[f32]) -> f32 {
-    let largest = row.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    let largest = largest_magnitude(row);
     if largest < TINY { 0.0 } else { largest / 127.0 }
 }
 
@@ -79,6 +80,13 @@ mod tests {
         let quantized = quantize_rows(&matrix);
         assert_eq!(quantized.scales, vec![0.0; 2]);
         assert_eq!(quantized.codes, [0; 4]);
+    }
+
+    #[test]
+    fn a_row_with_a_nan_has_no_scale() {
+        for row in [[f32::NAN, 1.0], [1.0, f32::NAN]] {
+            assert!(row_scale(&row).is_nan());
+        }
     }
 
     #[test]

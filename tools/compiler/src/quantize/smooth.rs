@@ -6,6 +6,7 @@
 //! weight (Xiao et al., "SmoothQuant", 2022); of a list of `α`, the one with the least error on the calibration's inputs is
 //! taken, and none at all where nothing does better.
 
+use crate::arithmetic::extremes::larger;
 use crate::arithmetic::gemm::{View, add_gram, product};
 use crate::ir::{Linear, Matrix};
 
@@ -31,14 +32,14 @@ pub fn factors(inputs: &Matrix, linears: &[&Linear], compensated: bool) -> Vec<f
     let (mut largest, mut mean) = (vec![0f32; n], vec![0f32; n]);
     for row in sample.chunks_exact(n) {
         for (j, x) in row.iter().enumerate() {
-            largest[j] = largest[j].max(x.abs());
+            largest[j] = larger(largest[j], x.abs());
             mean[j] += x.abs();
             squares[j] += f64::from(*x) * f64::from(*x);
         }
     }
     let mut weights = vec![0f32; n];
     for row in linears.iter().flat_map(|linear| linear.weight.values.chunks_exact(n)) {
-        row.iter().zip(&mut weights).for_each(|(x, largest)| *largest = largest.max(x.abs()));
+        row.iter().zip(&mut weights).for_each(|(x, largest)| *largest = larger(*largest, x.abs()));
     }
     let error = |factors: &[f32]| {
         let left = if compensated { LEFT } else { 1.0 };

@@ -7,8 +7,9 @@ use tract_core::prelude::Tensor;
 
 use super::misfit::{Rule, mismatch};
 use super::value::float_grid;
+use crate::arithmetic::extremes::larger;
+use crate::arithmetic::functions::erf;
 use crate::ir::Activation;
-use crate::reference::erf;
 use crate::tract::numbers::numbers;
 
 /// Farthest that an activation's samples may lie from the named one's: a rounding of its constants to f16 moves them by
@@ -68,8 +69,7 @@ pub fn activation(samples: &Tensor) -> Rule<Activation> {
     let distance = |f: fn(f64) -> f64| {
         let errors =
             float_grid().into_iter().zip(&values).map(|(x, &y)| (f(f64::from(x)) - f64::from(y)).abs());
-        // NaN must count as far away, so not f64::max alone.
-        errors.fold(0.0, |worst, error| if error <= worst { worst } else { error })
+        errors.fold(0.0, larger)
     };
     let known = [
         (distance(quick_gelu), Activation::QuickGelu),
@@ -157,6 +157,15 @@ mod tests {
             assert!(activation(&samples(other)).is_err());
         }
         assert!(activation(&samples(|_| f64::NAN)).is_err());
+    }
+
+    #[test]
+    fn one_sample_that_is_no_number_is_no_activation_wherever_it_stands() {
+        let grid = float_grid();
+        for at in [grid[0], grid[grid.len() / 2], grid[grid.len() - 1]] {
+            let broken = samples(|x| if x == f64::from(at) { f64::NAN } else { gelu(x) });
+            assert!(activation(&broken).is_err(), "{at}");
+        }
     }
 
     #[test]

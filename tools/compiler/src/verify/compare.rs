@@ -1,6 +1,9 @@
 //! How close a plan's hidden states are to the f32 model's.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::arithmetic::extremes::smaller;
+use crate::verify::decibels::Decibels;
 
 /// Sums over token rows: [`Quality`] in the making.
 #[derive(Clone, Debug, Default)]
@@ -13,14 +16,14 @@ pub struct Comparison {
 }
 
 /// The figures that the field compares by.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Mean over all token rows of the cosine between the plan's row and the reference's.
     pub cosine_mean: f64,
     /// The least of them.
     pub cosine_min: f64,
     /// `10 log10(Σ reference² / Σ (plan - reference)²)` over all values, in dB; infinite where they are equal.
-    pub sqnr_db: f64,
+    pub sqnr_db: Decibels,
 }
 
 impl Comparison {
@@ -37,10 +40,11 @@ impl Comparison {
             }
             self.signal += b2;
             let lengths = (a2 * b2).sqrt();
-            let cosine = if lengths > 0.0 { dot / lengths } else { f64::from(a2 == b2) };
+            // Two rows of zeros are alike; a NaN in either row makes the cosine one.
+            let cosine = if lengths == 0.0 { f64::from(a2 == b2) } else { dot / lengths };
             self.rows += 1;
             self.cosine_sum += cosine;
-            self.cosine_min = Some(self.cosine_min.map_or(cosine, |least| least.min(cosine)));
+            self.cosine_min = Some(self.cosine_min.map_or(cosine, |least| smaller(least, cosine)));
         }
     }
 
@@ -49,7 +53,7 @@ impl Comparison {
         Some(Quality {
             cosine_mean: self.cosine_sum / self.rows as f64,
             cosine_min: self.cosine_min?,
-            sqnr_db: 10.0 * (self.signal / self.noise).log10(),
+            sqnr_db: Decibels::of(self.signal, self.noise),
         })
     }
 }
@@ -65,6 +69,32 @@ mod tests {
         comparison.add(&[3.0, 4.0, 0.0, 1.0], &[3.0, 4.0, 1.0, 0.0], 2);
         let quality = comparison.quality().unwrap();
         assert!((quality.cosine_mean - 0.5).abs() < 1e-12 && quality.cosine_min == 0.0);
-        assert!((quality.sqnr_db - 10.0 * (26.0f64 / 2.0).log10()).abs() < 1e-12);
+        assert!((quality.sqnr_db.0 - 10.0 * (26.0f64 / 2.0).log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_shows_in_every_figure_wherever_it_stands() {
+        for at in 0..6 {
+            let reference = [3.0, 4.0, 1.0, 0.0, 5.0, 12.0];
+            let mut ours = reference;
+            ours[at] = f32::NAN;
+            for (ours, reference) in [(ours, reference), (reference, ours)] {
+                let mut comparison = Comparison::default();
+                comparison.add(&ours, &reference, 2);
+                let Quality { cosine_mean, cosine_min, sqnr_db } = comparison.quality().unwrap();
+                assert!(cosine_mean.is_nan() && cosine_min.is_nan() && sqnr_db.0.is_nan(), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_rows_are_written_and_read_back() {
+        let mut comparison = Comparison::default();
+        comparison.add(&[1.0, 0.0, 0.0, 0.0], &[1.0, 0.0, 0.0, 0.0], 2);
+        let quality = comparison.quality().unwrap();
+        assert_eq!((quality.cosine_min, quality.sqnr_db.0), (1.0, f64::INFINITY));
+        let json = serde_json::to_string(&quality).unwrap();
+        assert!(json.contains("\"sqnr_db\":\"inf\""), "{json}");
+        assert_eq!(serde_json::from_str::<Quality>(&json).unwrap(), quality);
     }
 }

@@ -3,11 +3,7 @@
 use serde::Serialize;
 
 use crate::verify::compare::{Comparison, Quality};
-
-/// `10 log10(signal / noise)`, in dB.
-fn db(signal: f64, noise: f64) -> f64 {
-    10.0 * (signal / noise).log10()
-}
+use crate::verify::decibels::Decibels;
 
 /// Sums over prompts for values of one shape, `[tokens, width]`.
 #[derive(Clone, Debug)]
@@ -51,7 +47,7 @@ impl Sums {
 
     /// SQNR of what differs from prompt to prompt, in dB: the signal less its mean over the prompts at each position, the
     /// start token's row left out, since it is the same for all. `None` for fewer than two prompts or rows.
-    pub fn prompt_specific_db(&self) -> Option<f64> {
+    pub fn prompt_specific_db(&self) -> Option<Decibels> {
         let width = self.width;
         if self.prompts < 2 || self.sum.len() < 2 * width {
             return None;
@@ -59,13 +55,13 @@ impl Sums {
         let n = self.prompts as f64;
         let specific = |(sum, square): (&f64, &f64)| square - sum * sum / n;
         let signal: f64 = self.sum[width..].iter().zip(&self.square[width..]).map(specific).sum();
-        Some(db(signal, self.error[width..].iter().sum()))
+        Some(Decibels::of(signal, self.error[width..].iter().sum()))
     }
 
     /// SQNR of each token position, in dB.
-    pub fn by_position(&self) -> Vec<f64> {
+    pub fn by_position(&self) -> Vec<Decibels> {
         let rows = self.square.chunks(self.width).zip(self.error.chunks(self.width));
-        rows.map(|(square, error)| db(square.iter().sum(), error.iter().sum())).collect()
+        rows.map(|(square, error)| Decibels::of(square.iter().sum(), error.iter().sum())).collect()
     }
 
     /// Each channel's part of the whole squared error, the largest first.
@@ -76,12 +72,13 @@ impl Sums {
         let rows = (self.square.len() / self.width.max(1) * self.prompts).max(1) as f64;
         let figures = |channel: usize| ChannelFigures {
             channel,
-            part_of_error: along(&self.error, channel) / whole.max(f64::MIN_POSITIVE),
+            part_of_error: if whole == 0.0 { 0.0 } else { along(&self.error, channel) / whole },
             rms: (along(&self.square, channel) / rows).sqrt(),
-            sqnr_db: db(along(&self.square, channel), along(&self.error, channel)),
+            sqnr_db: Decibels::of(along(&self.square, channel), along(&self.error, channel)),
         };
         let mut all: Vec<ChannelFigures> = (0..self.width).map(figures).collect();
-        all.sort_by(|a, b| b.part_of_error.total_cmp(&a.part_of_error));
+        // What is not a number first: `total_cmp` puts it before or behind all others by its sign.
+        all.sort_by(|a, b| b.part_of_error.abs().total_cmp(&a.part_of_error.abs()));
         all
     }
 }
@@ -96,7 +93,7 @@ pub struct ChannelFigures {
     /// Root of the reference's mean square in it.
     pub rms: f64,
     /// SQNR in it alone, in dB.
-    pub sqnr_db: f64,
+    pub sqnr_db: Decibels,
 }
 
 /// The residual stream after a layer.
@@ -107,9 +104,9 @@ pub struct LayerFigures {
     /// How many layers were computed; 0: the embedded prompt.
     pub layer: usize,
     /// SQNR of the rows but the first, which plans may know, in dB.
-    pub sqnr_db: f64,
+    pub sqnr_db: Decibels,
     /// SQNR of what differs between prompts, in dB.
-    pub prompt_specific_db: Option<f64>,
+    pub prompt_specific_db: Option<Decibels>,
     /// Mean cosine of these rows.
     pub cosine_mean: f64,
 }
@@ -122,7 +119,7 @@ pub struct PromptFigures {
     /// How many tokens it has, start and end included.
     pub tokens: usize,
     /// SQNR of its hidden states, in dB.
-    pub sqnr_db: f64,
+    pub sqnr_db: Decibels,
     /// Least cosine among its rows.
     pub cosine_min: f64,
 }
@@ -133,13 +130,13 @@ pub struct Figures {
     /// Hidden states, all rows of all prompts.
     pub hidden: Quality,
     /// SQNR of what differs between prompts, in dB.
-    pub prompt_specific_db: Option<f64>,
+    pub prompt_specific_db: Option<Decibels>,
     /// Pooled outputs.
     pub pooled: Option<Quality>,
     /// The residual stream after each layer.
     pub layers: Vec<LayerFigures>,
     /// SQNR of the hidden states at each token position, in dB.
-    pub positions: Vec<f64>,
+    pub positions: Vec<Decibels>,
     /// Each prompt, the worst first.
     pub prompts: Vec<PromptFigures>,
     /// The channels of the hidden states with the largest errors.
@@ -160,10 +157,10 @@ mod tests {
             sums.add(0, &ours, values);
         }
         // Signal 4 · 1², noise 4 · 0.1²: 20 dB; with the mean it would be 20 dB more.
-        assert!((sums.prompt_specific_db().unwrap() - 20.0).abs() < 1e-3);
+        assert!((sums.prompt_specific_db().unwrap().0 - 20.0).abs() < 1e-3);
         let positions = sums.by_position();
-        assert!((positions[0] - 10.0 * (25.0f64 / 0.01).log10()).abs() < 1e-3);
-        assert!((positions[1] - 10.0 * (101.0f64 / 0.01).log10()).abs() < 1e-3);
+        assert!((positions[0].0 - 10.0 * (25.0f64 / 0.01).log10()).abs() < 1e-3);
+        assert!((positions[1].0 - 10.0 * (101.0f64 / 0.01).log10()).abs() < 1e-3);
         let channels = sums.by_channel();
         assert!((channels[0].part_of_error - 0.5).abs() < 1e-3);
         assert!((channels[0].rms - ((25.0 * 2.0 + 121.0 + 81.0) / 4.0f64).sqrt()).abs() < 1e-6);
@@ -174,5 +171,18 @@ mod tests {
         let mut sums = Sums::new(1);
         sums.add(0, &[1.0, 2.0], &[1.0, 2.5]);
         assert!(sums.prompt_specific_db().is_none() && sums.quality().is_some());
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_shows_in_its_position_and_channel_first() {
+        let mut sums = Sums::new(2);
+        sums.add(0, &[1.0, 2.0, 3.0, 9.0], &[1.0, 2.0, 3.0, 4.0]);
+        sums.add(0, &[1.0, 2.0, f32::NAN, 4.0], &[1.0, 2.0, 3.0, 4.0]);
+        assert!(sums.prompt_specific_db().unwrap().0.is_nan());
+        let positions = sums.by_position();
+        assert!(positions[0] == f64::INFINITY && positions[1].0.is_nan());
+        let channels = sums.by_channel();
+        assert!(channels.iter().all(|channel| channel.part_of_error.is_nan()), "parts of what is no number");
+        assert!(channels[0].sqnr_db.0.is_nan() && channels[0].channel == 0);
     }
 }

@@ -12,6 +12,7 @@ use cliptext::{Encoder, Kernels, Plan, align_arena};
 use serde::Serialize;
 
 pub mod compare;
+pub mod decibels;
 pub mod figures;
 pub mod in_place;
 pub mod trial;
@@ -22,6 +23,7 @@ use crate::progress::Progress;
 use crate::tract::graph;
 use crate::tract::run::{Computed, F32Run};
 use crate::verify::compare::{Comparison, Quality};
+use crate::verify::decibels::Decibels;
 use figures::{Figures, LayerFigures, PromptFigures, Sums};
 use unet::{Unet, UnetFigures};
 
@@ -209,7 +211,7 @@ impl<'a> Run<'a> {
                 });
             }
         }
-        self.prompts.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
+        self.prompts.sort_by(|a, b| a.sqnr_db.worst_first(&b.sqnr_db));
         let mut channels = self.hidden.by_channel();
         channels.truncate(CHANNELS);
         Ok(Figures {
@@ -281,14 +283,14 @@ impl fmt::Display for Verification {
             let tower = if layer.tower > 0 { format!("tower {}, ", layer.tower + 1) } else { String::new() };
             writeln!(f, "    {tower}layer {:<3} {:>6.1}{specific}", layer.layer, layer.sqnr_db)?;
         }
-        let at = |position: usize| figures.positions.get(position).copied().unwrap_or(f64::NAN);
+        let at = |position: usize| figures.positions.get(position).copied().unwrap_or(Decibels(f64::NAN));
         let last = figures.positions.len().saturating_sub(1);
         let (least, worst) = figures
             .positions
             .iter()
             .enumerate()
-            .min_by(|a, b| a.1.total_cmp(b.1))
-            .map_or((0, f64::NAN), |(position, db)| (position, *db));
+            .min_by(|a, b| a.1.worst_first(b.1))
+            .map_or((0, Decibels(f64::NAN)), |(position, db)| (position, *db));
         writeln!(
             f,
             "  positions: the first {:.1} dB, the second {:.1}, the last {:.1}, the worst {worst:.1} at {least}",

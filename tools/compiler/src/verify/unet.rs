@@ -12,6 +12,7 @@ use tract_onnx::tract_hir::internal::{DimLike, Factoid};
 
 use crate::import::onnx;
 use crate::tract::guard::guard;
+use crate::verify::decibels::Decibels;
 
 /// A UNet ready to run.
 #[derive(Debug)]
@@ -45,9 +46,9 @@ pub struct UnetFigures {
     /// Prompts and timesteps that it was run for.
     pub runs: usize,
     /// `10 log10(Σ reference² / Σ difference²)` of its output, in dB.
-    pub sqnr_db: f64,
+    pub sqnr_db: Decibels,
     /// The same for what the prompt changes: the reference less the output for the empty prompt, in dB.
-    pub guidance_sqnr_db: f64,
+    pub guidance_sqnr_db: Decibels,
 }
 
 /// Timesteps of the diffusion: early, in the middle, late.
@@ -156,8 +157,8 @@ impl Unet {
                 runs += 1;
             }
         }
-        let db = |signal: f64| 10.0 * (signal / error).log10();
-        Ok(UnetFigures { runs, sqnr_db: db(signal), guidance_sqnr_db: db(guidance) })
+        let (sqnr_db, guidance_sqnr_db) = (Decibels::of(signal, error), Decibels::of(guidance, error));
+        Ok(UnetFigures { runs, sqnr_db, guidance_sqnr_db })
     }
 }
 

@@ -218,6 +218,7 @@ pub fn job(model: &Path, scratch: &Scratch) -> Job {
         precision: Precision::F32,
         quantize: quantize::Options::new(quantize::Quality::Fast),
         target: Target::default(),
+        force: false,
         full_report: false,
     }
 }

@@ -5,6 +5,7 @@ mod common;
 mod folders;
 mod loras;
 mod pipelines;
+mod quality;
 mod refusals;
 mod same_plan;
 mod tokenizers;

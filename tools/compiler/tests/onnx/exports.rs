@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use cliptext_compiler::compile::check::recognised as check;
 use cliptext_compiler::import::onnx;
-use cliptext_compiler::ir::{Activation, Pooled};
+use cliptext_compiler::ir::{Activation, Pooled, TextModel};
 use cliptext_compiler::recognise::{Recognised, recognise};
-use cliptext_compiler::reference::{check, encode, relative_error};
+use cliptext_compiler::reference::{encode, relative_error};
 use cliptext_compiler::tract::run::F32Run;
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
@@ -133,4 +134,25 @@ fn prompts_that_the_graph_cannot_take_are_errors() {
     let (_, run) = understand(&export_file("sd.tf523-torch215-ts.op14.static.i64", &scratch));
     assert!(run.encode(&[49406; 5]).expect_err("a short prompt").to_string().contains("5 tokens"));
     assert!(run.encode(&[1 << 20; 77]).is_err());
+}
+
+/// A change to the recognised model, by name.
+type Change = (&'static str, fn(&mut TextModel));
+
+#[test]
+fn a_model_that_differs_at_late_positions_is_not_the_graph() {
+    let scratch = Scratch::new();
+    let (Recognised { model, outputs, .. }, run) =
+        understand(&export_file("sd.tf523-torch215-ts.op14.static.i64", &scratch));
+    let changes: [Change; 3] = [
+        ("the last position", |model| *model.position_embedding.values.last_mut().unwrap() += 0.1),
+        ("a position in the middle", |model| model.position_embedding.values[40 * 16] += 0.1),
+        ("a value that is no number", |model| model.position_embedding.values[76 * 16] = f32::NAN),
+    ];
+    for (what, change) in changes {
+        let mut other = model.clone();
+        change(&mut other);
+        let error = check(&other, &outputs, &run).expect_err(what).to_string();
+        assert!(error.contains("hidden states"), "{what}: {error}");
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use cliptext_compiler::compile::check::recognised as check;
 use cliptext_compiler::import::onnx;
 use cliptext_compiler::ir::{LayerNorm, TextModel};
 use cliptext_compiler::recognise::{Misfit, recognise};
-use cliptext_compiler::reference::{check, relative_error};
+use cliptext_compiler::reference::relative_error;
 use cliptext_compiler::tract::run::F32Run;
 use cliptext_test_support::export;
 use tract_onnx::pb::attribute_proto::AttributeType;
