@@ -5,10 +5,12 @@ use anyhow::{Result, bail};
 use crate::ir::TextModel;
 
 pub mod lora;
+mod names;
 pub mod words;
 
 use lora::LoraFile;
 use lora::layout::Slot;
+use names::some;
 use words::{Inversion, Word};
 
 /// What to change.
@@ -38,7 +40,7 @@ impl Edits {
                     "{}: {} changes are of layers that the model does not have, or that its outputs don't need: {}",
                     lora.file,
                     left_out.len(),
-                    lora::some(&left_out)
+                    some(&left_out)
                 ));
             }
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::names::some;
 use crate::ir::{Matrix, TextModel};
 use crate::tensors::Tensors;
 
@@ -84,11 +85,11 @@ impl Inversion {
             !matrices.is_empty(),
             "not a textual inversion: expected one tensor, or {}; found {}",
             NAMES.join(", "),
-            if left_out.is_empty() { "none".into() } else { left_out.join(", ") }
+            if left_out.is_empty() { "none".into() } else { some(&left_out) }
         );
         let notes = match left_out.as_slice() {
             [] => vec![],
-            names => vec![format!("{file}: not of a CLIP text encoder, and left out: {}", names.join(", "))],
+            names => vec![format!("{file}: tensors that are not the word's are left out: {}", some(names))],
         };
         Ok(Inversion { name: name.to_owned(), notes, file: file.to_owned(), matrices })
     }

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::layout::{LayerPart, Module};
+use crate::arithmetic::parallel;
 use crate::ir::{LayerNorm, Linear, Matrix, TextModel};
 
 /// What is added to a module's weight or bias.
@@ -104,39 +105,40 @@ impl Change {
     /// When it has other sizes than the module, or a sum is no finite number.
     pub fn add(&self, model: &mut TextModel) -> Result<bool> {
         let Some(target) = Target::of(model, self.module) else { return Ok(false) };
-        let (rows, cols) = (target.rows, target.cols);
-        let fits = |own: (usize, usize)| {
+        let fits = |rows: usize, cols: usize| {
             ensure!(
-                own == (rows, cols),
-                "it changes a matrix of {} × {}, the model's has {rows} × {cols}: it was trained for another model",
-                own.0,
-                own.1
+                (rows, cols) == (target.rows, target.cols),
+                "it changes a matrix of {rows} × {cols}, the model's has {} × {}: it was trained for another model",
+                target.rows,
+                target.cols
             );
             Ok(())
         };
-        let finite = match &self.delta {
+        let changed = match &self.delta {
             Delta::Product { up, down } => {
-                fits((up.rows, down.cols))?;
-                add_product(target.weight, up, down, self.factor)
+                fits(up.rows, down.cols)?;
+                add_product(target.weight, up, down, self.factor);
+                target.weight
             }
             Delta::Weight(matrix) => {
-                fits((matrix.rows, matrix.cols))?;
-                add(target.weight, &matrix.values, self.factor)
+                fits(matrix.rows, matrix.cols)?;
+                add(target.weight, &matrix.values, self.factor);
+                target.weight
             }
             Delta::Bias(values) => {
-                let own = target.bias.as_ref().map(|bias| bias.len());
-                let Some(bias) = target.bias.filter(|bias| bias.len() == values.len()) else {
-                    anyhow::bail!(
-                        "it changes a bias of {}, the model's has {}: it was trained for another model",
-                        values.len(),
-                        own.unwrap_or(0)
-                    )
-                };
-                add(bias, values, self.factor)
+                let bias = target.bias.unwrap_or_default();
+                ensure!(
+                    bias.len() == values.len(),
+                    "it changes a bias of {}, the model's has {}: it was trained for another model",
+                    values.len(),
+                    bias.len()
+                );
+                add(bias, values, self.factor);
+                bias
             }
         };
         ensure!(
-            finite,
+            changed.iter().all(|value| value.is_finite()),
             "the weights that it is added to {} times become infinite or NaN: give it a smaller weight",
             self.factor
         );
@@ -144,12 +146,10 @@ impl Change {
     }
 }
 
-/// `sums += factor · up · down`, each sum in f64 in the order of the ranks; whether all are finite.
-fn add_product(weight: &mut [f32], up: &Matrix, down: &Matrix, factor: f32) -> bool {
-    let mut sums = vec![0f64; down.cols];
-    let mut finite = true;
-    for (row, values) in weight.chunks_exact_mut(down.cols).enumerate() {
-        sums.fill(0.0);
+/// `weight += factor · up · down`, each sum in f64 in the order of the ranks, whichever thread computes its row.
+fn add_product(weight: &mut [f32], up: &Matrix, down: &Matrix, factor: f32) {
+    parallel::each(weight.chunks_exact_mut(down.cols).enumerate(), |(row, values)| {
+        let mut sums = vec![0f64; down.cols];
         for (rank, &u) in up.row(row).iter().enumerate() {
             for (sum, &d) in sums.iter_mut().zip(down.row(rank)) {
                 *sum += f64::from(u) * f64::from(d);
@@ -157,18 +157,13 @@ fn add_product(weight: &mut [f32], up: &Matrix, down: &Matrix, factor: f32) -> b
         }
         for (value, sum) in values.iter_mut().zip(&sums) {
             *value = (f64::from(*value) + f64::from(factor) * sum) as f32;
-            finite &= value.is_finite();
         }
-    }
-    finite
+    });
 }
 
-/// `sums += factor · values`; whether all are finite.
-fn add(sums: &mut [f32], values: &[f32], factor: f32) -> bool {
-    let mut finite = true;
+/// `sums += factor · values`.
+fn add(sums: &mut [f32], values: &[f32], factor: f32) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum = (f64::from(*sum) + f64::from(factor) * f64::from(*value)) as f32;
-        finite &= sum.is_finite();
     }
-    finite
 }

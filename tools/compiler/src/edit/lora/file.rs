@@ -1,7 +1,7 @@
 //! A LoRA's file, read whole: every key is merged, told, or refused.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::change::{Change, Delta};
 use super::layout::{AlphaIn, Encoder, Key, Module, Network, Part, Slot, TextKey};
 use super::settings::{ADAPTER_CONFIG, Settings};
+use crate::edit::names::some;
 use crate::edit::words::Inversion;
 use crate::ir::{Matrix, TextModel};
 use crate::preset::BIG_G;
@@ -68,14 +69,6 @@ impl LoraFile {
     }
 }
 
-/// Some of many names, for a message.
-pub fn some(names: &[impl AsRef<str>]) -> String {
-    const MOST: usize = 5;
-    let first: Vec<&str> = names.iter().take(MOST).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(MOST);
-    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
-}
-
 /// The file with the weights at `path`: the file itself, or the adapter's in a folder.
 fn weights(path: &Path) -> Result<PathBuf> {
     let is_config = path.file_name().is_some_and(|name| name == ADAPTER_CONFIG);
@@ -110,6 +103,10 @@ struct Keys {
     modules: BTreeMap<(Encoder, Module), Found>,
     /// Of each word: the tensors' names in the word's own file, and their keys.
     words: BTreeMap<String, Vec<(String, String)>>,
+    /// Keys of a word's vectors without its name.
+    nameless: Vec<String>,
+    /// Where alphas may be.
+    alphas: BTreeSet<AlphaIn>,
     /// How many keys other networks have.
     others: BTreeMap<Network, usize>,
     /// Keys of a text encoder that are not understood.
@@ -124,6 +121,10 @@ struct Reader {
 impl Reader {
     fn read(&self, file: &str) -> Result<LoraFile> {
         let keys = self.sort_keys()?;
+        let mut settings = BTreeMap::new();
+        for &alpha_in in &keys.alphas {
+            settings.insert(alpha_in, self.settings(alpha_in)?);
+        }
         ensure!(
             keys.unread.is_empty(),
             "{} of its keys are a text encoder's, but cliptext does not know what they change, and without them the result would \
@@ -146,13 +147,18 @@ impl Reader {
         if !others.is_empty() {
             notes.push(format!("left out, to be merged where these run: {}", others.join(", ")));
         }
-        let mut found: BTreeMap<Encoder, Vec<Change>> = BTreeMap::new();
-        let mut settings = AllSettings::default();
-        for ((encoder, module), parts) in &keys.modules {
-            let changes = self.changes(*module, parts, &mut settings)?;
-            found.entry(*encoder).or_default().extend(changes);
+        if !keys.nameless.is_empty() {
+            notes.push(format!(
+                "it holds the vectors of a word too ({}): add the word by giving this file with --embedding NAME=FILE",
+                some(&keys.nameless)
+            ));
         }
-        notes.extend(settings.notes());
+        let mut found: BTreeMap<Encoder, Vec<Change>> = BTreeMap::new();
+        for ((encoder, module), parts) in &keys.modules {
+            let settings = settings.get(&parts.alpha_in).and_then(Option::as_ref);
+            found.entry(*encoder).or_default().extend(self.changes(*module, parts, settings)?);
+        }
+        notes.extend(settings.into_values().flatten().flat_map(|settings| settings.notes));
         let changes = by_slot(found, &mut notes)?;
         let mut words = Vec::new();
         for (word, vectors) in keys.words {
@@ -164,6 +170,15 @@ impl Reader {
         Ok(LoraFile { file: file.to_owned(), words, notes, changes })
     }
 
+    /// The settings that a layout points to; `None` where it has none, or they are not there.
+    fn settings(&self, alpha_in: AlphaIn) -> Result<Option<Settings>> {
+        match alpha_in {
+            AlphaIn::Nothing => Ok(None),
+            AlphaIn::Header(component) => Settings::in_header(&self.tensors, component),
+            AlphaIn::AdapterConfig => Settings::beside(self.tensors.path().parent().unwrap_or(Path::new(""))),
+        }
+    }
+
     fn sort_keys(&self) -> Result<Keys> {
         let mut keys = Keys::default();
         for name in self.tensors.names() {
@@ -172,6 +187,7 @@ impl Reader {
                 Key::Word(word, tensor) => {
                     keys.words.entry(word.to_owned()).or_default().push((tensor.to_owned(), name.to_owned()));
                 }
+                Key::NamelessWord => keys.nameless.push(name.to_owned()),
                 Key::Other(network) => *keys.others.entry(network).or_default() += 1,
                 Key::Unknown => keys.unread.push(name.to_owned()),
             }
@@ -180,6 +196,7 @@ impl Reader {
     }
 
     fn sort_text_key(&self, name: &str, key: TextKey<'_>, keys: &mut Keys) -> Result<()> {
+        keys.alphas.insert(key.alpha_in);
         if let Some(method) = key.other_method() {
             bail!(
                 "{name}: the layer is adapted by {method}, which cliptext does not merge; merge it into the text encoder with the \
@@ -208,55 +225,66 @@ impl Reader {
     }
 
     /// The changes of one module.
-    fn changes(&self, module: Module, found: &Found, settings: &mut AllSettings) -> Result<Vec<Change>> {
+    fn changes(&self, module: Module, found: &Found, settings: Option<&Settings>) -> Result<Vec<Change>> {
         let get = |part| found.parts.get(&part);
+        let change = |name: &str, delta, factor| Change { name: name.to_owned(), module, delta, factor };
         let mut changes = Vec::new();
-        let product = match (get(Part::Up), get(Part::Down)) {
-            (Some(up), Some(down)) => Some((up, self.matrix(up)?, self.matrix(down)?)),
-            (None, None) => match (get(Part::EmbeddingA), get(Part::EmbeddingB)) {
-                (Some(a), Some(b)) => Some((a, transposed(&self.matrix(a)?), transposed(&self.matrix(b)?))),
-                (None, None) => None,
-                (Some(only), None) | (None, Some(only)) => {
-                    bail!("{only} stands alone: A and B must both be there")
-                }
-            },
-            (Some(only), None) | (None, Some(only)) => {
-                bail!("{only} stands alone: up and down must both be there")
+        if let Some((name, up, down)) = self.product(found)? {
+            let rank = down.rows;
+            ensure!(rank > 0 && up.cols == rank, "{name}: {} columns, its down has {rank} rows", up.cols);
+            let factor = self.factor(name, rank, found, settings)?;
+            changes.push(change(name, Delta::Product { up, down }, factor));
+            if let Some(name) = get(Part::UpBias) {
+                changes.push(change(name, self.bias(name)?, factor));
             }
-        };
-        let Some((up_name, up, down)) = product else {
-            if let Some(scale) = get(Part::UpBias).or(get(Part::Alpha))
-                && get(Part::Weight).or(get(Part::Bias)).is_none()
-            {
-                bail!("{scale} stands alone: up and down must both be there");
-            }
-            return self.differences(module, found, changes);
-        };
-        let rank = down.rows;
-        ensure!(rank > 0 && up.cols == rank, "{up_name}: {} columns, its down has {rank} rows", up.cols);
-        let (alpha, divisor) = match get(Part::Alpha) {
-            Some(alpha) => (self.tensors.number(alpha)?, rank as f32),
-            None => settings.of(found.alpha_in, &self.tensors)?.scale(&found.name, rank)?,
-        };
-        let factor = self.weight * alpha / divisor;
-        changes.push(Change { name: up_name.clone(), module, delta: Delta::Product { up, down }, factor });
-        if let Some(name) = get(Part::UpBias) {
-            changes.push(Change { name: name.clone(), module, delta: self.bias(name)?, factor });
+        } else if let Some(only) = get(Part::UpBias) {
+            bail!("{only} stands alone: up and down must both be there");
         }
-        self.differences(module, found, changes)
-    }
-
-    /// Adds the whole differences of a module to its changes. LyCORIS, A1111 and ComfyUI give an alpha beside them no meaning.
-    fn differences(&self, module: Module, found: &Found, mut changes: Vec<Change>) -> Result<Vec<Change>> {
-        let factor = self.weight;
-        if let Some(name) = found.parts.get(&Part::Weight) {
-            let delta = Delta::Weight(self.matrix(name)?);
-            changes.push(Change { name: name.clone(), module, delta, factor });
+        // LyCORIS, A1111 and ComfyUI give an alpha beside a whole difference no meaning.
+        if let Some(name) = get(Part::Weight) {
+            changes.push(change(name, Delta::Weight(self.matrix(name)?), self.weight));
         }
-        if let Some(name) = found.parts.get(&Part::Bias) {
-            changes.push(Change { name: name.clone(), module, delta: self.bias(name)?, factor });
+        if let Some(name) = get(Part::Bias) {
+            changes.push(change(name, self.bias(name)?, self.weight));
+        }
+        if let (true, Some(only)) = (changes.is_empty(), get(Part::Alpha)) {
+            bail!("{only} stands alone: up and down must both be there");
         }
         Ok(changes)
+    }
+
+    /// The name of a product, and its `up` and `down`.
+    fn product<'f>(&self, found: &'f Found) -> Result<Option<(&'f str, Matrix, Matrix)>> {
+        let get = |part| found.parts.get(&part).map(String::as_str);
+        match (get(Part::Up), get(Part::Down), get(Part::EmbeddingA), get(Part::EmbeddingB)) {
+            (None, None, None, None) => Ok(None),
+            (Some(up), Some(down), None, None) => Ok(Some((up, self.matrix(up)?, self.matrix(down)?))),
+            (None, None, Some(a), Some(b)) => {
+                Ok(Some((a, transposed(&self.matrix(a)?), transposed(&self.matrix(b)?))))
+            }
+            (up, down, a, b) => bail!(
+                "{} stands alone: up and down must both be there",
+                up.or(down).or(a).or(b).unwrap_or(&found.name)
+            ),
+        }
+    }
+
+    /// `weight · alpha / rank` of a product, or `weight · alpha / √rank`.
+    fn factor(&self, name: &str, rank: usize, found: &Found, settings: Option<&Settings>) -> Result<f32> {
+        if let Some(alpha) = found.parts.get(&Part::Alpha) {
+            return Ok(self.weight * self.tensors.number(alpha)? / rank as f32);
+        }
+        match settings {
+            Some(settings) => settings.factor(self.weight, &found.name, rank),
+            None => {
+                ensure!(
+                    found.alpha_in != AlphaIn::AdapterConfig,
+                    "{name}: a PEFT adapter, whose strength is in its {ADAPTER_CONFIG} (lora_alpha, r): put that beside the file, \
+                     as PEFT saved it"
+                );
+                Ok(self.weight)
+            }
+        }
     }
 
     fn bias(&self, name: &str) -> Result<Delta> {
@@ -274,35 +302,6 @@ impl Reader {
             _ => bail!("{name}: expected a matrix, found the shape {shape:?}"),
         };
         Ok(Matrix { rows, cols, values: self.tensors.floats(name)? })
-    }
-}
-
-/// The settings that a file's layouts point to, each read once.
-#[derive(Default)]
-struct AllSettings(BTreeMap<AlphaIn, Settings>);
-
-impl AllSettings {
-    fn of(&mut self, alpha_in: AlphaIn, tensors: &Tensors) -> Result<&Settings> {
-        Ok(match self.0.entry(alpha_in) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(match alpha_in {
-                AlphaIn::Nothing => Settings::default(),
-                AlphaIn::Header(component) => Settings::in_header(tensors, component)?.unwrap_or_default(),
-                AlphaIn::AdapterConfig => {
-                    let folder = tensors.path().parent().unwrap_or(Path::new(""));
-                    Settings::beside(folder)?.with_context(|| {
-                        format!(
-                            "a PEFT adapter, whose strength is in its {ADAPTER_CONFIG} (lora_alpha, r): put that beside the file, as \
-                             PEFT saved it"
-                        )
-                    })?
-                }
-            }),
-        })
-    }
-
-    fn notes(self) -> impl Iterator<Item = String> {
-        self.0.into_values().flat_map(|settings| settings.notes)
     }
 }
 

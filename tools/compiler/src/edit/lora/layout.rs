@@ -98,6 +98,8 @@ pub enum Key<'k> {
     Text(TextKey<'k>),
     /// A vector of a textual inversion that the file carries: the word, and the tensor's name in the word's own file.
     Word(&'k str, &'k str),
+    /// The same without a word: AI-Toolkit saves what it trained beside a LoRA so.
+    NamelessWord,
     /// Another network's.
     Other(Network),
     /// It speaks of a text encoder in a layout that is not known.
@@ -171,11 +173,17 @@ const PREFIXES: [(&str, Owner); 35] = [
 /// What a word's vectors begin with: A1111's and OneTrainer's bundles of a LoRA and its words.
 const WORD: &str = "bundle_emb.";
 
+/// Tensors of a word that has no name.
+const NAMELESS_WORDS: [&str; 3] = ["emb_params", "clip_l", "clip_g"];
+
 impl<'k> Key<'k> {
     /// What `key` is.
     pub fn of(key: &'k str) -> Self {
         if let Some(word) = key.strip_prefix(WORD) {
             return word.split_once('.').map_or(Key::Unknown, |(word, tensor)| Key::Word(word, tensor));
+        }
+        if NAMELESS_WORDS.contains(&key) {
+            return Key::NamelessWord;
         }
         let found = PREFIXES.iter().find_map(|(prefix, owner)| Some((key.strip_prefix(prefix)?, *owner)));
         match found {
@@ -188,8 +196,11 @@ impl<'k> Key<'k> {
                 Key::Text(TextKey { encoder: Encoder::Unnumbered, alpha_in, rest })
             }
             Some((rest, Owner::Any(_))) => Key::Other(another_encoder(rest).unwrap_or(Network::Denoiser)),
-            None if !speaks_of_text(key) => Key::Other(Network::Denoiser),
-            None => another_encoder(key).map_or(Key::Unknown, Key::Other),
+            None => match another_encoder(key) {
+                Some(network) => Key::Other(network),
+                None if speaks_of_text(key) => Key::Unknown,
+                None => Key::Other(Network::Denoiser),
+            },
         }
     }
 }
@@ -536,5 +547,6 @@ mod tests {
             assert_eq!(Key::of(key), Key::Unknown, "{key}");
         }
         assert_eq!(Key::of("bundle_emb.art.string_to_param.*"), Key::Word("art", "string_to_param.*"));
+        assert_eq!(Key::of("emb_params"), Key::NamelessWord);
     }
 }

@@ -9,4 +9,4 @@ mod file;
 pub mod layout;
 mod settings;
 
-pub use file::{LoraFile, some};
+pub use file::LoraFile;

@@ -73,13 +73,14 @@ impl Settings {
         let text = std::fs::read_to_string(&path).with_context(named)?;
         let said: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: expected a JSON object", named()))?;
-        let get = |key: &str| said.get(key);
+        let settings =
+            Self::parse(said.iter().map(|(key, value)| (key.as_str(), value))).with_context(named)?;
         ensure!(
-            get("lora_alpha").is_some_and(Value::is_number) && get("r").is_some_and(Value::is_number),
+            settings.alpha.is_some() && settings.rank.is_some(),
             "{}: expected the numbers lora_alpha and r: is it another kind of adapter, or damaged?",
             named()
         );
-        Self::parse(said.iter().map(|(key, value)| (key.as_str(), value))).with_context(named).map(Some)
+        Ok(Some(settings))
     }
 
     /// Reads the settings of a component, such as `text_encoder`, in the header's notes; `None` if there are none.
@@ -146,11 +147,11 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Alpha of a product of the rank `rank` in the module of that name, and what divides it: the rank, or its root.
+    /// `weight · alpha / rank` of a product of the rank `rank` in the module of that name, or `weight · alpha / √rank`.
     ///
     /// # Errors
     /// When the settings are of another rank, or give the module two different numbers.
-    pub fn scale(&self, module: &str, rank: usize) -> Result<(f32, f32)> {
+    pub fn factor(&self, weight: f32, module: &str, rank: usize) -> Result<f32> {
         let rank = rank as f32;
         if let Some(said) = self.ranks.of(module)?.or(self.rank) {
             ensure!(
@@ -159,7 +160,7 @@ impl Settings {
             );
         }
         let alpha = self.alphas.of(module)?.or(self.alpha).unwrap_or(rank);
-        Ok((alpha, if self.by_root { rank.sqrt() } else { rank }))
+        Ok(weight * alpha / if self.by_root { rank.sqrt() } else { rank })
     }
 }
 
@@ -240,25 +241,30 @@ mod tests {
                 "encoder.layers.0.mlp.fc2": 16}, "rank_pattern": {"layers.0.mlp.fc2": 2}}"#,
         )
         .unwrap();
-        for (module, rank, alpha) in [
-            ("encoder.layers.0.self_attn.k_proj", 4, 8.0),
-            ("text_model.encoder.layers.0.self_attn.q_proj", 4, 2.0),
-            ("encoder.layers.11.self_attn.q_proj", 4, 2.0),
-            ("encoder.layers.1.mlp.fc1", 4, 3.0),
-            ("encoder.layers.0.mlp.fc1", 4, 8.0),
-            ("encoder.layers.0.mlp.fc2", 2, 16.0),
+        for (module, rank, factor) in [
+            ("encoder.layers.0.self_attn.k_proj", 4, 2.0),
+            ("text_model.encoder.layers.0.self_attn.q_proj", 4, 0.5),
+            ("encoder.layers.11.self_attn.q_proj", 4, 0.5),
+            ("encoder.layers.1.mlp.fc1", 4, 0.75),
+            ("encoder.layers.0.mlp.fc1", 4, 2.0),
+            ("encoder.layers.0.mlp.fc2", 2, 8.0),
         ] {
-            assert_eq!(settings.scale(module, rank).unwrap(), (alpha, rank as f32), "{module}");
+            assert_eq!(settings.factor(0.5, module, rank).unwrap(), 0.5 * factor, "{module}");
         }
-        assert!(settings.scale("encoder.layers.0.mlp.fc2", 4).unwrap_err().to_string().contains("rank 2"));
+        assert!(
+            settings.factor(1.0, "encoder.layers.0.mlp.fc2", 4).unwrap_err().to_string().contains("rank 2")
+        );
         let root = parse(r#"{"lora_alpha": 3, "r": 4, "use_rslora": true}"#).unwrap();
-        assert_eq!(root.scale("encoder.layers.0.mlp.fc1", 4).unwrap(), (3.0, 2.0));
+        assert_eq!(root.factor(1.0, "encoder.layers.0.mlp.fc1", 4).unwrap(), 1.5);
         let two =
             parse(r#"{"lora_alpha": 3, "alpha_pattern": {"q_proj": 2, "self_attn.q_proj": 4}}"#).unwrap();
         assert!(
-            two.scale("encoder.layers.0.self_attn.q_proj", 4).unwrap_err().to_string().contains("two keys")
+            two.factor(1.0, "encoder.layers.0.self_attn.q_proj", 4)
+                .unwrap_err()
+                .to_string()
+                .contains("two keys")
         );
-        assert_eq!(two.scale("encoder.layers.0.self_attn.k_proj", 4).unwrap(), (3.0, 4.0));
+        assert_eq!(two.factor(1.0, "encoder.layers.0.self_attn.k_proj", 4).unwrap(), 0.75);
     }
 
     #[test]

@@ -63,3 +63,24 @@ fn bundles_that_can_t_be_read_are_refused() {
         assert!(error.contains(said), "{said}: {error}");
     }
 }
+
+/// AI-Toolkit saves the vectors that it trained beside a LoRA without their word.
+#[test]
+fn a_word_without_its_name_is_told_and_can_be_given_one() {
+    let scratch = Scratch::new();
+    let model = write_component(&scratch.path().join("model"), &like_l());
+    let mut tensors = lora(&CHANGES, None, kohya("lora_te_"));
+    let vectors = Named::arbitrary("emb_params", &[2, 64]);
+    tensors.push(vectors.clone());
+    let file = write(&scratch.path().join("both.safetensors"), &tensors);
+    let told = read(&file, 1.0).notes;
+    assert!(told.len() == 1 && told[0].contains("emb_params") && told[0].contains("--embedding"), "{told:?}");
+    let alone = write(&scratch.path().join("art.safetensors"), std::slice::from_ref(&vectors));
+    let [both, alone] = [&file, &alone].map(|file| Inversion::read("art", file).unwrap());
+    assert!(both.notes[0].len() < 1000 && both.notes[0].contains("more"), "{:?}", both.notes);
+    let plan = |word| {
+        let edits = Edits { inversions: vec![word], loras: vec![] };
+        compiled(&with_edits(job(&model, &scratch), edits)).bytes().to_vec()
+    };
+    assert!(plan(both) == plan(alone));
+}

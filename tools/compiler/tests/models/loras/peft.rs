@@ -78,7 +78,8 @@ fn adapters_that_are_no_plain_lora_of_a_text_encoder_are_refused() {
     let refusal = |folder: &Path| format!("{:#}", LoraFile::read(folder, 1.0).expect_err("a refusal"));
     for (config, said) in [
         ("[]", "JSON object"),
-        (r#"{"peft_type": "IA3"}"#, "lora_alpha"),
+        (r#"{"peft_type": "IA3"}"#, "IA3"),
+        (r#"{"r": "4"}"#, "expected a number"),
         (r#"{"peft_type": "LORA", "r": 4}"#, "lora_alpha"),
         (r#"{"peft_type": "ADALORA", "lora_alpha": 8, "r": 4}"#, "ADALORA"),
         (r#"{"lora_alpha": 8, "r": 4, "bias": "all"}"#, "bias"),
@@ -93,6 +94,11 @@ fn adapters_that_are_no_plain_lora_of_a_text_encoder_are_refused() {
         let error = refusal(&adapter(&tensors, config, &scratch));
         assert!(error.contains(said) && error.contains("adapter"), "{config}: {error}");
     }
+    // The configuration says it better than the keys that come of it.
+    let mut whole = tensors.clone();
+    whole.push(Named::arbitrary("base_model.model.encoder.layers.0.mlp.fc1.base_layer.bias", &[128]));
+    let error = refusal(&adapter(&whole, r#"{"lora_alpha": 8, "r": 4, "bias": "all"}"#, &scratch));
+    assert!(error.contains("bias is \"all\""), "{error}");
     // The strength is in the configuration only.
     let lonely = write(&scratch.path().join("lonely.safetensors"), &tensors);
     let error = refusal(&lonely);

@@ -67,6 +67,8 @@ fn broken_files_are_refused() {
         (vec![up.clone()], "stands alone"),
         (vec![down.clone()], "stands alone"),
         (vec![named(".alpha", &[])], "stands alone"),
+        (vec![named(".lora_B.bias", &[128])], "stands alone"),
+        (vec![named(".lora_embedding_A", &[4, 64])], "stands alone"),
         (vec![up.clone(), named(".lora_down.weight", &[3, 64])], "4 columns"),
         (vec![up.clone(), named(".lora_down.weight", &[4, 64, 3, 3])], "[4, 64, 3, 3]"),
         (vec![up.clone(), down.clone(), named(".alpha", &[2])], "one number, found 2"),
