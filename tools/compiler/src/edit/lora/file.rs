@@ -1,13 +1,13 @@
-//! A LoRA's file, read whole: every key is merged, told, or refused.
+//! A LoRA's file, read: its tensors become changes.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::change::{Change, Delta};
-use super::layout::{AlphaIn, Encoder, Key, Module, Network, Part, Slot, TextKey};
+use super::keys::{Found, Keys};
+use super::layout::{AlphaIn, Encoder, Module, Part, Slot};
 use super::settings::{ADAPTER_CONFIG, Settings};
 use crate::edit::names::some;
 use crate::edit::words::Inversion;
@@ -89,30 +89,6 @@ fn weights(path: &Path) -> Result<PathBuf> {
     )
 }
 
-/// The tensors of one module's change.
-struct Found {
-    /// The module as the file calls it.
-    name: String,
-    alpha_in: AlphaIn,
-    parts: BTreeMap<Part, String>,
-}
-
-/// All keys of a file, by what they are.
-#[derive(Default)]
-struct Keys {
-    modules: BTreeMap<(Encoder, Module), Found>,
-    /// Of each word: the tensors' names in the word's own file, and their keys.
-    words: BTreeMap<String, Vec<(String, String)>>,
-    /// Keys of a word's vectors without its name.
-    nameless: Vec<String>,
-    /// Where alphas may be.
-    alphas: BTreeSet<AlphaIn>,
-    /// How many keys other networks have.
-    others: BTreeMap<Network, usize>,
-    /// Keys of a text encoder that are not understood.
-    unread: Vec<String>,
-}
-
 struct Reader {
     tensors: Tensors,
     weight: f32,
@@ -120,7 +96,7 @@ struct Reader {
 
 impl Reader {
     fn read(&self, file: &str) -> Result<LoraFile> {
-        let keys = self.sort_keys()?;
+        let keys = Keys::of(&self.tensors)?;
         let mut settings = BTreeMap::new();
         for &alpha_in in &keys.alphas {
             settings.insert(alpha_in, self.settings(alpha_in)?);
@@ -176,51 +152,6 @@ impl Reader {
             AlphaIn::Nothing => Ok(None),
             AlphaIn::Header(component) => Settings::in_header(&self.tensors, component),
             AlphaIn::AdapterConfig => Settings::beside(self.tensors.path().parent().unwrap_or(Path::new(""))),
-        }
-    }
-
-    fn sort_keys(&self) -> Result<Keys> {
-        let mut keys = Keys::default();
-        for name in self.tensors.names() {
-            match Key::of(name) {
-                Key::Text(key) => self.sort_text_key(name, key, &mut keys)?,
-                Key::Word(word, tensor) => {
-                    keys.words.entry(word.to_owned()).or_default().push((tensor.to_owned(), name.to_owned()));
-                }
-                Key::NamelessWord => keys.nameless.push(name.to_owned()),
-                Key::Other(network) => *keys.others.entry(network).or_default() += 1,
-                Key::Unknown => keys.unread.push(name.to_owned()),
-            }
-        }
-        Ok(keys)
-    }
-
-    fn sort_text_key(&self, name: &str, key: TextKey<'_>, keys: &mut Keys) -> Result<()> {
-        keys.alphas.insert(key.alpha_in);
-        if let Some(method) = key.other_method() {
-            bail!(
-                "{name}: the layer is adapted by {method}, which cliptext does not merge; merge it into the text encoder with the \
-                 program that made it, or extract a LoRA from it"
-            );
-        }
-        let split = key.split().and_then(|(module, part)| Some((module, Module::of(module)?, part)));
-        let Some((module_name, module, part)) = split else {
-            keys.unread.push(name.to_owned());
-            return Ok(());
-        };
-        let found = keys.modules.entry((key.encoder, module)).or_insert_with(|| Found {
-            name: module_name.to_owned(),
-            alpha_in: key.alpha_in,
-            parts: BTreeMap::new(),
-        });
-        match found.parts.entry(part) {
-            Entry::Vacant(entry) => {
-                entry.insert(name.to_owned());
-                Ok(())
-            }
-            Entry::Occupied(other) => {
-                bail!("{} and {name} are of the same layer: the file is two LoRAs in one", other.get())
-            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod change;
 mod file;
+mod keys;
 pub mod layout;
 mod settings;
 
