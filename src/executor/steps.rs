@@ -8,7 +8,7 @@ use super::sink::{Sink, StepOutput};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::norm::Norm;
-use crate::kernels::{Kernels, Sequences};
+use crate::kernels::{Heads, Kernels, Sequences};
 use crate::plan::{
     Axis, CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Format, Op, Place, Program, Source, Step,
 };
@@ -51,12 +51,6 @@ pub(super) fn run<T: Team, S: Source>(
     Ok(())
 }
 
-/// The attention of a step.
-struct Heads {
-    heads: usize,
-    scale: f32,
-}
-
 impl<T: Team, S: Source> Pass<'_, '_, T, S> {
     fn step(&mut self, step: &Step) -> Result<(), S::Error> {
         let constants = step.constant_arrays().unwrap_or_default();
@@ -70,8 +64,15 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
                 self.linear(step, constants[0], input, second)?;
             }
             Step {
-                op: Op::Attention { heads, scale, .. }, input: Some(qkv), scratch: Some(scratch), ..
-            } => self.attention(Heads { heads: heads.into(), scale }, qkv, scratch, out),
+                op: Op::Attention { heads, scale, mask },
+                input: Some(qkv),
+                scratch: Some(scratch),
+                ..
+            } => {
+                let count = usize::from(heads);
+                let heads = Heads { count, channels: out.columns as usize / count, scale, mask };
+                self.attention(heads, qkv, scratch, out);
+            }
             Step { op: Op::Pool, input: Some(input), .. } => self.pool(input, out),
             Step { op: Op::Normalize, .. } => self.normalize(out),
             Step { op: Op::Join, input: Some(left), second: Some(right), .. } => self.join(left, right, out),
@@ -220,9 +221,8 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         Ok(())
     }
 
-    fn attention(&mut self, Heads { heads, scale }: Heads, qkv: Place, scratch: Place, out: Place) {
+    fn attention(&mut self, heads: Heads, qkv: Place, scratch: Place, out: Place) {
         let rows = self.rows(Axis::Token);
-        let head_dim = out.columns as usize / heads;
         let places = [
             self.arena.place(qkv, rows.clone()),
             self.arena.place(scratch, self.rows(scratch.axis)),
@@ -233,8 +233,6 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
             self.team,
             values(qkv),
             heads,
-            head_dim,
-            scale,
             self.rows,
             values_mut(scratch),
             values_mut(out),

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::layout::{Packing, Panels, code_stride};
-use super::ops::attention::{Attention, padded_keys};
+use super::ops::attention::{Attention, Heads, head_scratch};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
@@ -215,34 +215,30 @@ impl Kernels {
         });
     }
 
-    /// Causal attention within each sequence: `qkv` is `[rows, 3 * heads * head_dim]`, `out` `[rows, heads *
-    /// head_dim]`, `scratch` what [`attention_scratch`] says.
-    #[allow(clippy::too_many_arguments)]
+    /// Attention within each sequence: `qkv` is `[rows, 3 * width]`, `out` `[rows, width]`, `scratch` what [`attention_scratch`] says
+    /// for each sequence.
     pub(crate) fn attention(
         self,
         team: &impl Team,
         qkv: &[f32],
-        heads: usize,
-        head_dim: usize,
-        scale: f32,
+        heads: Heads,
         sequences: Sequences<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
     ) {
-        let width = heads * head_dim;
         let longest = sequences.0.iter().copied().max().unwrap_or(0);
-        let task_scratch = head_dim * padded_keys(longest);
-        let tasks = sequences.0.len() * heads;
-        assert!(out.len() == sequences.rows() * width && qkv.len() == 3 * out.len() && longest <= MAX_TOKENS);
-        assert!(scratch.len() >= tasks * task_scratch);
-        let step = Attention { qkv, heads, head_dim, scale, out: SharedMut::new(out) };
+        let task_scratch = head_scratch(longest, heads.channels);
+        let tasks = sequences.0.len() * heads.count;
+        assert!(out.len() == sequences.rows() * heads.width() && qkv.len() == 3 * out.len());
+        assert!(longest <= MAX_TOKENS && scratch.len() >= tasks * task_scratch);
+        let step = Attention { qkv, heads, out: SharedMut::new(out) };
         let scratch = SharedMut::new(scratch);
         team.run(tasks, &|_, task| {
-            let (sequence, head) = (task / heads, task % heads);
+            let (sequence, head) = (task / heads.count, task % heads.count);
             // SAFETY: the sizes were checked, head and scratch are this task's, `self` proves the instructions.
             unsafe {
-                let keys = scratch.part(task * task_scratch..(task + 1) * task_scratch);
-                (self.0.attend)(&step, sequences.range(sequence), head, keys);
+                let scratch = scratch.part(task * task_scratch..(task + 1) * task_scratch);
+                (self.0.attend)(&step, sequences.range(sequence), head, scratch);
             }
         });
     }
@@ -263,7 +259,11 @@ impl Kernels {
     }
 }
 
-/// Values of scratch that attention needs for one sequence of `tokens` tokens.
-pub(crate) const fn attention_scratch(tokens: usize, width: usize) -> usize {
-    width * padded_keys(tokens)
+/// Values of scratch that attention needs for one sequence of `tokens` tokens: `heads` heads of `channels` channels.
+/// `None` where that is more than an address can say.
+pub(crate) fn attention_scratch(tokens: usize, heads: usize, channels: usize) -> Option<usize> {
+    if tokens > MAX_TOKENS || channels > usize::MAX / (2 * MAX_TOKENS) {
+        return None;
+    }
+    head_scratch(tokens, channels).checked_mul(heads)
 }

@@ -44,6 +44,8 @@ use core::fmt;
 use core::ops::Range;
 
 pub(crate) use dispatch::{Codes, CodesMut, Sequences, attention_scratch};
+pub(crate) use ops::attention::Heads;
+pub use ops::attention::Mask;
 pub use ops::math::Activation;
 
 use layout::Packing;
@@ -54,8 +56,9 @@ use ops::norm::Norm;
 use ops::quantize::QuantParams;
 use simd::Block;
 
-/// The most tokens of a sequence.
-pub const MAX_TOKENS: usize = ops::attention::MAX_TOKENS;
+/// The most rows of a sequence: CLIP's image towers have up to 577, and how many there are decides the size of the arena, not of the
+/// stack.
+pub const MAX_TOKENS: usize = 1024;
 
 /// One instruction set's functions. All are unsafe to call: the CPU must have the instructions, and the arguments
 /// must keep the promises of the generic function behind each.

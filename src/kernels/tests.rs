@@ -308,41 +308,100 @@ fn f32_products_agree() {
     }
 }
 
+/// Attention over `sequences`, in a scratch full of what other steps may have left there.
+fn attend(kernels: Kernels, heads: Heads, qkv: &[f32], lengths: &[usize]) -> Vec<u32> {
+    let sequences = Sequences(lengths);
+    let longest = lengths.iter().copied().max().unwrap();
+    let mut out = vec![0.0; sequences.rows() * heads.width()];
+    let scratch = attention_scratch(longest, heads.count, heads.channels).unwrap();
+    let mut scratch = vec![f32::NAN; scratch * lengths.len()];
+    kernels.attention(&Solo, qkv, heads, sequences, &mut scratch, &mut out);
+    bits(&out)
+}
+
+const MASKS: [Mask; 2] = [Mask::Causal, Mask::None];
+
 #[test]
-fn attention_agrees_and_is_causal() {
+fn attention_agrees_and_is_causal_where_it_is_masked() {
     let mut random = Random(9);
-    for (heads, head_dim) in [(1, 16), (2, 8), (3, 20), (2, 64)] {
-        let width = heads * head_dim;
+    for ((count, channels), mask) in
+        [(1, 16), (2, 8), (3, 20), (2, 64)].into_iter().flat_map(|heads| MASKS.map(|mask| (heads, mask)))
+    {
+        let heads = Heads { count, channels, scale: 0.125, mask };
+        let width = heads.width();
         for lengths in [&[1][..], &[5], &[16], &[17], &[77], &[6, 30]] {
             let sequences = Sequences(lengths);
-            let rows = sequences.rows();
-            let qkv = random.values(rows * 3 * width);
-            let run = |kernels: Kernels, qkv: &[f32], sequences: Sequences<'_>| {
-                let mut out = vec![0.0; sequences.rows() * width];
-                let longest = sequences.0.iter().max().unwrap();
-                let mut scratch = vec![7.0; attention_scratch(*longest, width) * sequences.0.len()];
-                kernels.attention(&Solo, qkv, heads, head_dim, 0.125, sequences, &mut scratch, &mut out);
-                bits(&out)
-            };
-            all_agree(Packing::F32, &format!("{heads}×{head_dim} {lengths:?}"), |kernels| {
-                run(kernels, &qkv, sequences)
+            let qkv = random.values(sequences.rows() * 3 * width);
+            all_agree(Packing::F32, &format!("{count}×{channels} {mask:?} {lengths:?}"), |kernels| {
+                attend(kernels, heads, &qkv, lengths)
             });
-            // Each sequence alone, cut short, gives the same rows.
+            // Each sequence alone, cut short where the mask hides what follows, gives the same rows.
             let kernels = Kernels::fastest(Packing::F32).unwrap();
-            let whole = run(kernels, &qkv, sequences);
+            let whole = attend(kernels, heads, &qkv, lengths);
             for (index, &length) in lengths.iter().enumerate() {
                 for part in [1, length.div_ceil(2), length] {
+                    if part < length && mask == Mask::None {
+                        continue;
+                    }
                     let range = sequences.range(index).start..sequences.range(index).start + part;
-                    let alone = run(
-                        kernels,
-                        &qkv[range.start * 3 * width..range.end * 3 * width],
-                        Sequences(&[part]),
-                    );
+                    let alone =
+                        attend(kernels, heads, &qkv[range.start * 3 * width..range.end * 3 * width], &[part]);
                     assert_eq!(alone, whole[range.start * width..range.end * width]);
                 }
             }
         }
     }
+}
+
+/// The rows that image towers have, and those of a text: ViT-B/32, a text, ViT-B/16, ViT-L/14, ViT-L/14 at 336 pixels.
+#[test]
+fn attention_over_the_rows_of_image_towers_is_attention() {
+    let mut random = Random(11);
+    for (tokens, mask) in
+        [50, 77, 197, 257, 577, MAX_TOKENS].into_iter().flat_map(|t| MASKS.map(|mask| (t, mask)))
+    {
+        let heads = Heads { count: 2, channels: 24, scale: 0.2, mask };
+        let width = heads.width();
+        let qkv = random.values(tokens * 3 * width);
+        all_agree(Packing::F32, &format!("{tokens} tokens, {mask:?}"), |kernels| {
+            attend(kernels, heads, &qkv, &[tokens])
+        });
+        let got = attend(Kernels::named("scalar").unwrap(), heads, &qkv, &[tokens]);
+        // Of some rows, by the definition.
+        for row in [0, 1, 15, 16, tokens / 2, tokens - 1] {
+            for head in 0..heads.count {
+                let vector = |row: usize, part: usize| {
+                    &qkv[(3 * row + part) * width + head * heads.channels..][..heads.channels]
+                };
+                let seen = if mask == Mask::Causal { row + 1 } else { tokens };
+                let product = |key: &[f32]| -> f64 {
+                    vector(row, 0).iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum()
+                };
+                let scores: Vec<f64> =
+                    (0..seen).map(|key| product(vector(key, 1)) * f64::from(heads.scale)).collect();
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let powers: Vec<f64> = scores.iter().map(|score| libm::exp(score - largest)).collect();
+                let sum: f64 = powers.iter().sum();
+                for channel in 0..heads.channels {
+                    let mixed = |(key, power): (usize, &f64)| power * f64::from(vector(key, 2)[channel]);
+                    let want = powers.iter().enumerate().map(mixed).sum::<f64>() / sum;
+                    let got = f32::from_bits(got[row * width + head * heads.channels + channel]);
+                    assert!(
+                        (f64::from(got) - want).abs() < 1e-4 * want.abs().max(1.0),
+                        "{tokens} {mask:?} {row} {channel}: {got} {want}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_size_makes_the_scratch_of_attention_wrap() {
+    assert_eq!(attention_scratch(77, 12, 64), Some(12 * (64 + 6) * 80));
+    assert_eq!(attention_scratch(MAX_TOKENS + 1, 1, 1), None);
+    assert_eq!(attention_scratch(MAX_TOKENS, 1, usize::MAX), None);
+    assert_eq!(attention_scratch(MAX_TOKENS, usize::MAX / 2, 64), None);
 }
 
 #[test]

@@ -262,7 +262,8 @@ impl<'p> Walk<'p> {
                 ensure(qkv.has_rows_of(out) && out.axis == Axis::Token, StepFault::Rows)?;
                 ensure(usize::from(out.rows) <= MAX_TOKENS, StepFault::TooManyTokens)?;
                 ensure(scratch.axis == Axis::Sequence, StepFault::Rows)?;
-                ensure(u64::from(scratch.columns) >= step.scratch_values() as u64, StepFault::Scratch)?;
+                let needed = step.scratch_values().ok_or(StepFault::Scratch)?;
+                ensure(u64::from(scratch.columns) >= needed as u64, StepFault::Scratch)?;
                 self.unmasked |= mask != Mask::Causal;
                 self.causal &= mask == Mask::Causal;
                 Ok(())

@@ -2,6 +2,7 @@
 
 use super::format::ALIGN;
 use super::place::{Format, Place};
+pub use crate::kernels::Mask;
 use crate::kernels::layout::{MAX_INPUTS, Packing, Panels};
 use crate::kernels::{Activation, attention_scratch};
 use crate::tokenizer::Padding;
@@ -119,15 +120,6 @@ pub enum Op {
         /// The token.
         token: u32,
     },
-}
-
-/// Which rows of its sequence a row sees in attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mask {
-    /// Itself and those before it.
-    Causal,
-    /// All.
-    None,
 }
 
 /// The tables of token and position embeddings, and what fills the context.
@@ -261,11 +253,14 @@ impl Step {
         }
     }
 
-    /// Values of working memory that it needs for one sequence.
-    pub fn scratch_values(&self) -> usize {
+    /// Values of working memory that it needs for one sequence; `None` when they overflow.
+    pub fn scratch_values(&self) -> Option<usize> {
         match self.op {
-            Op::Attention { .. } => attention_scratch(self.out.rows.into(), self.out.columns as usize),
-            _ => 0,
+            Op::Attention { heads, .. } => {
+                let channels = (self.out.columns as usize).checked_div(heads.into())?;
+                attention_scratch(self.out.rows.into(), heads.into(), channels)
+            }
+            _ => Some(0),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Causal attention of one head over one sequence.
+//! Attention of one head over one sequence.
 
 use core::ops::Range;
 
@@ -6,84 +6,120 @@ use super::math::{EXP2_LIMIT, exp2};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
 
-/// The longest sequence: bounds the scores that a task keeps on its stack.
-pub(crate) const MAX_TOKENS: usize = 256;
+/// Which rows of its sequence a row sees in attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Itself and those before it.
+    Causal,
+    /// All.
+    None,
+}
 
-/// Causal self-attention over the rows of one or more sequences.
+impl Mask {
+    /// How many of a sequence's `tokens` rows, from the first, row `row` sees.
+    #[inline(always)]
+    fn seen(self, row: usize, tokens: usize) -> usize {
+        match self {
+            Mask::Causal => row + 1,
+            Mask::None => tokens,
+        }
+    }
+}
+
+/// What the heads of an attention step have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Channels of each.
+    pub(crate) channels: usize,
+    /// Factor on every score.
+    pub(crate) scale: f32,
+    pub(crate) mask: Mask,
+}
+
+impl Heads {
+    /// Channels of all of them.
+    pub(crate) fn width(self) -> usize {
+        self.count * self.channels
+    }
+}
+
+/// Self-attention over the rows of one or more sequences.
 pub(crate) struct Attention<'a> {
     /// `[rows, 3 * width]`: queries, keys and values side by side, head after head in each.
     pub(crate) qkv: &'a [f32],
-    pub(crate) heads: usize,
-    pub(crate) head_dim: usize,
-    /// Factor on every score.
-    pub(crate) scale: f32,
+    pub(crate) heads: Heads,
     /// `[rows, width]`.
     pub(crate) out: SharedMut<'a, f32>,
 }
 
-impl Attention<'_> {
-    fn width(&self) -> usize {
-        self.heads * self.head_dim
-    }
+/// The most queries that go through the keys together.
+const MAX_QUERIES: usize = 6;
 
-    /// `head_dim` values of `head` in `row`: the query (`part` 0), key (1) or value (2).
-    #[inline(always)]
-    fn vector(&self, row: usize, part: usize, head: usize) -> &[f32] {
-        &self.qkv[(3 * row + part) * self.width() + head * self.head_dim..][..self.head_dim]
-    }
-}
-
-/// Keys in a row of the transposed keys: whole vectors.
-pub(crate) const fn padded_keys(tokens: usize) -> usize {
+/// Keys in a row of the transposed keys, and scores of a query: whole vectors.
+const fn padded_keys(tokens: usize) -> usize {
     tokens.next_multiple_of(LANES)
 }
 
-/// Scores of the queries at hand, later their probabilities.
-type Scores<const Q: usize> = [[f32; MAX_TOKENS]; Q];
+/// Values of working memory for one head of `channels` channels over a sequence of `tokens` tokens: the keys, transposed, and the
+/// scores of [`MAX_QUERIES`] queries.
+pub(crate) const fn head_scratch(tokens: usize, channels: usize) -> usize {
+    (channels + MAX_QUERIES) * padded_keys(tokens)
+}
 
 /// One head of one sequence.
 struct Head<'a> {
     step: &'a Attention<'a>,
     head: usize,
-    /// The sequence's first row.
-    start: usize,
-    /// `[head_dim, stride]`: the keys, a token in each column.
+    /// The sequence's rows.
+    rows: Range<usize>,
+    /// `[channels, stride]`: the keys, a token in each column.
     keys: &'a [f32],
+    /// Keys, and scores, in a row.
     stride: usize,
 }
 
 impl Head<'_> {
-    /// The query (`part` 0), key (1) or value (2) of `token`.
+    /// Where the query (`part` 0), key (1) or value (2) of `token` begins: a pointer that may go on to those of other tokens.
+    ///
+    /// # Safety
+    /// The sequence has the token.
     #[inline(always)]
-    fn vector(&self, token: usize, part: usize) -> &[f32] {
-        self.step.vector(self.start + token, part, self.head)
+    unsafe fn vector(&self, token: usize, part: usize) -> *const f32 {
+        let Heads { channels, .. } = self.step.heads;
+        let at = (3 * (self.rows.start + token) + part) * self.step.heads.width() + self.head * channels;
+        debug_assert!(at + channels <= self.step.qkv.len());
+        // SAFETY: the rows are rows of `qkv`, the head is one of them.
+        unsafe { self.step.qkv.as_ptr().add(at) }
     }
 }
 
-/// `out[i] = Σ_{j ≤ i} softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`.
+/// `out[i] = Σ_j softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`; `j` goes over those rows that the mask lets `i`
+/// see.
 ///
 /// Scores are scaled by `scale · log2 e`, so that the exponentials are powers of two.
 ///
 /// The order: a score is one chain of fused multiply-adds over the head's channels; the sum of a row's exponentials
 /// goes in blocks of [`LANES`] keys from the first, then down the tree; an output is one chain over the keys. Masked
-/// keys count as exact zeros, so a row's result does not depend on what follows it.
+/// keys count as exact zeros, so under a causal mask a row's result does not depend on what follows it.
 ///
 /// # Safety
-/// `rows` are at most [`MAX_TOKENS`] rows of `step`, `keys` has `head_dim * padded_keys(rows.len())` values, and no
-/// other task has this head of this sequence.
+/// `rows` are rows of `step`, `head` is one of its heads, `scratch` has [`head_scratch`] values, and no other task has this head of
+/// this sequence.
 #[inline(always)]
 pub(crate) unsafe fn attend<S: Simd>(
     s: S,
     step: &Attention<'_>,
     rows: Range<usize>,
     head: usize,
-    keys: &mut [f32],
+    scratch: &mut [f32],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match S::CHAINS {
-            16 => attend_by::<S, 6, 2, 4>(s, step, rows, head, keys),
-            _ => attend_by::<S, 4, 1, 1>(s, step, rows, head, keys),
+            16 => attend_by::<S, MAX_QUERIES, 2, 4>(s, step, rows, head, scratch),
+            _ => attend_by::<S, 4, 1, 1>(s, step, rows, head, scratch),
         }
     }
 }
@@ -98,69 +134,76 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
     step: &Attention<'_>,
     rows: Range<usize>,
     head: usize,
-    keys: &mut [f32],
+    scratch: &mut [f32],
 ) {
-    let tokens = rows.len();
+    const { assert!(Q <= MAX_QUERIES) };
+    let (tokens, channels) = (rows.len(), step.heads.channels);
     let stride = padded_keys(tokens);
-    transpose_keys(s, step, rows.clone(), head, stride, keys);
-    let head = Head { step, head, start: rows.start, keys, stride };
-    let mut scores: Scores<Q> = [[0.0; MAX_TOKENS]; Q];
+    let (keys, scores) = scratch.split_at_mut(channels * stride);
+    let scores = &mut scores[..Q * stride];
+    let mut head = Head { step, head, rows, keys: &[], stride };
+    // SAFETY: the caller's promise.
+    unsafe { transpose_keys(s, &head, keys) };
+    head.keys = keys;
     for first in (0..tokens).step_by(Q) {
         let queries = (tokens - first).min(Q);
-        let blocks = (first + queries).div_ceil(LANES);
+        // Keys that one of the queries sees.
+        let seen = step.heads.mask.seen(first + queries - 1, tokens);
+        let blocks = seen.div_ceil(LANES);
         let whole = blocks - blocks % K;
         for block in (0..whole).step_by(K) {
-            score::<S, Q, K>(s, &head, first, queries, block, &mut scores);
+            // SAFETY: the caller's promise.
+            unsafe { score::<S, Q, K>(s, &head, first, queries, block, scores) };
         }
         for block in whole..blocks {
-            score::<S, Q, 1>(s, &head, first, queries, block, &mut scores);
+            // SAFETY: the caller's promise.
+            unsafe { score::<S, Q, 1>(s, &head, first, queries, block, scores) };
         }
         let mut inverse = [0.0; Q];
         for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
-            *inverse = softmax(s, &mut scores[query], first + query + 1, first + queries);
+            let scores = &mut scores[query * stride..][..blocks * LANES];
+            *inverse = softmax(s, scores, step.heads.mask.seen(first + query, tokens));
         }
-        let whole = step.head_dim / (V * LANES) * (V * LANES);
+        let whole = channels / (V * LANES) * (V * LANES);
         for channel in (0..whole).step_by(V * LANES) {
             // SAFETY: the caller's promise.
-            unsafe { mix::<S, Q, V>(s, &head, first, queries, channel, &scores, &inverse) };
+            unsafe { mix::<S, Q, V>(s, &head, first, queries, seen, channel, scores, &inverse) };
         }
-        for channel in (whole..step.head_dim).step_by(LANES) {
+        for channel in (whole..channels).step_by(LANES) {
             // SAFETY: the caller's promise.
-            unsafe { mix::<S, Q, 1>(s, &head, first, queries, channel, &scores, &inverse) };
+            unsafe { mix::<S, Q, 1>(s, &head, first, queries, seen, channel, scores, &inverse) };
         }
     }
 }
 
 /// `keys[channel][token]`; what stands behind the last token is masked anyway.
+///
+/// # Safety
+/// As [`attend`]; `keys` has a row for each channel.
 #[inline(always)]
-fn transpose_keys<S: Simd>(
-    s: S,
-    step: &Attention<'_>,
-    rows: Range<usize>,
-    head: usize,
-    stride: usize,
-    keys: &mut [f32],
-) {
-    let (tokens, channels) = (rows.len(), step.head_dim);
+unsafe fn transpose_keys<S: Simd>(s: S, head: &Head<'_>, keys: &mut [f32]) {
+    let (tokens, channels, stride) = (head.rows.len(), head.step.heads.channels, head.stride);
     let keys = &mut keys[..channels * stride];
     if tokens < LANES || channels < LANES {
-        for (token, row) in rows.enumerate() {
-            for (keys, &value) in keys.chunks_exact_mut(stride).zip(step.vector(row, 1, head)) {
+        for token in 0..tokens {
+            // SAFETY: the caller's promise; a key has so many channels.
+            let key = unsafe { core::slice::from_raw_parts(head.vector(token, 1), channels) };
+            for (keys, &value) in keys.chunks_exact_mut(stride).zip(key) {
                 keys[token] = value;
             }
         }
         return;
     }
+    let step = 3 * head.step.heads.width();
     for token in (0..tokens).step_by(LANES) {
         // The last sixteen tokens, or channels, may have some of those before them.
         let token = token.min(tokens - LANES);
-        let from = step.vector(rows.start + token, 1, head);
         for channel in (0..channels).step_by(LANES) {
             let channel = channel.min(channels - LANES);
             let to = &mut keys[channel * stride + token..];
             // SAFETY: sixteen of the sequence's rows, which are rows of `qkv`, and of the head's channels; there is a
             // row of `stride` keys for each channel.
-            unsafe { s.transpose(from[channel..].as_ptr(), 3 * step.width(), to.as_mut_ptr(), stride) };
+            unsafe { s.transpose(head.vector(token, 1).add(channel), step, to.as_mut_ptr(), stride) };
         }
     }
 }
@@ -258,7 +301,7 @@ pub(crate) struct Exercise {
 #[inline(always)]
 pub(crate) fn exercise<S: Simd>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
     match S::CHAINS {
-        16 => exercise_by::<S, 6, 2>(s, exercise, out),
+        16 => exercise_by::<S, MAX_QUERIES, 2>(s, exercise, out),
         _ => exercise_by::<S, 4, 1>(s, exercise, out),
     }
 }
@@ -276,32 +319,35 @@ fn exercise_by<S: Simd, const Q: usize, const B: usize>(s: S, exercise: &Exercis
     Q * B * LANES * EXERCISE
 }
 
-/// Scores of queries `first..first + queries`, scaled to powers of two, against `B` blocks of keys from `block` on.
+/// Scores of queries `first..first + queries`, scaled to powers of two, against `B` blocks of keys from `block` on: `[Q, stride]`.
+///
+/// # Safety
+/// As [`attend`]; the sequence has the queries, a row of keys the blocks.
 #[inline(always)]
-fn score<S: Simd, const Q: usize, const B: usize>(
+unsafe fn score<S: Simd, const Q: usize, const B: usize>(
     s: S,
     head: &Head<'_>,
     first: usize,
     queries: usize,
     block: usize,
-    scores: &mut Scores<Q>,
+    scores: &mut [f32],
 ) {
     // Missing queries repeat the last: the same number of chains at once whatever their number.
     let mut q = [core::ptr::null(); Q];
     for (query, q) in q.iter_mut().enumerate() {
-        *q = head.vector(first + query.min(queries - 1), 0).as_ptr();
+        // SAFETY: the caller's promise.
+        *q = unsafe { head.vector(first + query.min(queries - 1), 0) };
     }
     let keys = Vectors {
         start: head.keys[block * LANES..].as_ptr(),
         step: head.stride,
-        count: head.step.head_dim,
+        count: head.step.heads.channels,
         lanes: LANES,
     };
-    // SAFETY: a query has `head_dim` values; `attend` was promised `head_dim` rows of `stride` keys, and the blocks lie
-    // in a row.
+    // SAFETY: queries, and columns of keys, have as many values as the head has channels.
     let sums = unsafe { chains::<S, Q, B, true>(s, q, keys) };
-    let scale = head.step.scale * core::f32::consts::LOG2_E;
-    for (sums, scores) in sums.into_iter().zip(scores) {
+    let scale = head.step.heads.scale * core::f32::consts::LOG2_E;
+    for (sums, scores) in sums.into_iter().zip(scores.chunks_exact_mut(head.stride)) {
         for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
             s.store(s.mul(sum, s.splat(scale)), place);
         }
@@ -314,12 +360,11 @@ fn power<S: Simd>(s: S, score: S::V, largest: S::V) -> S::V {
     exp2(s, s.max(s.sub(score, largest), s.constant(-EXP2_LIMIT)))
 }
 
-/// Turns the first `seen` scores into `2^(score - largest)`, those behind them up to `end` into zeros; returns one over
-/// the sum.
+/// Turns the first `seen` of a query's scores into `2^(score - largest)`, those behind them, up to whole vectors, into zeros; returns one
+/// over the sum.
 #[inline(always)]
-fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usize) -> f32 {
-    let blocks = &mut scores.as_chunks_mut::<LANES>().0[..end.div_ceil(LANES)];
-    let (seen_blocks, masked) = blocks.split_at_mut(seen.div_ceil(LANES));
+fn softmax<S: Simd>(s: S, scores: &mut [f32], seen: usize) -> f32 {
+    let (seen_blocks, masked) = scores.as_chunks_mut::<LANES>().0.split_at_mut(seen.div_ceil(LANES));
     masked.as_flattened_mut().fill(0.0);
     let Some((last, whole)) = seen_blocks.split_last_mut() else { return 0.0 };
     let left = seen - LANES * whole.len();
@@ -340,33 +385,37 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32; MAX_TOKENS], seen: usize, end: usiz
     1.0 / s.sum(s.add(sum, last_power))
 }
 
-/// The weighted sums of the values, in `B` blocks of channels from `channel` on; a single block may be short.
+/// The weighted sums of the values of the first `seen` tokens, in `B` blocks of channels from `channel` on; a single block may be
+/// short.
 ///
 /// # Safety
-/// As [`attend`].
+/// As [`attend`]; the sequence has the queries and tokens, `scores` is `[Q, stride]`.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
     s: S,
     head: &Head<'_>,
     first: usize,
     queries: usize,
+    seen: usize,
     channel: usize,
-    scores: &Scores<Q>,
+    scores: &[f32],
     inverse: &[f32; Q],
 ) {
-    let Attention { head_dim, heads, .. } = *head.step;
-    let channels = channel..(channel + B * LANES).min(head_dim);
+    let heads = head.step.heads;
+    let channels = channel..(channel + B * LANES).min(heads.channels);
     let mut factors = [core::ptr::null(); Q];
-    for (scores, factors) in scores.iter().zip(&mut factors) {
-        *factors = scores.as_ptr();
+    for (query, factors) in factors.iter_mut().enumerate() {
+        *factors = scores[query * head.stride..].as_ptr();
     }
     let values = Vectors {
-        start: head.vector(0, 2)[channel..].as_ptr(),
-        step: 3 * heads * head_dim,
-        count: (first + queries).min(MAX_TOKENS),
+        // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them.
+        start: unsafe { head.vector(0, 2).add(channel) },
+        step: 3 * heads.width(),
+        count: seen,
         lanes: channels.len().min(LANES),
     };
-    // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them; there are scores for each.
+    // SAFETY: as above; there are scores for each.
     let sums = unsafe {
         if channels.len() == B * LANES {
             chains::<S, Q, B, true>(s, factors, values)
@@ -375,7 +424,7 @@ unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
         }
     };
     for (query, (sums, &inverse)) in sums.iter().zip(inverse).enumerate().take(queries) {
-        let at = ((head.start + first + query) * heads + head.head) * head_dim;
+        let at = (head.rows.start + first + query) * heads.width() + head.head * heads.channels;
         // SAFETY: the head's channels of this row are this task's.
         let place = unsafe { head.step.out.part(at + channels.start..at + channels.end) };
         for (&sum, place) in sums.iter().zip(place.chunks_mut(LANES)) {

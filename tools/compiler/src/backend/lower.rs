@@ -245,7 +245,7 @@ impl<'m> Builder<'m> {
         let op = Op::Attention { heads, scale, mask: Mask::Causal };
         let step = Step { codes, ..self.from(op, qkv, out) };
         let values = step.map(|buffer| self.buffers[buffer.0]).scratch_values();
-        let scratch = self.row(columns(values)?);
+        let scratch = self.row(columns(values.context("an attention too large for any memory")?)?);
         self.push(Step { scratch: Some(scratch), ..step }, Constants::None);
         Ok(codes.unwrap_or(out))
     }
