@@ -3,6 +3,8 @@
 //! Every front end ends here by way of `recognise`; `quantize`, `pack` and `emit` start here. Nothing in this file
 //! knows tract, ONNX or the plan's bytes.
 
+use std::fmt;
+
 /// A dense row-major f32 matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
@@ -53,6 +55,16 @@ pub enum Activation {
     Gelu,
     /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
     GeluTanh,
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Activation::QuickGelu => "quick GELU",
+            Activation::Gelu => "GELU",
+            Activation::GeluTanh => "GELU by tanh",
+        })
+    }
 }
 
 /// One pre-norm transformer layer: `x += out(attention(norm1(x)))`, then `x += fc2(act(fc1(norm2(x))))`.

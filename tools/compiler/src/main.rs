@@ -17,7 +17,7 @@ use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
 use cliptext_compiler::edit::words::{Inversion, name_and_file};
-use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::ir::{Activation, Pooled};
 use cliptext_compiler::output;
 use cliptext_compiler::page;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
@@ -49,6 +49,9 @@ enum Command {
 struct InspectArgs {
     /// A .safetensors or .onnx file, a model's or pipeline's folder, or hf:OWNER/REPO[@REVISION][/PART]
     model: PathBuf,
+    /// The activation of the layers, where the files don't tell it
+    #[arg(long, value_enum)]
+    act: Option<ActArg>,
     /// Tell it as JSON
     #[arg(long)]
     json: bool,
@@ -61,6 +64,9 @@ struct ModelArgs {
     model: PathBuf,
     #[command(flatten)]
     outputs: OutputArgs,
+    /// The activation of the layers, where the files don't tell it: without a configuration it is assumed, with a note
+    #[arg(long, value_enum)]
+    act: Option<ActArg>,
     /// Add a word of textual inversion: NAME=FILE.safetensors (may be repeated)
     #[arg(long, value_name = "NAME=FILE", value_parser = name_and_file)]
     embedding: Vec<(String, PathBuf)>,
@@ -186,6 +192,27 @@ enum PooledArg {
     Projected,
 }
 
+/// The activation in a layer's MLP.
+#[derive(Clone, Copy, ValueEnum)]
+enum ActArg {
+    /// OpenAI's CLIP
+    QuickGelu,
+    /// OpenCLIP's, mostly
+    Gelu,
+    /// GELU by its approximation with tanh
+    GeluTanh,
+}
+
+impl From<ActArg> for Activation {
+    fn from(act: ActArg) -> Self {
+        match act {
+            ActArg::QuickGelu => Activation::QuickGelu,
+            ActArg::Gelu => Activation::Gelu,
+            ActArg::GeluTanh => Activation::GeluTanh,
+        }
+    }
+}
+
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     match number {
@@ -250,6 +277,7 @@ impl OutputArgs {
             normalize: on(self.normalize),
             padding: self.pad,
             context: self.context,
+            activation: None,
         }
     }
 }
@@ -338,7 +366,7 @@ impl ModelArgs {
             name: name(&self.model),
             path: self.model,
             tower: self.outputs.tower.clone(),
-            choice: self.outputs.choice(),
+            choice: Choice { activation: self.act.map(Activation::from), ..self.outputs.choice() },
             edits,
         })
     }
@@ -457,7 +485,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
 }
 
 fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
-    let found = inspect::inspect(&args.model, &Progress::new(false))?;
+    let found = inspect::inspect(&args.model, args.act.map(Activation::from), &Progress::new(false))?;
     tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() }, &[])
 }
 

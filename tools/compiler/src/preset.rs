@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use cliptext::tokenizer::Padding;
 
-use crate::ir::{Outputs, Pooled};
+use crate::ir::{Activation, Outputs, Pooled};
 
 /// A family of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,6 +66,8 @@ pub struct Choice {
     pub padding: Option<Padding>,
     /// Tokens of the context, where less than the model has positions.
     pub context: Option<usize>,
+    /// The activation that the layers have, where the files don't tell.
+    pub activation: Option<Activation>,
 }
 
 /// What a model can give out.

@@ -46,19 +46,19 @@ pub struct FoundTower {
     /// Rows of the projection.
     pub projection: Option<usize>,
     /// The MLP's activation.
-    pub activation: &'static str,
+    pub activation: String,
     /// How the weights are stored, where the file's header tells it.
     pub stored_as: Option<String>,
     /// The tokenizer beside it.
     pub tokenizer: Option<String>,
 }
 
-/// Looks at `path`. Of safetensors only headers are read; an ONNX graph has to be imported to be understood.
+/// Looks at `path`; `activation` is what the user says that the layers have. Of safetensors only headers are read; an ONNX graph has to be imported to be understood.
 ///
 /// # Errors
 /// When nothing is there that could be compiled.
-pub fn inspect(path: &Path, progress: &Progress) -> Result<Found> {
-    let source = source::open(path, progress)?;
+pub fn inspect(path: &Path, activation: Option<Activation>, progress: &Progress) -> Result<Found> {
+    let source = source::open(path, activation, progress)?;
     Ok(Found {
         path: path.display().to_string(),
         kind: source.kind.clone(),
@@ -78,12 +78,7 @@ fn tower(tower: &Tower) -> Result<FoundTower> {
         context: sizes[3],
         vocabulary: sizes[4],
         projection,
-        activation: match kind {
-            Some(Activation::QuickGelu) => "quick GELU",
-            Some(Activation::Gelu) => "GELU",
-            Some(Activation::GeluTanh) => "GELU by tanh",
-            None => "none",
-        },
+        activation: kind.map_or("none".into(), |kind| kind.to_string()),
         stored_as,
         tokenizer: tower.tokenizer.as_ref().map(|folder| folder.display().to_string()),
     };

@@ -47,7 +47,7 @@ impl Spec {
     /// # Errors
     /// As [`Source::open`].
     pub fn open(&self, progress: &Progress) -> Result<(Source, Choice)> {
-        let source = source::open(&self.path, progress)?;
+        let source = source::open(&self.path, self.choice.activation, progress)?;
         source.notes.iter().for_each(|note| progress.note(note));
         if let (Some(said), Some(found)) = (self.choice.preset, source.preset)
             && said != found
@@ -66,7 +66,9 @@ impl Spec {
     /// # Errors
     /// When it isn't clear which.
     pub fn select<'s>(&self, source: &'s Source, choice: &Choice) -> Result<Vec<&'s Tower>> {
-        select(source, self.tower.as_deref(), choice.preset)
+        let towers = select(source, self.tower.as_deref(), choice.preset)?;
+        same_context(&towers, choice.context)?;
+        Ok(towers)
     }
 
     /// Makes the towers ready.
@@ -123,6 +125,26 @@ fn select<'s>(source: &'s Source, name: Option<&str>, preset: Option<Preset>) ->
             names()
         ),
     }
+}
+
+/// Refuses towers whose contexts differ, where `context` does not cut them to one length: Long-CLIP beside bigG.
+fn same_context(towers: &[&Tower], context: Option<usize>) -> Result<()> {
+    let positions = |tower: &&Tower| match &tower.weights {
+        Weights::Tensors(named) => Some((tower.name.clone(), named.shape.context)),
+        Weights::Onnx(_) => None,
+    };
+    let known: Vec<(String, usize)> = towers.iter().filter_map(positions).collect();
+    let least = known.iter().map(|(_, positions)| *positions).min();
+    let (Some(least), None) = (least, context) else { return Ok(()) };
+    if known.iter().any(|(_, positions)| *positions != least) {
+        let all: Vec<String> = known.iter().map(|(name, tokens)| format!("{name} takes {tokens}")).collect();
+        bail!(
+            "the text encoders take different numbers of tokens ({}), a plan has one context for all: cut it with --context \
+             {least}",
+            all.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// A tower with all that a plan needs of it, and its f32 reference.

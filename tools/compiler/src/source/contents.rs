@@ -7,9 +7,12 @@ use crate::tensors::Tensors;
 use super::Tower;
 
 /// Whether a tower stands in a file of its own, or in that of a whole CLIP, as the folders of models have it: a
-/// checkpoint's configuration is of something larger.
-pub fn is_component(location: &Location) -> bool {
-    ["", "text_model.", "text."].contains(&location.prefix.as_str())
+/// checkpoint's configuration is of something larger. What all names in the file begin with, such as the `module.` of a
+/// model that was trained in parallel, says nothing.
+pub fn is_component(tensors: &Tensors, location: &Location) -> bool {
+    let is_part = |prefix: &str| ["", "text_model.", "text."].contains(&prefix);
+    let prefix = location.prefix.as_str();
+    is_part(prefix) || prefix.strip_prefix(tensors.shared_prefix()).is_some_and(is_part)
 }
 
 /// The family of models that a file with text towers belongs to, and what to call such a file.
@@ -37,7 +40,8 @@ pub fn family(tensors: &Tensors, towers: &[Tower]) -> (Option<Preset>, &'static 
         };
         return (preset, "a checkpoint with text encoders");
     }
-    if any("vision_model.") || any("visual.") {
+    let shared = tensors.shared_prefix();
+    if ["vision_model.", "visual."].iter().any(|tower| any(&format!("{shared}{tower}"))) {
         return (Some(Preset::Clip), "a whole CLIP");
     }
     (None, "a text encoder's weights")
@@ -87,5 +91,8 @@ pub fn explain(tensors: &Tensors) -> String {
         "no tensor of a CLIP text encoder is in it (none ends in token_embedding.weight)"
     };
     let sample: Vec<&str> = names.iter().copied().take(3).collect();
-    format!("no text encoder: {found}. Its {} tensors begin with {}", names.len(), sample.join(", "))
+    match names.len() {
+        0 => "no text encoder: there is no tensor in it".into(),
+        count => format!("no text encoder: {found}. Its {count} tensors begin with {}", sample.join(", ")),
+    }
 }

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Source, Tower, open_weights};
+use super::beside::{COMPONENT, OPEN_CLIP_CONFIG};
+use super::file::{self, Opened, file_name};
+use super::tower::{Source, Tower};
 use crate::import::safetensors::config::Config;
+use crate::ir::Activation;
 use crate::preset::Preset;
 use crate::tensors::foreign;
 
@@ -24,51 +27,28 @@ const WEIGHTS: [&str; 9] = [
     "text_model.onnx",
 ];
 
-/// The configuration that OpenCLIP writes; a `config.json` beside it is of other programs.
-pub const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
-
-/// What every text encoder's folder in a pipeline begins with; the tokenizer's has the same ending.
-const COMPONENT: &str = "text_encoder";
-
-pub fn open(path: &Path) -> Result<Source> {
+/// Looks at a folder; `activation` is what the user says that the layers have.
+pub fn open(path: &Path, activation: Option<Activation>) -> Result<Source> {
     let index = path.join("model_index.json");
     if index.is_file() {
-        return pipeline(path, Some(&index));
+        return pipeline(path, Some(&index), activation);
     }
     if weights(path)?.is_none() && path.join(COMPONENT).is_dir() {
-        return pipeline(path, None);
+        return pipeline(path, None, activation);
     }
-    let (towers, preset, kind) = component(path)?;
+    let Opened { towers, preset, kind, notes } = component(path, activation)?;
     Ok(Source {
         path: path.to_owned(),
         kind: format!("a folder with {kind}"),
         preset,
         towers,
-        notes: vec![],
+        notes,
         _kept: None,
     })
 }
 
-/// The tokenizer's folder for the text encoder in `folder`: the folder itself, or, of a pipeline's component, `tokenizer`
-/// beside it.
-pub fn tokenizer(folder: &Path) -> Option<PathBuf> {
-    let holds = |folder: &Path| {
-        folder.join("tokenizer.json").is_file()
-            || folder.join("merges.txt").is_file() && folder.join("vocab.json").is_file()
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    if holds(folder) {
-        return Some(folder.to_owned());
-    }
-    // A folder such as `.` has its name by the way that leads to it only.
-    let folder = folder.canonicalize().ok()?;
-    let name = folder.file_name()?.to_str()?;
-    let beside = folder.parent()?.join(format!("tokenizer{}", name.strip_prefix(COMPONENT)?));
-    holds(&beside).then_some(beside)
-}
-
 /// The towers of a pipeline. Without a `model_index.json` every folder that is named so counts.
-fn pipeline(path: &Path, index: Option<&Path>) -> Result<Source> {
+fn pipeline(path: &Path, index: Option<&Path>, activation: Option<Activation>) -> Result<Source> {
     let mut notes = Vec::new();
     let mut components = Vec::new();
     let mut class = String::from("pipeline");
@@ -112,8 +92,9 @@ fn pipeline(path: &Path, index: Option<&Path>) -> Result<Source> {
     );
     let mut towers = Vec::new();
     for name in components {
-        let (found, ..) = component(&path.join(&name))?;
-        towers.extend(found.into_iter().map(|tower| Tower { name: name.clone(), ..tower }));
+        let found = component(&path.join(&name), activation)?;
+        notes.extend(found.notes);
+        towers.extend(found.towers.into_iter().map(|tower| Tower { name: name.clone(), ..tower }));
     }
     let preset = family(&class, &towers);
     Ok(Source {
@@ -168,13 +149,13 @@ fn weights(path: &Path) -> Result<Option<PathBuf>> {
         [first, second, ..] => bail!(
             "{}: several models are in this folder ({}, {}…): give the file",
             path.display(),
-            super::file_name(first),
-            super::file_name(second)
+            file_name(first),
+            file_name(second)
         ),
     }
 }
 
-fn component(path: &Path) -> Result<(Vec<Tower>, Option<Preset>, &'static str)> {
+fn component(path: &Path, activation: Option<Activation>) -> Result<Opened> {
     ensure!(
         path.is_dir(),
         "{}: there is no such folder, though the pipeline's index names it",
@@ -186,14 +167,15 @@ fn component(path: &Path) -> Result<(Vec<Tower>, Option<Preset>, &'static str)> 
         if config.is_file() && !path.join(OPEN_CLIP_CONFIG).is_file() {
             Config::read(&config)?;
         }
-        return open_weights(&file, path);
+        return file::open(&file, path, activation);
     }
     for pickle in ["pytorch_model.bin", "open_clip_pytorch_model.bin", "model.ckpt"] {
+        let file = path.join(pickle);
         ensure!(
-            !path.join(pickle).is_file(),
-            "{}: only a pickle is here, {pickle}: reading one can run code; {}",
+            !file.is_file(),
+            "{}: only a pickle is here, {pickle}: {}",
             path.display(),
-            foreign::CONVERT
+            foreign::convert(&file)
         );
     }
     if config.is_file() {

@@ -1,13 +1,19 @@
 //! Named tensors in safetensors files: one file, or shards that an index lists. Headers are checked before anything else
-//! is read; the values stay in the mapped file until they are asked for.
+//! is read; the values stay in the file until they are asked for, one tensor at a time.
+//!
+//! Files are read and never mapped: when somebody changes one meanwhile, or a disk fails, that is an error with the file's name
+//! in it, where a mapped file would end the process with a bus error or change under a check that it has passed. It costs a copy
+//! of one tensor, and nothing of the rest of a checkpoint is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensorError};
 use serde::Deserialize;
 
 use crate::ir::Matrix;
@@ -30,7 +36,19 @@ pub struct Tensors {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    bytes: Mmap,
+    /// Reading moves the file's place, which is why one reads at a time.
+    file: Mutex<File>,
+}
+
+impl Shard {
+    /// The bytes in `range` of the file.
+    fn read(&self, range: &std::ops::Range<usize>) -> std::io::Result<Vec<u8>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(range.start as u64))?;
+        let mut bytes = vec![0; range.len()];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// What a header says of a tensor.
@@ -93,22 +111,24 @@ impl Tensors {
 
     fn add(&mut self, path: &Path) -> Result<()> {
         let named = || path.display().to_string();
-        let file = File::open(path).with_context(|| format!("{}: cannot be opened", named()))?;
-        ensure!(file.metadata().with_context(named)?.is_file(), "{}: not a file", named());
-        // SAFETY: the mapping is private and read-only. Should somebody cut the file off while it is read, the system ends the
-        // process; nothing is written by then but a temporary file.
-        let bytes = unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", named()))?;
-        if let Some(what) = foreign::identify(&bytes) {
+        let mut file = File::open(path).with_context(|| format!("{}: cannot be opened", named()))?;
+        let found = file.metadata().with_context(named)?;
+        ensure!(found.is_file(), "{}: not a file", named());
+        let length = usize::try_from(found.len())
+            .with_context(|| format!("{}: too long for this machine's addresses", named()))?;
+        let mut head = Vec::new();
+        file.by_ref().take(HEAD).read_to_end(&mut head).with_context(named)?;
+        if let Some(what) = foreign::identify(&head, path) {
             bail!("{}: {what}", named());
         }
-        let header = header_bytes(&bytes).with_context(named)?;
-        let (length, metadata) = SafeTensors::read_metadata(&bytes)
-            .map_err(|error| explain(&error, &bytes))
-            .with_context(named)?;
-        debug_assert_eq!(length as u64, header);
-        self.notes.extend(metadata.metadata().clone().into_iter().flatten());
-        let base = 8 + length;
+        let header = header_length(&head, length).with_context(named)?;
         let shard = self.shards.len();
+        let this = Shard { path: path.to_owned(), file: Mutex::new(file) };
+        let base = HEADER_AT + header;
+        let header = this.read(&(HEADER_AT..base)).with_context(|| format!("{}: cannot be read", named()))?;
+        let metadata =
+            metadata(&header, length - base).map_err(|error| explain(&error, length)).with_context(named)?;
+        self.notes.extend(metadata.metadata().clone().into_iter().flatten());
         for (name, info) in metadata.tensors() {
             let range = base + info.data_offsets.0..base + info.data_offsets.1;
             let entry = Entry { shard, dtype: info.dtype, shape: info.shape.clone(), range };
@@ -118,7 +138,7 @@ impl Tensors {
                 named()
             );
         }
-        self.shards.push(Shard { path: path.to_owned(), bytes });
+        self.shards.push(this);
         Ok(())
     }
 
@@ -152,14 +172,33 @@ impl Tensors {
         self.entries.get(name).map(|entry| format!("{:?}", entry.dtype))
     }
 
+    /// Whether a tensor holds numbers with fractions, as weights do; indices, masks and sizes are whole numbers.
+    pub fn holds_floats(&self, name: &str) -> bool {
+        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        let whole = [BOOL, U8, I8, U16, I16, U32, I32, U64, I64];
+        self.entries.get(name).is_some_and(|entry| !whole.contains(&entry.dtype))
+    }
+
+    /// What all names begin with, up to and with a dot; empty if nothing is shared.
+    pub fn shared_prefix(&self) -> &str {
+        let (Some((first, _)), Some((last, _))) =
+            (self.entries.first_key_value(), self.entries.last_key_value())
+        else {
+            return "";
+        };
+        // Of sorted names the first and the last differ most.
+        let shared = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+        first.as_bytes()[..shared].iter().rposition(|byte| *byte == b'.').map_or("", |dot| &first[..=dot])
+    }
+
     /// The values of a tensor, made f32, which is exact for 16-bit floats.
     ///
     /// # Errors
     /// When there is none of that name, it does not hold floats of 16, 32 or 64 bits, or one of them is no number.
     pub fn floats(&self, name: &str) -> Result<Vec<f32>> {
         let place = || format!("{}: {name}", self.path.display());
-        let entry = self.entries.get(name).with_context(|| format!("{}: no such tensor", place()))?;
-        let bytes = &self.shards[entry.shard].bytes[entry.range.clone()];
+        let entry = self.entry(name)?;
+        let bytes = self.bytes(name, entry)?;
         let values: Vec<f32> = match entry.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
@@ -187,9 +226,12 @@ impl Tensors {
     /// # Errors
     /// When there is no tensor of that name, it has another number of values, or its value is no number.
     pub fn number(&self, name: &str) -> Result<f32> {
-        let place = || format!("{}: {name}", self.path.display());
-        let entry = self.entries.get(name).with_context(|| format!("{}: no such tensor", place()))?;
-        let bytes = &self.shards[entry.shard].bytes[entry.range.clone()];
+        let entry = self.entry(name)?;
+        let count: usize = entry.shape.iter().product();
+        let place = || format!("{}: {name}: expected one number, found {count}", self.path.display());
+        ensure!(count == 1, "{}", place());
+        let bytes = self.bytes(name, entry)?;
+        let bytes = bytes.as_slice();
         let integer = match entry.dtype {
             Dtype::I8 => bytes.try_into().ok().map(|b| f32::from(i8::from_le_bytes(b))),
             Dtype::U8 => bytes.try_into().ok().map(|b| f32::from(u8::from_le_bytes(b))),
@@ -204,8 +246,21 @@ impl Tensors {
                 _ => None,
             },
         };
-        let count: usize = entry.shape.iter().product();
-        integer.with_context(|| format!("{}: expected one number, found {count}", place()))
+        integer.with_context(place)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(name).with_context(|| format!("{}: {name}: no such tensor", self.path.display()))
+    }
+
+    fn bytes(&self, name: &str, entry: &Entry) -> Result<Vec<u8>> {
+        let shard = &self.shards[entry.shard];
+        shard.read(&entry.range).with_context(|| {
+            format!(
+                "{}: {name}: cannot be read any more; was the file changed meanwhile?",
+                shard.path.display()
+            )
+        })
     }
 
     /// A tensor of the shape `[rows, columns]`.
@@ -223,34 +278,63 @@ impl Tensors {
     }
 }
 
-/// The length of the header, if it can be one.
-fn header_bytes(bytes: &[u8]) -> Result<u64> {
-    let Some(length) = bytes.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
-        bail!("not a safetensors file: it has {} bytes; copy or download it again", bytes.len());
+/// A header as JSON.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    notes: Option<HashMap<String, String>>,
+    #[serde(flatten)]
+    tensors: HashMap<String, TensorInfo>,
+}
+
+/// Where the header begins, behind its length.
+const HEADER_AT: usize = 8;
+
+/// How much of a file tells what it is.
+const HEAD: u64 = 64;
+
+/// The length of the header of a file of `length` bytes, whose first are `head`.
+fn header_length(head: &[u8], length: usize) -> Result<usize> {
+    let Some(header) = head.first_chunk().map(|header| u64::from_le_bytes(*header)) else {
+        bail!("not a safetensors file: it has {length} bytes; copy or download it again");
     };
     ensure!(
-        bytes.get(8) == Some(&b'{'),
+        head.get(HEADER_AT) == Some(&b'{'),
         "not a safetensors file: no header at its beginning; give a .safetensors or .onnx file, or a model's folder"
     );
     ensure!(
-        length <= MOST_HEADER,
-        "the header is said to have {length} bytes, which no model's has; the file is damaged"
+        header <= MOST_HEADER,
+        "the header is said to have {header} bytes, which no model's has; the file is damaged"
     );
     ensure!(
-        length < bytes.len() as u64,
-        "cut off: the header has {length} bytes, the file {}; copy or download it again",
-        bytes.len()
+        header <= (length - HEADER_AT) as u64,
+        "cut off: the header has {header} bytes, the file {length}; copy or download it again"
     );
-    Ok(length)
+    Ok(header as usize)
 }
 
-fn explain(error: &SafeTensorError, bytes: &[u8]) -> anyhow::Error {
+/// The header, if it speaks of `data` bytes without a hole.
+fn metadata(header: &[u8], data: usize) -> Result<Metadata, SafeTensorError> {
+    let header = std::str::from_utf8(header).map_err(SafeTensorError::InvalidHeader)?;
+    let Header { notes, tensors } =
+        serde_json::from_str(header).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
+    let mut tensors: Vec<(String, TensorInfo)> = tensors.into_iter().collect();
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    // It looks for holes and overlaps, and whether shapes and bytes agree.
+    let metadata = Metadata::new(notes, tensors)?;
+    if metadata.data_len() != data {
+        return Err(SafeTensorError::MetadataIncompleteBuffer);
+    }
+    Ok(metadata)
+}
+
+fn explain(error: &SafeTensorError, length: usize) -> anyhow::Error {
     use SafeTensorError as E;
     match error {
         E::MetadataIncompleteBuffer => anyhow::anyhow!(
             "the header speaks of other bytes than the file's {}: it is cut off, or something is appended; \
              copy or download it again",
-            bytes.len()
+            length
         ),
         E::InvalidOffset(name) => anyhow::anyhow!(
             "the header lies: the tensor {name:?} overlaps another one, leaves a hole before it, or ends before it begins"

@@ -105,3 +105,33 @@ fn shards_must_be_what_their_index_says() {
     let error = format!("{:#}", open(r#"{"a":"one.safetensors","b":"two.safetensors"}"#).unwrap_err());
     assert!(error.contains("another shard"), "{error}");
 }
+
+#[test]
+fn a_file_that_is_cut_while_it_is_open_is_an_error() {
+    let scratch = Scratch::new();
+    let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let path = scratch.write("model.safetensors", &file(header, &[0; 8]));
+    let tensors = Tensors::open(&path).unwrap();
+    assert_eq!(tensors.floats("a").unwrap(), [0.0, 0.0]);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(header.len() as u64 + 12).unwrap();
+    let error = format!("{:#}", tensors.floats("a").unwrap_err());
+    assert!(error.contains("model.safetensors") && error.contains("changed meanwhile"), "{error}");
+}
+
+#[test]
+fn what_all_names_begin_with() {
+    let scratch = Scratch::new();
+    let shared = |names: &[&str]| {
+        let entries: Vec<String> = names
+            .iter()
+            .map(|name| format!(r#""{name}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#))
+            .collect();
+        let bytes = file(&format!("{{{}}}", entries.join(",")), &[]);
+        Tensors::open(&scratch.write("m.safetensors", &bytes)).unwrap().shared_prefix().to_owned()
+    };
+    assert_eq!(shared(&["module.text.a", "module.visual.a", "module.textual"]), "module.");
+    assert_eq!(shared(&["a.b.c", "a.b.d", "a.bc"]), "a.");
+    assert_eq!(shared(&["a", "b.c"]), "");
+    assert_eq!(shared(&["a.b"]), "a.");
+    assert_eq!(shared(&[]), "");
+}

@@ -2,8 +2,10 @@
 
 mod checkpoints;
 mod common;
+mod configurations;
 mod folders;
 mod loras;
+mod pickles;
 mod pipelines;
 mod quality;
 mod refusals;

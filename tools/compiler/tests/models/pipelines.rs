@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::compile::Job;
-use cliptext_compiler::ir::Pooled;
+use cliptext_compiler::ir::{self, Pooled};
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::reference::relative_error;
 use cliptext_compiler::source::Source;
@@ -344,7 +344,7 @@ fn a_whole_clip_is_for_zero_shot() {
     let unit = unit.unwrap();
     assert!((unit.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
 
-    // OpenCLIP's own file of the same model.
+    // OpenCLIP's own file of the same model; of that width it could be OpenAI's, which has quick GELU.
     let open: Vec<Named> = [
         open_clip(&tower, ""),
         vec![
@@ -355,7 +355,8 @@ fn a_whole_clip_is_for_zero_shot() {
     ]
     .concat();
     let open = write(&scratch.path().join("open/open_clip_model.safetensors"), &open);
-    assert!(compiled(&job(open.parent().unwrap(), &scratch)).bytes() == plan.bytes());
+    let choice = Choice { activation: Some(ir::Activation::Gelu), ..Choice::default() };
+    assert!(compiled(&with_choice(job(open.parent().unwrap(), &scratch), choice)).bytes() == plan.bytes());
 }
 
 /// OpenCLIP's weights with its own configuration, which alone tells quick GELU and unusual heads.
@@ -386,6 +387,21 @@ fn open_clips_own_configuration_counts() {
     assert!(text("hf_model_name", "roberta-base".into()).contains("hf_model_name"));
     assert!(text("pool_type", "last".into()).contains("pool_type"));
     assert!(refused(&written(&|config| *config = 3.into())).contains("model_cfg"));
+    // The same tower in other words: the end token's row by its id, and fields that nothing reads.
+    for more in [
+        serde_json::json!({"pool_type": "eos", "eos_id": 599}),
+        serde_json::json!({"pool_type": "argmax", "eos_id": 2, "pad_id": 1, "hf_pooler_type": "mean_pooler"}),
+    ] {
+        let same = compiled(&written(&|config| {
+            let text = config["model_cfg"]["text_cfg"].as_object_mut().unwrap();
+            text.extend(more.as_object().unwrap().clone());
+        }));
+        assert!(same.bytes() == plan.bytes(), "{more}");
+    }
+    let elsewhere = text("pool_type", "eos".into());
+    assert!(elsewhere.contains("pools at token 2") && elsewhere.contains("--vocab"), "{elsewhere}");
+    let notes = Source::open(&folder).unwrap().notes.concat();
+    assert!(notes.contains("ftfy") && notes.contains("HTML entities"), "{notes}");
 }
 
 #[test]

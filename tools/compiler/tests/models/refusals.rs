@@ -46,6 +46,8 @@ fn other_networks_are_told_apart() {
         ),
     ];
     let scratch = Scratch::new();
+    let empty = refused(&job(&write(&scratch.path().join("none.safetensors"), &[]), &scratch));
+    assert!(empty.ends_with("there is no tensor in it"), "{empty}");
     for (name, tensors, said) in cases {
         let tensors: Vec<Named> = tensors.iter().map(|name| Named::arbitrary(*name, &[2, 2])).collect();
         let file = write(&scratch.path().join(format!("{name}.safetensors")), &tensors);

@@ -36,6 +36,8 @@ pub struct Config {
     pub epsilon: f32,
     /// The token to pool at; `None` asks for the highest id, as old configurations do, which say 2.
     pub end_token: Option<u32>,
+    /// Whether it is OpenCLIP's.
+    pub is_open_clip: bool,
 }
 
 /// The fields that count, with the defaults of `CLIPTextConfig`.
@@ -82,36 +84,24 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let named = || path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", named()))?;
-        let whole: Value =
+        let whole: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: expected a JSON object", named()))?;
-        let kind = whole.get("model_type").and_then(Value::as_str);
-        let own = match kind {
-            Some("clip") => whole
-                .get("text_config")
-                .with_context(|| format!("{}: a CLIP's configuration without \"text_config\"", named()))?,
-            Some("clip_text_model") => &whole,
-            Some(other) => bail!(
-                "{}: the model is a {other:?}, not a CLIP text encoder; in a Stable Diffusion pipeline take the folder \
-                 text_encoder",
-                named()
-            ),
-            None => match whole.get("_class_name").and_then(Value::as_str) {
-                Some(class) => bail!(
-                    "{}: this is the configuration of a {class}, not of a CLIP text encoder; take the folder text_encoder \
-                     of the same pipeline",
-                    named()
-                ),
-                None => bail!("{}: no \"model_type\" in it: not a text encoder's configuration", named()),
-            },
-        };
-        let mut fields: Fields = serde_json::from_value(own.clone()).with_context(named)?;
-        if let Some(projected) = whole.get("projection_dim").and_then(Value::as_u64) {
+        let architecture = whole.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+        // As in transformers, what is null has its default.
+        let mut own = text_fields(&whole, architecture).with_context(named)?;
+        own.retain(|_, value| !value.is_null());
+        let mut fields: Fields = serde_json::from_value(Value::Object(own)).with_context(named)?;
+        // A whole CLIP has it beside its towers' fields.
+        let projected = whole.get("projection_dim").and_then(Value::as_u64);
+        if let Some(projected) = projected.filter(|_| !is_text_model(architecture)) {
             fields.projection_dim = projected as usize;
         }
         let activation = match fields.hidden_act.as_str() {
             "quick_gelu" => Activation::QuickGelu,
-            "gelu" => Activation::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "gelu" | "gelu_python" => Activation::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
+                Activation::GeluTanh
+            }
             other => {
                 bail!("{}: hidden_act is {other:?}; CLIP text encoders have quick_gelu or gelu", named())
             }
@@ -122,11 +112,11 @@ impl Config {
             named(),
             fields.layer_norm_eps
         );
-        let end_token = match fields.eos_token_id.as_u64() {
-            None | Some(OLD_END) => None,
-            Some(id) => Some(u32::try_from(id).with_context(|| format!("{}: eos_token_id", named()))?),
+        let end_token = match (&fields.eos_token_id, fields.eos_token_id.as_u64()) {
+            (Value::Null, _) | (_, Some(OLD_END)) => None,
+            (_, Some(id)) => Some(u32::try_from(id).with_context(|| format!("{}: eos_token_id", named()))?),
+            (other, None) => bail!("{}: eos_token_id is {other}; expected one token's id", named()),
         };
-        let architecture = whole.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
         Ok(Config {
             path: path.to_owned(),
             architecture: architecture.map(str::to_owned),
@@ -140,6 +130,7 @@ impl Config {
             activation,
             epsilon: fields.layer_norm_eps,
             end_token,
+            is_open_clip: false,
         })
     }
 
@@ -155,18 +146,25 @@ impl Config {
                 format!("{}: expected an object with \"model_cfg\" and its \"text_cfg\"", named())
             })?;
         for (key, value) in &text.others {
-            let usual = USUAL.iter().find(|(known, _)| known == key).map(|(_, usual)| *usual);
             let says_nothing = match value {
                 Value::Null | Value::Bool(false) => true,
                 Value::Object(settings) => settings.is_empty(),
-                other => usual.is_some_and(|usual| other == usual),
+                other => USUAL.iter().any(|(known, usual)| known == key && other == usual),
             };
             ensure!(
-                says_nothing,
+                says_nothing || UNUSED.contains(&key.as_str()),
                 "{}: text_cfg.{key} is {value}, which makes it another text tower than CLIP's",
                 named()
             );
         }
+        let end_token = match text.pool_type.as_str() {
+            "argmax" => None,
+            "eos" => Some(text.eos_id),
+            other => bail!(
+                "{}: text_cfg.pool_type is {other:?}, which makes it another text tower than CLIP's",
+                named()
+            ),
+        };
         Ok(Config {
             path: path.to_owned(),
             architecture: None,
@@ -179,9 +177,50 @@ impl Config {
             projected: embed_dim,
             activation: if quick_gelu { Activation::QuickGelu } else { Activation::Gelu },
             epsilon: 1e-5,
-            end_token: None,
+            end_token,
+            is_open_clip: true,
         })
     }
+}
+
+/// The fields of the text tower in a configuration of transformers, whose first architecture is `architecture`.
+fn text_fields(whole: &Map<String, Value>, architecture: Option<&str>) -> Result<Map<String, Value>> {
+    let is_clip = match (whole.get("model_type").and_then(Value::as_str), whole.get("_class_name")) {
+        (Some("clip"), _) => true,
+        (Some("clip_text_model"), _) => false,
+        (Some(other), _) => bail!(
+            "the model is a {other:?}, not a CLIP text encoder; in a Stable Diffusion pipeline take the folder text_encoder"
+        ),
+        (None, Some(Value::String(class))) => bail!(
+            "this is the configuration of a {class}, not of a CLIP text encoder; take the folder text_encoder of the same \
+             pipeline"
+        ),
+        (None, _) => {
+            // Older files, and those that other programs wrote, leave the type out.
+            let fields = ["hidden_size", "num_hidden_layers", "text_config", "text_config_dict"];
+            let known = architecture.is_none_or(|architecture| architecture.starts_with("CLIP"));
+            ensure!(
+                known && fields.iter().any(|field| whole.contains_key(*field)),
+                "no \"model_type\" in it: not a text encoder's configuration"
+            );
+            ["text_config", "text_config_dict"].iter().any(|field| whole.contains_key(*field))
+        }
+    };
+    if !is_clip {
+        return Ok(whole.clone());
+    }
+    let object = |field: &str| whole.get(field).and_then(Value::as_object);
+    let (own, older) = (object("text_config"), object("text_config_dict"));
+    // `CLIPConfig` lets the older field override the other in all, with the defaults of what it leaves out. A text
+    // encoder's class reads the newer alone.
+    let found = if is_text_model(architecture) { own.or(older) } else { older.or(own) };
+    // Where there is neither, a text encoder was saved as a CLIP, with its fields beside the type, or all are the defaults.
+    Ok(found.unwrap_or(whole).clone())
+}
+
+/// Whether a class is a text encoder's alone.
+fn is_text_model(architecture: Option<&str>) -> bool {
+    architecture.is_some_and(|architecture| architecture.starts_with("CLIPTextModel"))
 }
 
 #[derive(Deserialize)]
@@ -207,6 +246,8 @@ struct OpenClipText {
     heads: usize,
     layers: usize,
     mlp_ratio: f64,
+    pool_type: String,
+    eos_id: u32,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
@@ -220,10 +261,15 @@ impl Default for OpenClipText {
             heads: 8,
             layers: 12,
             mlp_ratio: 4.0,
+            pool_type: "argmax".into(),
+            eos_id: 2,
             others: Map::new(),
         }
     }
 }
 
-/// Further fields of OpenCLIP's that say what CLIP does anyway.
-const USUAL: [(&str, &str); 2] = [("pool_type", "argmax"), ("proj_type", "linear")];
+/// Further fields of OpenCLIP's with the values that say what CLIP does anyway.
+const USUAL: [(&str, &str); 2] = [("proj_type", "linear"), ("block_type", "default")];
+
+/// Fields of OpenCLIP's that nothing reads in such a tower: a class token's padding, and those of towers from transformers.
+const UNUSED: [&str; 4] = ["pad_id", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type"];

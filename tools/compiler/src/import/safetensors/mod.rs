@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
 
+mod account;
+mod activation;
 pub mod config;
 pub mod naming;
 
@@ -12,7 +14,7 @@ use crate::tensors::Tensors;
 use crate::tract::Imported;
 use crate::tract::graph;
 use config::Config;
-use naming::{Location, Naming};
+use naming::Location;
 
 /// Sizes and kind of a text tower, read from headers alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,14 +50,23 @@ pub struct Shape {
 /// Channels of a head in every published CLIP text tower.
 const HEAD: usize = 64;
 
+/// What is known of a tower besides its tensors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'c> {
+    /// The configuration beside them.
+    pub config: Option<&'c Config>,
+    /// The activation that the user says it has.
+    pub activation: Option<Activation>,
+}
+
 /// Works out sizes and kind of the tower at `location`: by the configuration where there is one, else by the shapes and
-/// by what the published models have in common (heads of 64 channels; quick GELU in OpenAI's sizes under Hugging Face's
-/// names, GELU elsewhere).
+/// by what the published models have in common. The notes say what was assumed, and what of the tower is not read.
 ///
 /// # Errors
 /// When tensors are missing or contradict each other or the configuration: all that are missing are counted, the first
-/// few named.
-pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) -> Result<Shape> {
+/// few named. When there are tensors that another kind of tower has.
+pub fn shape(tensors: &Tensors, location: &Location, known: Known<'_>) -> Result<(Shape, Vec<String>)> {
+    let config = known.config;
     let file = tensors.path().display();
     let table = location.tokens();
     let Some(&[vocabulary, width]) = tensors.shape(&table) else {
@@ -66,7 +77,21 @@ pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) ->
         Some(other) => bail!("{file}: {}: expected a matrix, found {other:?}", location.positions()),
         None => bail!("{file}: {} is missing: not the whole text encoder is here", location.positions()),
     };
-    let layers = count_layers(tensors, location)?;
+    let mut notes = Vec::new();
+    let in_file = count_layers(tensors, location)?;
+    // transformers takes the first layers where its configuration says fewer than the file has; OpenCLIP refuses that.
+    let layers = match config {
+        Some(config) if !config.is_open_clip && (1..in_file).contains(&config.layers) => {
+            notes.push(format!(
+                "{}: num_hidden_layers is {}, so the first {} of the file's {in_file} layers are taken, as transformers does",
+                config.path.display(),
+                config.layers,
+                config.layers
+            ));
+            config.layers
+        }
+        _ => in_file,
+    };
     let mlp = match tensors.shape(&format!("{}.weight", location.layer(0).mlp[0])) {
         Some(&[mlp, _]) => mlp,
         _ => bail!(
@@ -87,8 +112,23 @@ pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) ->
         heads > 0 && width.is_multiple_of(heads),
         "{file}: a width of {width} can't be shared by {heads} heads; the config.json beside it is another model's"
     );
-    let openai_sizes = location.naming == Naming::HuggingFace && width < 1024;
-    let guessed = if openai_sizes { Activation::QuickGelu } else { Activation::Gelu };
+    let projected = projection.as_ref().map(|(_, rows, _)| *rows);
+    let (activation, assumed) = match (known.activation, config) {
+        (Some(said), Some(config)) if said != config.activation => {
+            let path = config.path.display();
+            (
+                said,
+                Some(format!("{path}: it says {}; {said} is taken since --act says so", config.activation)),
+            )
+        }
+        (Some(said), _) => (said, None),
+        (None, Some(config)) => (config.activation, None),
+        (None, None) => {
+            let facts = activation::Facts { layers: in_file, width, context, projected };
+            activation::of_published(tensors, location, &facts)
+        }
+    };
+    notes.extend(assumed);
     let architecture = config.and_then(|config| config.architecture.as_deref());
     let shape = Shape {
         vocabulary,
@@ -97,8 +137,8 @@ pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) ->
         mlp,
         layers,
         heads,
-        projected: projection.as_ref().map(|(_, rows, _)| *rows),
-        activation: config.map_or(guessed, |config| config.activation),
+        projected,
+        activation,
         end_token: config.and_then(|config| config.end_token),
         epsilon: config.map_or(1e-5, |config| config.epsilon),
         projects: match architecture {
@@ -112,16 +152,21 @@ pub fn shape(tensors: &Tensors, location: &Location, config: Option<&Config>) ->
     if let Some(config) = config {
         contradiction(&shape, config, tensors, projection.is_some())?;
     }
-    check_names(tensors, location, &shape)?;
-    Ok(shape)
+    let mut needed = needed(location, &shape);
+    if let Some(extended) = location.extended_positions().filter(|name| tensors.contains(name)) {
+        needed.push((extended, vec![context, width]));
+    }
+    check_names(tensors, &needed)?;
+    let read = needed.into_iter().map(|(name, _)| name).chain(projection.map(|(name, ..)| name)).collect();
+    notes.extend(account::unread(tensors, location, &read, layers)?);
+    Ok((shape, notes))
 }
 
 /// How many layers there are; a gap between them is an error.
 fn count_layers(tensors: &Tensors, location: &Location) -> Result<usize> {
-    let stem = location.layer_prefix(0);
-    let stem = &stem[..stem.len() - "0.".len()];
-    let indices: BTreeSet<usize> =
-        tensors.names().filter_map(|name| name.strip_prefix(stem)?.split('.').next()?.parse().ok()).collect();
+    let indices: BTreeSet<usize> = tensors.names().filter_map(|name| location.layer_of(name)).collect();
+    let first = location.layer_prefix(0);
+    let stem = first.trim_end_matches("0.");
     let file = tensors.path().display();
     let Some(&last) = indices.last() else {
         bail!("{file}: no layers ({stem}0…) beside {}: not a whole text encoder", location.tokens());
@@ -199,14 +244,14 @@ fn needed(location: &Location, shape: &Shape) -> Vec<(String, Vec<usize>)> {
     all
 }
 
-fn check_names(tensors: &Tensors, location: &Location, shape: &Shape) -> Result<()> {
+fn check_names(tensors: &Tensors, needed: &[(String, Vec<usize>)]) -> Result<()> {
     /// How many missing names an error lists.
     const LISTED: usize = 4;
     let file = tensors.path().display();
     let mut missing = Vec::new();
-    for (name, expected) in needed(location, shape) {
-        match tensors.shape(&name) {
-            None => missing.push(name),
+    for (name, expected) in needed {
+        match tensors.shape(name) {
+            None => missing.push(name.as_str()),
             Some(found) if found != expected => {
                 bail!("{file}: {name}: expected the shape {expected:?}, found {found:?}")
             }
@@ -294,12 +339,26 @@ fn read(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs
     };
     Ok(TextModel {
         token_embedding: tensors.matrix(&location.tokens())?,
-        position_embedding: tensors.matrix(&location.positions())?,
+        position_embedding: positions(tensors, location)?,
         heads: shape.heads,
         layers,
         final_norm: norm(&location.final_norm())?,
         projection,
     })
+}
+
+/// The position embedding. Long-CLIP in its original names holds two: the one that it began from, of which it keeps the
+/// first rows as they were, and the one that was trained, of all others.
+fn positions(tensors: &Tensors, location: &Location) -> Result<Matrix> {
+    /// Rows that Long-CLIP keeps ([its paper](https://arxiv.org/abs/2403.15378), section 3.2).
+    const KEPT: usize = 20;
+    let mut positions = tensors.matrix(&location.positions())?;
+    if let Some(extended) = location.extended_positions().filter(|name| tensors.contains(name)) {
+        let extended = tensors.matrix(&extended)?;
+        let kept = (KEPT * positions.cols).min(positions.values.len());
+        positions.values[kept..].copy_from_slice(&extended.values[kept..]);
+    }
+    Ok(positions)
 }
 
 /// `1/√d` for heads of `d` channels.

@@ -76,6 +76,11 @@ impl Location {
         })
     }
 
+    /// The position embedding that Long-CLIP has trained, in its original names.
+    pub fn extended_positions(&self) -> Option<String> {
+        (self.naming == Naming::OpenClip).then(|| self.name("positional_embedding_res"))
+    }
+
     /// The last norm, without `.weight`.
     pub fn final_norm(&self) -> String {
         self.name(match self.naming {
@@ -131,7 +136,33 @@ impl Location {
 
     /// Names that the logarithm of the logit scale may have.
     pub fn logit_scales(&self) -> Vec<String> {
-        let outer = ["text_model.", "text."].iter().find_map(|inner| self.prefix.strip_suffix(inner));
-        vec![format!("{}logit_scale", outer.unwrap_or(&self.prefix))]
+        vec![format!("{}logit_scale", self.outer())]
+    }
+
+    /// The prefix of the model that the tower is a part of, where it has one of its own in it.
+    pub fn outer(&self) -> &str {
+        let inner = ["text_model.", "text."].iter().find_map(|inner| self.prefix.strip_suffix(inner));
+        inner.unwrap_or(&self.prefix)
+    }
+
+    /// Whether `root`, the first part of a name behind the prefix, is one that such a tower's tensors have: those that are
+    /// read, and those that other programs' variants of it add.
+    pub fn is_root(&self, root: &str) -> bool {
+        match self.naming {
+            Naming::HuggingFace => {
+                ["embeddings", "encoder", "final_layer_norm", "text_projection"].contains(&root)
+            }
+            Naming::OpenClip => {
+                let roots =
+                    ["token_embedding", "transformer", "ln_final", "text_projection", "cls_emb", "ln_pre"];
+                root.starts_with("positional_embedding") || roots.contains(&root)
+            }
+        }
+    }
+
+    /// The number of the layer that `name` belongs to.
+    pub fn layer_of(&self, name: &str) -> Option<usize> {
+        let first = self.layer_prefix(0);
+        name.strip_prefix(first.strip_suffix("0.")?)?.split('.').next()?.parse().ok()
     }
 }

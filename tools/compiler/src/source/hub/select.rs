@@ -1,11 +1,13 @@
 //! Which files of a repository a text encoder needs, by their names.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use crate::source::folder::OPEN_CLIP_CONFIG;
+use crate::source::beside::OPEN_CLIP_CONFIG;
+use crate::tensors::foreign;
 
 /// What a tokenizer may have.
 const TOKENIZER: [&str; 6] = [
@@ -322,15 +324,11 @@ fn some(names: &[&str]) -> String {
 
 /// Why a pickle is not fetched, and what to do.
 fn pickle(file: &str) -> String {
-    let name = last(file);
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let stem = stem.replace("pytorch_model", "model");
     format!(
         "{file} is a pickle, which can run any program as it is read, and there are no safetensors beside it; look for a \
-         converted copy among the repository's pull requests (hf:OWNER/REPO@refs/pr/N), or convert it: pip install \
-         torch safetensors, then python3 -c \"import torch, safetensors.torch as s; d = torch.load('{name}', \
-         map_location='cpu', weights_only=True); d = d.get('state_dict', d); s.save_file({{k: v.clone().contiguous() \
-         for k, v in d.items() if torch.is_tensor(v)}}, '{stem}.safetensors')\", and compile that"
+         converted copy among the repository's pull requests (hf:OWNER/REPO@refs/pr/N), or download it, and give what this \
+         makes of it (pip install torch safetensors numpy): {}",
+        foreign::conversion(Path::new(last(file)))
     )
 }
 
