@@ -11,4 +11,4 @@ mod unfinished;
 pub use destination::{is_stdout, same_file};
 pub use durable::sync_folder;
 pub use output::{Output, write};
-pub use unfinished::{Temporary, temporary, temporary_folder};
+pub use unfinished::{Temporary, temporary, temporary_by, temporary_folder};

@@ -31,7 +31,9 @@ impl Output {
             Destination::Replaced(path) => {
                 let (file, temporary) = temporary(destination::folder(&path))?;
                 // Who may read the old file may read the new one, and nobody else.
-                if let Ok(old) = std::fs::metadata(&path) {
+                if let Ok(old) = std::fs::metadata(&path)
+                    && old.permissions() != file.metadata()?.permissions()
+                {
                     std::fs::set_permissions(temporary.path(), old.permissions())?;
                 }
                 (file, Some((temporary, path)))
@@ -157,6 +159,10 @@ mod tests {
         }
         assert_eq!(std::fs::metadata(at("there/file")).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(names(&at("there")), ["file", "new"]);
+        // A new file is as open to others as any.
+        std::fs::write(at("usual"), b"").unwrap();
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode();
+        assert_eq!(mode("there/new"), mode("usual"));
     }
 
     #[cfg(target_os = "linux")]

@@ -15,6 +15,13 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn forget(path: &Path) {
+    let mut unfinished = unfinished();
+    if let Some(at) = unfinished.iter().position(|known| known == path) {
+        unfinished.swap_remove(at);
+    }
+}
+
 /// A temporary file or folder, which goes with this.
 #[derive(Debug)]
 pub struct Temporary(Kind);
@@ -38,16 +45,24 @@ fn names<'a>() -> Builder<'a, 'a> {
 /// # Errors
 /// When the folder is missing or can't be written to.
 pub fn temporary(folder: &Path) -> Result<(File, Temporary)> {
+    temporary_by(folder, |path| File::options().read(true).write(true).create_new(true).open(path))
+}
+
+/// Makes something in `folder` as [`temporary`] does: `make` gets a path, and fails with
+/// [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) where something is there already.
+///
+/// # Errors
+/// Those of `make`.
+pub fn temporary_by<R>(folder: &Path, mut make: impl FnMut(&Path) -> Result<R>) -> Result<(R, Temporary)> {
     #[cfg(unix)]
     signals::watch();
-    let mut builder = names();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // Held from before the file is there, so that no signal comes between.
-    let mut unfinished = unfinished();
-    let (file, path) = builder.tempfile_in(folder)?.into_parts();
-    unfinished.push(path.to_path_buf());
-    Ok((file, Temporary(Kind::File(path))))
+    let made = names().make_in(folder, |path| {
+        // Before it is there, so that no signal comes between.
+        unfinished().push(path.to_owned());
+        make(path).inspect_err(|_| forget(path))
+    });
+    let (made, path) = made?.into_parts();
+    Ok((made, Temporary(Kind::File(path))))
 }
 
 /// Makes an empty folder among the system's temporary files, for this user alone.
@@ -58,12 +73,21 @@ pub fn temporary_folder() -> Result<Temporary> {
     #[cfg(unix)]
     signals::watch();
     let mut unfinished = unfinished();
-    let mut builder = names();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let folder = builder.tempdir()?;
+    let folder = private(names()).tempdir()?;
     unfinished.push(folder.path().to_path_buf());
     Ok(Temporary(Kind::Folder(folder)))
+}
+
+#[cfg(unix)]
+fn private<'a>(mut names: Builder<'a, 'a>) -> Builder<'a, 'a> {
+    names.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    names
+}
+
+/// Of other systems the temporary folder is each user's own.
+#[cfg(not(unix))]
+fn private<'a>(names: Builder<'a, 'a>) -> Builder<'a, 'a> {
+    names
 }
 
 impl Temporary {
@@ -73,6 +97,16 @@ impl Temporary {
             Kind::File(path) => path,
             Kind::Folder(folder) => folder.path(),
         }
+    }
+
+    /// Gives it the name `path`, in place of what has that.
+    ///
+    /// # Errors
+    /// When that can't be done; it goes then.
+    pub fn rename(self, path: &Path) -> Result<()> {
+        std::fs::rename(self.path(), path)?;
+        self.renamed();
+        Ok(())
     }
 
     /// Leaves what has another name now.
@@ -86,10 +120,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let mut unfinished = unfinished();
-        if let Some(at) = unfinished.iter().position(|path| path == self.path()) {
-            unfinished.swap_remove(at);
-        }
+        forget(self.path());
     }
 }
 
@@ -97,7 +128,7 @@ impl Drop for Temporary {
 mod signals {
     use std::sync::Once;
 
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
@@ -108,12 +139,12 @@ mod signals {
     pub(super) fn watch() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            // Whoever started this program without interruptions, as a shell does in the background, goes on to.
-            let wanted = [SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
+            // What is ignored from the start stays so: SIGHUP below nohup, SIGINT in a shell's background.
+            let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
             let Ok(mut signals) = Signals::new(wanted) else { return };
             let _ = std::thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(move || {
                 for signal in signals.forever() {
-                    // Locked to the end: nothing gets its name, and no temporary file is made any more.
+                    // Locked to the end: no temporary file is made any more.
                     let unfinished = super::unfinished();
                     for path in unfinished.iter() {
                         // Which of both it is nobody has to remember.
@@ -157,6 +188,8 @@ mod tests {
         drop(other);
         assert!(!listed(&path));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let taken = temporary_by(folder.path(), |_| Err::<(), _>(std::io::ErrorKind::Unsupported.into()));
+        assert!(taken.is_err() && !unfinished().iter().any(|path| path.starts_with(folder.path())));
         let kept = temporary_folder().unwrap();
         std::fs::write(kept.path().join("file"), b"x").unwrap();
         let path = kept.path().to_owned();

@@ -148,7 +148,7 @@ fn a_full_disk_is_told_and_leaves_neither_file() {
 fn whoever_is_ended_by_a_signal_leaves_nothing() {
     let folder = Folder::new("signal");
     let (output, fifo) = (folder.path("x.npy"), pipe(&folder, "fifo"));
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         // The second output waits for somebody who reads the pipe.
         let mut child =
             program(&["encode", DEMO, "a dog", "-o", &output, "--pooled", &fifo]).spawn().unwrap();

@@ -4,7 +4,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
@@ -146,17 +145,26 @@ fn link(blob: &Path, path: &Path, up: usize) -> std::io::Result<()> {
         return Ok(());
     }
     // Made beside it and renamed: another program that reads the snapshot never finds it missing.
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".link{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let made = std::os::unix::fs::symlink(target, &beside)
-        .or_else(|_| fs::copy(blob, &beside).map(|_| ()))
-        .and_then(|()| fs::rename(&beside, path));
-    if made.is_err() {
-        // Already failing: whether the rest can be removed changes nothing.
-        let _ = fs::remove_file(&beside);
-    }
-    made
+    let folder = path.parent().unwrap_or(path);
+    let ((), link) = cliptext_files::temporary_by(folder, |link| {
+        symlink(&target, link).or_else(|_| {
+            let mut copy = File::options().write(true).create_new(true).open(link)?;
+            std::io::copy(&mut File::open(blob)?, &mut copy)?;
+            copy.sync_all()
+        })
+    })?;
+    link.rename(path)
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Links need a privilege that few have.
+#[cfg(not(unix))]
+fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
 }
 
 /// A file on its way into the cache.

@@ -8,6 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ureq::http::Uri;
 
+/// Variables that name a proxy.
+const PROXIES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
 /// The hub's own host, which may have subdomains.
 const HOST: &str = "huggingface.co";
 
@@ -67,6 +71,13 @@ impl Settings {
             endpoint.starts_with("https://") || endpoint.starts_with("http://"),
             "HF_ENDPOINT is {endpoint:?}; expected an address such as https://huggingface.co"
         );
+        for name in PROXIES {
+            // Not shown: it may hold a password. ureq goes without one that it can't read.
+            ensure!(
+                get(name).is_none_or(|proxy| ureq::Proxy::new(&proxy).is_ok()),
+                "{name} is no proxy's address; expected one such as http://proxy.example:8080"
+            );
+        }
         let file = get("HF_TOKEN_PATH").map(path).or_else(|| Some(home?.join("token")));
         let token = match first(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
             _ if on("HF_HUB_DISABLE_IMPLICIT_TOKEN") => None,
@@ -202,6 +213,12 @@ mod tests {
         let mirror = |value| settings(&[("HF_HOME", "/hf"), ("HF_ENDPOINT", value)]);
         assert_eq!(mirror("https://mirror.example/").unwrap().endpoint, "https://mirror.example");
         assert!(mirror("mirror.example").unwrap_err().to_string().contains("HF_ENDPOINT"));
+        let proxy = |value| settings(&[("HF_HOME", "/hf"), ("HTTPS_PROXY", value)]);
+        assert!(
+            proxy("http://user:secret@proxy.example:8080").is_ok() && proxy("proxy.example:3128").is_ok()
+        );
+        let error = proxy("carrier pigeon://secret").unwrap_err().to_string();
+        assert!(error.contains("HTTPS_PROXY") && !error.contains("secret"), "{error}");
         let timeout = |value| settings(&[("HF_HOME", "/hf"), ("HF_HUB_DOWNLOAD_TIMEOUT", value)]);
         assert_eq!(timeout("30").unwrap().timeout.as_secs(), 30);
         assert!(timeout("soon").unwrap_err().to_string().contains("HF_HUB_DOWNLOAD_TIMEOUT"));
