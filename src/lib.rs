@@ -4,12 +4,7 @@
 //! ```
 //! use cliptext::{ArenaBuf, Encoder, Plan};
 //!
-//! /// Plans start at a multiple of 64.
-//! #[repr(C, align(64))]
-//! struct Aligned<T: ?Sized>(T);
-//! static PLAN: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/demo.plan"));
-//!
-//! let plan = Plan::load(&PLAN.0)?;
+//! let plan = Plan::load(cliptext::include_plan!("../models/demo.plan"))?;
 //! let mut arena = ArenaBuf::<{ 128 * 1024 }>::new(); // plan.arena_bytes(1) of it are used
 //! let mut encoder = Encoder::new(&plan, arena.bytes())?;
 //!
@@ -42,15 +37,17 @@ mod executor;
 mod file;
 #[allow(unsafe_code)] // intrinsics, and buffers shared among tasks
 pub mod kernels;
+mod memory;
 pub mod plan;
 pub mod threads;
 pub mod tokenizer;
 
-pub use executor::{
-    ArenaBuf, Embedding, Encoder, EncoderError, IdsError, Input, PassError, Sink, StepOutput, align_arena,
-};
+pub use executor::{Embedding, Encoder, EncoderError, IdsError, Input, PassError, Sink, StepOutput};
 #[cfg(feature = "std")]
 pub use file::PlanFile;
 pub use kernels::{KernelError, Kernels, PackingError};
+#[cfg(feature = "std")]
+pub use memory::AlignedBytes;
+pub use memory::{Aligned, ArenaBuf, align_arena};
 pub use plan::{LoadError, MAX_SEQUENCES, Plan, Program, Source};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};

@@ -4,8 +4,8 @@ mod common;
 
 use cliptext::plan::format::crc32c;
 use cliptext::threads::Solo;
-use cliptext::{Encoder, EncoderError, IdsError, Plan};
-use common::{Aligned, PROMPTS, demo, hash, kernels_for};
+use cliptext::{AlignedBytes, Encoder, EncoderError, IdsError, Plan};
+use common::{PROMPTS, demo, hash, kernels_for};
 
 /// Hashes of the hidden states and the pooled rows of [`PROMPTS`], whatever the machine.
 const GOLDEN: u32 = 0xaf0c_f230;
@@ -15,8 +15,8 @@ fn every_kernel_gives_the_golden_bits() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
     for kernels in kernels_for(&plan) {
-        let mut arena = Aligned::new(plan.arena_bytes(1));
-        let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, Solo).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
         let mut hashes = Vec::new();
         for prompt in PROMPTS {
             let embedding = encoder.encode(prompt);
@@ -38,8 +38,8 @@ fn unpadded_rows_are_the_first_rows_of_the_padded() {
 fn the_pooled_row_is_the_first_end_token_s() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
-    let mut arena = Aligned::new(plan.arena_bytes(1));
-    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     for prompt in PROMPTS {
         let embedding = encoder.encode(prompt);
         let end = embedding.ids().iter().position(|&id| id == 49407).unwrap();
@@ -51,8 +51,8 @@ fn the_pooled_row_is_the_first_end_token_s() {
 fn ids_from_elsewhere_give_what_their_text_gives() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
-    let mut arena = Aligned::new(plan.arena_bytes(1));
-    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     let by_text = hash(encoder.encode("a running dog").hidden());
     let mut ids = vec![49406, 320, 2761, 1929, 49407];
     ids.resize(77, 49407);
@@ -67,11 +67,11 @@ fn ids_from_elsewhere_give_what_their_text_gives() {
 fn nothing_stays_in_the_arena_from_one_prompt_to_the_next() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
-    let mut arena = Aligned::new(plan.arena_bytes(1));
-    let fresh = hash(Encoder::new(&plan, arena.bytes()).unwrap().encode_unpadded("a running dog").hidden());
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let fresh = hash(Encoder::new(&plan, &mut arena).unwrap().encode_unpadded("a running dog").hidden());
     for filling in [0x00, 0xff, 0x7f] {
-        arena.bytes().fill(filling);
-        let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+        arena.fill(filling);
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
         assert_eq!(hash(encoder.encode_unpadded("a running dog").hidden()), fresh);
         encoder.encode(PROMPTS[5]);
         assert_eq!(hash(encoder.encode_unpadded("a running dog").hidden()), fresh);
@@ -83,14 +83,14 @@ fn arenas_that_do_not_do_are_refused_with_the_size_needed() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
     let needed = plan.arena_bytes(1);
-    let mut arena = Aligned::new(needed);
+    let mut arena = AlignedBytes::zeroed(needed);
     let error = |result: Result<Encoder<'_>, EncoderError>| result.err().unwrap();
-    let small = error(Encoder::new(&plan, &mut arena.bytes()[..needed - 1]));
+    let small = error(Encoder::new(&plan, &mut arena[..needed - 1]));
     assert_eq!(small, EncoderError::ArenaTooSmall { needed, given: needed - 1 });
     assert!(small.to_string().contains(&needed.to_string()));
-    let skewed = error(Encoder::new(&plan, &mut arena.bytes()[1..]));
+    let skewed = error(Encoder::new(&plan, &mut arena[1..]));
     assert_eq!(skewed, EncoderError::ArenaMisaligned { needed });
-    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     let pair = encoder.encode_pair(["a", "b"]).err();
     assert_eq!(pair, Some(EncoderError::ArenaTooSmall { needed: plan.arena_bytes(2), given: needed }));
     assert_eq!(encoder.encode("a").tokens(), plan.context());

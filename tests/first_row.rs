@@ -4,18 +4,18 @@ mod common;
 
 use cliptext::plan::{Format, Op, Place, Step};
 use cliptext::threads::Solo;
-use cliptext::{Encoder, Plan, PlanFile};
+use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
 use common::parts::Parts;
-use common::{Aligned, PROMPTS, demo, hash, kernels_for, two_towers};
+use common::{PROMPTS, demo, hash, kernels_for, two_towers};
 
 const START: u32 = 49406;
 
 /// What an encoder makes of `ids` in an arena full of `fill`: the bits of the hidden states and of the pooled row.
 fn encode(plan: &Plan<'_>, ids: &[u32], fill: u8) -> [Vec<u32>; 2] {
     let mut found = kernels_for(plan).map(|kernels| {
-        let mut arena = Aligned::new(plan.arena_bytes(1));
-        arena.bytes().fill(fill);
-        let mut encoder = Encoder::with(plan, arena.bytes(), kernels, Solo).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        arena.fill(fill);
+        let mut encoder = Encoder::with(plan, &mut arena, kernels, Solo).unwrap();
         let embedding = encoder.encode_ids(ids).unwrap();
         [embedding.hidden(), embedding.pooled().unwrap()]
             .map(|values| values.iter().map(|value| value.to_bits()).collect())
@@ -61,8 +61,8 @@ fn normalize(before: &Step, rows: Place) -> Step {
 
 /// Calls `f` with the plan that `parts` make.
 fn with_plan(parts: &Parts, f: impl FnOnce(&Plan<'_>)) {
-    let mut memory = Aligned::copy(&parts.bytes());
-    f(&Plan::load(memory.bytes()).unwrap());
+    let memory = AlignedBytes::copy_of(&parts.bytes());
+    f(&Plan::load(&memory).unwrap());
 }
 
 #[test]
@@ -165,9 +165,9 @@ fn prompts_that_begin_otherwise_are_computed_whole() {
 fn a_second_prompt_s_first_row_is_the_first_s() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
-    let mut arena = Aligned::new(plan.arena_bytes(2));
-    arena.bytes().fill(0xff);
-    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+    arena.fill(0xff);
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     for pair in PROMPTS.windows(2) {
         let alone = [pair[0], pair[1]].map(|prompt| hash(encoder.encode(prompt).hidden()));
         let both = encoder.encode_pair([pair[0], pair[1]]).unwrap();
@@ -179,9 +179,9 @@ fn a_second_prompt_s_first_row_is_the_first_s() {
 fn observers_are_told_which_rows_they_see() {
     let file = demo();
     let plan = Plan::load(file.bytes()).unwrap();
-    let mut arena = Aligned::new(plan.arena_bytes(1));
-    arena.bytes().fill(0xff);
-    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    arena.fill(0xff);
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     encoder.encode_observed("a running dog", |observed| {
         let out = observed.step.out;
         if out.format == Format::Codes {

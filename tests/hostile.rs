@@ -8,9 +8,9 @@ use cliptext::plan::{
     Axis, EmbedPrecision, Format, LoadError, Manifest, Mask, Op, Part, Place, RECORD, Role, Step, StepFault,
 };
 use cliptext::tokenizer::Padding;
-use cliptext::{Encoder, Plan};
+use cliptext::{AlignedBytes, Encoder, Plan};
 use common::parts::{Parts, put_together, records};
-use common::{Aligned, demo, hash, two_towers};
+use common::{demo, hash, two_towers};
 
 /// What becomes of plans in parts.
 trait Outcome {
@@ -38,10 +38,10 @@ impl Outcome for Parts {
 
 /// Loads, and runs what loads: the hash of an embedding.
 fn load(bytes: &[u8]) -> Result<u32, LoadError> {
-    let mut memory = Aligned::copy(bytes);
-    let plan = Plan::load(memory.bytes())?;
-    let mut arena = Aligned::new(plan.arena_bytes(1));
-    let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+    let memory = AlignedBytes::copy_of(bytes);
+    let plan = Plan::load(&memory)?;
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     Ok(hash(encoder.encode("a running dog").hidden()))
 }
 
@@ -57,8 +57,8 @@ fn parts_put_together_are_the_plan() {
 #[test]
 fn plans_cut_short_anywhere_are_refused() {
     let file = demo();
-    let mut memory = Aligned::copy(file.bytes());
-    let bytes = memory.bytes();
+    let mut memory = AlignedBytes::copy_of(file.bytes());
+    let bytes = &mut *memory;
     for length in (0..4096).chain((4096..bytes.len()).step_by(997)).chain([bytes.len() - 1]) {
         let error = Plan::load(&bytes[..length]).unwrap_err();
         assert_eq!(error, LoadError::Truncated, "{length}");
@@ -71,8 +71,8 @@ fn plans_cut_short_anywhere_are_refused() {
 #[test]
 fn any_flipped_bit_is_found() {
     let file = demo();
-    let mut memory = Aligned::copy(file.bytes());
-    let bytes = memory.bytes();
+    let mut memory = AlignedBytes::copy_of(file.bytes());
+    let bytes = &mut *memory;
     // All of the header, the checksums, the manifest and the steps; a sample of the rest.
     let head = 4096.min(bytes.len());
     let sample = (head..bytes.len()).step_by(40_009).chain([bytes.len() - 1]);
@@ -106,9 +106,9 @@ fn other_files_and_other_versions_are_told_apart() {
     assert_eq!(error, LoadError::Version { found: VERSION + 1 });
     let sentence = error.to_string();
     assert!(sentence.contains(&VERSION.to_string()) && sentence.contains(&(VERSION + 1).to_string()));
-    let mut memory = Aligned::new(demo().bytes().len() + 1);
-    memory.bytes()[1..].copy_from_slice(demo().bytes());
-    assert_eq!(Plan::load(&memory.bytes()[1..]).unwrap_err(), LoadError::Misaligned);
+    let mut memory = AlignedBytes::zeroed(demo().bytes().len() + 1);
+    memory[1..].copy_from_slice(demo().bytes());
+    assert_eq!(Plan::load(&memory[1..]).unwrap_err(), LoadError::Misaligned);
 }
 
 /// Lies in the header, with a header checksum that fits.
@@ -444,11 +444,11 @@ fn constants_of_any_value_are_run_with_every_kernel() {
             let at = random() % (parts.constants.len() / 4) * 4;
             parts.constants[at..at + 4].copy_from_slice(&odd.to_le_bytes());
         }
-        let mut memory = Aligned::copy(&parts.bytes());
-        let plan = Plan::load(memory.bytes()).unwrap();
+        let memory = AlignedBytes::copy_of(&parts.bytes());
+        let plan = Plan::load(&memory).unwrap();
         for kernels in common::kernels_for(&plan) {
-            let mut arena = Aligned::new(plan.arena_bytes(1));
-            let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, cliptext::threads::Solo).unwrap();
+            let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+            let mut encoder = Encoder::with(&plan, &mut arena, kernels, cliptext::threads::Solo).unwrap();
             let rows = encoder.encode_unpadded("a running dog").tokens();
             assert_eq!(rows, 5, "{} in round {round}", kernels.name());
         }

@@ -6,8 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use cliptext::threads::{Solo, Team, Threads};
-use cliptext::{Encoder, Plan, PlanFile};
-use common::{Aligned, PROMPTS, demo, kernels_for, two_towers};
+use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
+use common::{PROMPTS, demo, kernels_for, two_towers};
 
 /// Counts what the current thread asks of the heap.
 struct Counting;
@@ -57,8 +57,8 @@ fn encodes_plan_without_heap(file: &PlanFile, team: &impl Team) {
     let plan = Plan::load(file.bytes()).unwrap();
     let long = "word ".repeat(100_000);
     for kernels in kernels_for(&plan) {
-        let mut arena = Aligned::new(plan.arena_bytes(1));
-        let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, team).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, &mut arena, kernels, team).unwrap();
         for prompt in PROMPTS.into_iter().chain([long.as_str()]) {
             let before = calls();
             let last = encoder.encode(prompt).hidden().last().copied();

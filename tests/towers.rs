@@ -7,9 +7,9 @@ use cliptext::plan::format::crc32c;
 use cliptext::plan::{Mask, Op};
 use cliptext::threads::Threads;
 use cliptext::tokenizer::Padding;
-use cliptext::{Embedding, Encoder, Plan};
+use cliptext::{AlignedBytes, Embedding, Encoder, Plan};
 use common::parts::Parts;
-use common::{Aligned, PROMPTS, hash, kernels_for, long, two_towers};
+use common::{PROMPTS, hash, kernels_for, long, two_towers};
 
 /// Columns of the towers' hidden states.
 const WIDTHS: [usize; 2] = [16, 24];
@@ -56,8 +56,8 @@ fn every_kernel_and_team_gives_the_golden_bits() {
     for kernels in kernels_for(&plan) {
         for threads in [1, 2, 4] {
             let team = Threads::start(threads).unwrap();
-            let mut arena = Aligned::new(plan.arena_bytes(2));
-            let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, &team).unwrap();
+            let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+            let mut encoder = Encoder::with(&plan, &mut arena, kernels, &team).unwrap();
             let all: Vec<u8> = PROMPTS.iter().flat_map(|prompt| hashes(&encoder.encode(prompt))).collect();
             assert_eq!(crc32c(&all), GOLDEN, "{} on {threads}: {:#010x}", kernels.name(), crc32c(&all));
             for (pair, hashed) in PROMPTS.chunks_exact(2).zip(all.chunks_exact(16)) {
@@ -75,8 +75,8 @@ fn a_long_context_gives_the_golden_bits() {
     assert_eq!((plan.context(), plan.width()), (248, 16));
     for kernels in kernels_for(&plan) {
         let team = Threads::start(2).unwrap();
-        let mut arena = Aligned::new(plan.arena_bytes(1));
-        let mut encoder = Encoder::with(&plan, arena.bytes(), kernels, &team).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, &mut arena, kernels, &team).unwrap();
         let mut all = Vec::new();
         for prompt in PROMPTS {
             let embedding = encoder.encode(prompt);
@@ -126,10 +126,10 @@ fn each_tower_pads_in_its_own_way() {
                     embed.padding = wanted.next().unwrap();
                 }
             }
-            let mut memory = Aligned::copy(&parts.bytes());
-            let plan = Plan::load(memory.bytes()).unwrap();
-            let mut arena = Aligned::new(plan.arena_bytes(1));
-            let mut encoder = Encoder::new(&plan, arena.bytes()).unwrap();
+            let memory = AlignedBytes::copy_of(&parts.bytes());
+            let plan = Plan::load(&memory).unwrap();
+            let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+            let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
             for prompt in PROMPTS {
                 let named = format!("{first} and {second}: {prompt:?}");
                 let embedding = encoder.encode(prompt);

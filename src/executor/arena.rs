@@ -4,37 +4,7 @@ use core::ops::Range;
 
 use crate::kernels::layout::code_stride;
 use crate::kernels::{Codes as CodeRows, CodesMut as CodeRowsMut};
-use crate::plan::format::ALIGN;
 use crate::plan::{Place, QUANT_PARAMS_BYTES};
-
-/// An arena of `N` bytes with the alignment that encoders want, for a `static` or a board's start-up.
-#[repr(C, align(64))]
-#[derive(Clone, Debug)]
-pub struct ArenaBuf<const N: usize>([u8; N]);
-
-impl<const N: usize> ArenaBuf<N> {
-    /// Zeroed.
-    pub const fn new() -> Self {
-        Self([0; N])
-    }
-
-    /// Its bytes.
-    pub const fn bytes(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
-impl<const N: usize> Default for ArenaBuf<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The part of `buffer` from its first multiple of 64: up to 63 bytes less than `buffer` has.
-pub fn align_arena(buffer: &mut [u8]) -> &mut [u8] {
-    let start = buffer.as_ptr().align_offset(ALIGN);
-    buffer.get_mut(start..).unwrap_or(&mut [])
-}
 
 /// The arena of an encoder during a pass over `sequences` sequences.
 ///

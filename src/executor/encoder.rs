@@ -31,7 +31,7 @@ impl<'a> Encoder<'a> {
     /// An encoder on the calling thread, with the fastest kernels of this CPU.
     ///
     /// `arena` starts at a multiple of 64 and has [`Program::arena_bytes`]`(1)` bytes or more:
-    /// [`ArenaBuf`](super::ArenaBuf) is one.
+    /// [`ArenaBuf`](crate::ArenaBuf) is one.
     ///
     /// # Errors
     /// [`EncoderError`] where the arena does not do, or the plan was compiled for another kind of CPU.

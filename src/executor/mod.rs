@@ -11,7 +11,6 @@ mod input;
 mod sink;
 mod steps;
 
-pub use arena::{ArenaBuf, align_arena};
 pub use embedding::Embedding;
 pub use encoder::Encoder;
 pub use error::{EncoderError, IdsError, PassError};

@@ -1,23 +1,18 @@
 //! The demonstration plan through the whole executor: the same bytes whatever the kernel, the team and the pass.
 
+use std::format;
 use std::vec::Vec;
-use std::{format, vec};
 
 use super::*;
-use crate::Kernels;
 use crate::plan::Plan;
 use crate::threads::{Solo, Threads};
-
-#[repr(C, align(64))]
-struct Aligned<T: ?Sized>(T);
-
-static DEMO: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/demo.plan"));
+use crate::{AlignedBytes, Kernels, include_plan};
 
 const PROMPTS: [&str; 4] =
     ["", "a photo of a cat", "low quality, blurry", "a ä 猫 🐈 of some longer kind, oil on canvas"];
 
 fn plan() -> Plan<'static> {
-    Plan::load(&DEMO.0).unwrap()
+    Plan::load(include_plan!("../../models/demo.plan")).unwrap()
 }
 
 /// Hidden and pooled values by their bits.
@@ -28,12 +23,12 @@ fn bits(embedding: &Embedding<'_>) -> (Vec<u32>, Option<Vec<u32>>) {
 
 /// Runs `f` with an encoder over two sequences' arena for each kernel and several teams.
 fn everywhere(plan: &Plan<'_>, mut f: impl FnMut(&str, &mut Encoder<'_, &Threads>)) {
-    let mut memory = vec![0; plan.arena_bytes(2) + 63];
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(2));
     for threads in [1, 2, 3, 8] {
         let team = Threads::start(threads).unwrap();
         for kernels in Kernels::available().filter(|kernels| kernels.reads(plan.manifest().packing)) {
             let name = format!("{} on {threads}", kernels.name());
-            f(&name, &mut Encoder::with(plan, align_arena(&mut memory), kernels, &team).unwrap());
+            f(&name, &mut Encoder::with(plan, &mut memory, kernels, &team).unwrap());
         }
     }
 }
@@ -41,9 +36,9 @@ fn everywhere(plan: &Plan<'_>, mut f: impl FnMut(&str, &mut Encoder<'_, &Threads
 #[test]
 fn every_kernel_and_team_gives_the_same_bytes() {
     let plan = plan();
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
     let scalar = Kernels::named("scalar").unwrap();
-    let mut reference = Encoder::with(&plan, align_arena(&mut memory), scalar, Solo).unwrap();
+    let mut reference = Encoder::with(&plan, &mut memory, scalar, Solo).unwrap();
     for prompt in PROMPTS {
         let want = bits(&reference.encode(prompt));
         everywhere(&plan, |name, encoder| assert!(bits(&encoder.encode(prompt)) == want, "{name}: {prompt}"));
@@ -73,8 +68,8 @@ fn a_pair_is_two_single_encodings() {
 #[test]
 fn the_observer_sees_every_step_in_order() {
     let plan = plan();
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::new(&plan, align_arena(&mut memory)).unwrap();
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut memory).unwrap();
     let mut seen = Vec::new();
     let mut hidden = Vec::new();
     let embedding = encoder.encode_observed("a cat", |observed| {

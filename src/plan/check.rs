@@ -341,3 +341,61 @@ impl<'p> Walk<'p> {
         Ok(Findings { token_rows, padding, cached_token, causal: self.causal })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::include_plan;
+    use crate::plan::Plan;
+
+    /// What a 32-bit machine can address, checked on any machine: sizes are computed in 64 bits.
+    #[test]
+    fn arenas_that_an_address_cannot_hold_are_refused() {
+        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let arena = plan.manifest().arena_bytes;
+        let pair = u64::from(arena) * MAX_SEQUENCES as u64;
+        assert!(check(&plan, pair).is_ok());
+        assert_eq!(check(&plan, pair - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
+        assert!(check(&plan, i32::MAX as u64).is_ok());
+    }
+
+    /// The largest place that a record can name, whose size does not fit 32 bits.
+    #[test]
+    fn sizes_do_not_wrap() {
+        let place = |format| Place {
+            offset: u32::MAX - 63,
+            columns: u32::MAX,
+            rows: u16::MAX,
+            axis: Axis::Token,
+            format,
+        };
+        assert_eq!(place(Format::F32).bytes(), (4 * 0xffff_ffff * 0xffff_u64).next_multiple_of(64));
+        assert_eq!(place(Format::Codes).bytes(), (0xffff * ((1_u64 << 32) + 8)).next_multiple_of(64));
+        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let walk = Walk::new(&plan);
+        for format in [Format::F32, Format::Codes] {
+            assert_eq!(walk.range(&place(format)), Err(StepFault::OutsideArena));
+            assert_eq!(walk.range(&Place { offset: 0, ..place(format) }), Err(StepFault::OutsideArena));
+        }
+    }
+
+    /// The sizes of a linear, an embedding and a norm at their largest: refused or right, never wrapped.
+    #[test]
+    fn constants_do_not_wrap() {
+        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let mut sizes = plan.steps().map(|mut step| {
+            step.out.columns = u32::MAX;
+            step.input = step.input.map(|place| Place { columns: u32::MAX, ..place });
+            if let Op::Embed(embed) = &mut step.op {
+                (embed.vocabulary, embed.f16_rows) = (u32::MAX, u32::MAX);
+            }
+            (step.op, step.constant_bytes())
+        });
+        assert!(sizes.all(|(op, bytes)| match op {
+            Op::Embed(_) | Op::Linear { .. } => bytes.is_none(),
+            Op::Norm { .. } => bytes == Some(2 * (4 * 0xffff_ffff_u64).next_multiple_of(64)),
+            Op::CachedRow { .. } => bytes == Some((4 * 0xffff_ffff_u64).next_multiple_of(64)),
+            _ => bytes == Some(0),
+        }));
+    }
+}

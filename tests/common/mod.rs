@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use cliptext::plan::format::crc32c;
 use cliptext::threads::Solo;
-use cliptext::{Encoder, Kernels, Plan, PlanFile, align_arena};
+use cliptext::{AlignedBytes, Encoder, Kernels, Plan, PlanFile};
 
 /// The built-in demonstration plan, from its file.
 pub fn demo() -> PlanFile {
@@ -26,29 +26,7 @@ pub fn long() -> PlanFile {
 
 fn open(name: &str) -> PlanFile {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
-    PlanFile::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Bytes from a multiple of 64 on.
-pub struct Aligned {
-    memory: Vec<u8>,
-    len: usize,
-}
-
-impl Aligned {
-    pub fn new(len: usize) -> Self {
-        Self { memory: vec![0; len + 63], len }
-    }
-
-    pub fn copy(bytes: &[u8]) -> Self {
-        let mut out = Self::new(bytes.len());
-        out.bytes().copy_from_slice(bytes);
-        out
-    }
-
-    pub fn bytes(&mut self) -> &mut [u8] {
-        &mut align_arena(&mut self.memory)[..self.len]
-    }
+    PlanFile::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The kernels of this CPU that read the plan's weights.
@@ -68,9 +46,10 @@ pub fn unpadded_rows_are_the_first_of_the_padded(file: &PlanFile) {
     let plan = Plan::load(file.bytes()).unwrap();
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     for kernels in kernels_for(&plan) {
-        let (mut one, mut other) = (Aligned::new(plan.arena_bytes(1)), Aligned::new(plan.arena_bytes(1)));
-        let mut padded = Encoder::with(&plan, one.bytes(), kernels, Solo).unwrap();
-        let mut unpadded = Encoder::with(&plan, other.bytes(), kernels, Solo).unwrap();
+        let (mut one, mut other) =
+            (AlignedBytes::zeroed(plan.arena_bytes(1)), AlignedBytes::zeroed(plan.arena_bytes(1)));
+        let mut padded = Encoder::with(&plan, &mut one, kernels, Solo).unwrap();
+        let mut unpadded = Encoder::with(&plan, &mut other, kernels, Solo).unwrap();
         for prompt in PROMPTS {
             let (whole, part) = (padded.encode(prompt), unpadded.encode_unpadded(prompt));
             assert_eq!(part.hidden().len(), part.tokens() * part.width());

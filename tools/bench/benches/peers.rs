@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cliptext::threads::Threads;
-use cliptext::{Encoder, Plan, PlanFile, align_arena};
+use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
 use rten::{ModelOptions, RunOptions, ThreadPool, Value};
 use rten_tensor::NdTensor;
 use tract_onnx::prelude::*;
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     if !onnx.exists() {
         cliptext_bench::write_onnx(&onnx)?;
     }
-    let file = PlanFile::open(&plan)?;
+    let file = PlanFile::read(&plan)?;
     let plan = Plan::load(file.bytes())?;
     let ids: Vec<i64> = plan.tokenizer().encode(PROMPT).ids().iter().map(|&id| id.into()).collect();
 
@@ -81,13 +81,13 @@ fn main() -> Result<()> {
 
 fn ours<'a>(plan: &'a Plan<'a>, threads: usize) -> Result<Peer<'a>> {
     let team = Threads::start(threads)?;
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
     let kernels = plan.kernels()?;
     let name = format!("cliptext {}, threads: {threads}", kernels.name());
     // Checked once here; making an encoder in each turn costs nothing.
-    Encoder::with(plan, align_arena(&mut memory), kernels, &team)?;
+    Encoder::with(plan, &mut memory, kernels, &team)?;
     Ok(Peer::new(name, move || {
-        let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, &team)?;
+        let mut encoder = Encoder::with(plan, &mut memory, kernels, &team)?;
         black_box(encoder.encode(PROMPT).hidden());
         Ok(())
     }))

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use cliptext::AlignedBytes;
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::backend::emit::{self, Precision};
 use cliptext_compiler::backend::lower::Tower;
@@ -17,7 +18,6 @@ use cliptext_compiler::preset::Choice;
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{Options, Quality, Recipe};
-use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::verify::{Reference, verify};
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 
@@ -76,7 +76,7 @@ fn main() -> Result<()> {
             source: spec.name.clone(),
         };
         let plan = emit::emit(&towers, &vocabulary.bytes, &options)?.bytes;
-        let figures = verify(InPlace::copy(&plan).bytes(), &references, &prompts, None, &progress)?.figures;
+        let figures = verify(&AlignedBytes::copy_of(&plan), &references, &prompts, None, &progress)?.figures;
         println!(
             "| {name} | {:.2} | {:.5} | {:.5} | {:.2} | {:.2} | {seconds:.0} |",
             figures.hidden.sqnr_db,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use cliptext::Plan;
+use cliptext::{Plan, PlanFile};
 use cliptext::tokenizer::Padding;
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
@@ -24,7 +24,6 @@ use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{self, Quality};
-use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::verify::{self, Reference};
 
 #[derive(Parser)]
@@ -446,8 +445,7 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     };
     // Not mapped: a plan may come out of a pipe, and may be compiled anew meanwhile.
     let file =
-        std::fs::read(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
-    let file = InPlace::copy(&file);
+        PlanFile::read(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
     // Before the model, which takes seconds.
     Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
     let spec = args.model.spec()?;

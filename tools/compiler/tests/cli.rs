@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use cliptext::threads::Solo;
-use cliptext::{Encoder, Kernels, Plan, PlanFile, align_arena};
+use cliptext::{AlignedBytes, Encoder, Kernels, Plan, PlanFile};
 use cliptext_compiler::backend::target::Target;
 use cliptext_test_support::{Scratch, export_file, fixtures};
 
@@ -48,7 +48,7 @@ fn a_model_becomes_a_plan_and_a_report() {
     }
     let progress = String::from_utf8(output.stderr).unwrap();
     assert!(progress.contains("import") && progress.contains("quantize"));
-    let file = PlanFile::open(&plan).unwrap();
+    let file = PlanFile::read(&plan).unwrap();
     let loaded = Plan::load(file.bytes()).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     assert_eq!(report["bytes"]["plan"], file.bytes().len());
@@ -77,7 +77,7 @@ fn precision_and_padding_are_as_asked() {
     let plan = scratch.path().join("x.plan");
     let args = ["compile", text(&model), "-o", text(&plan), "--quiet", "--precision", "f32", "--pad", "zero"];
     assert!(run(&args).status.success());
-    let file = PlanFile::open(&plan).unwrap();
+    let file = PlanFile::read(&plan).unwrap();
     let loaded = Plan::load(file.bytes()).unwrap();
     assert_eq!(loaded.manifest().packing, cliptext::kernels::layout::Packing::F32);
     let tokens = loaded.tokenizer().encode("a running dog");
@@ -94,12 +94,12 @@ fn every_target_gives_the_same_embeddings() {
         let args = ["compile", text(&model), "-o", text(&plan), "--quiet", "--target", target.name()];
         let output = run(&args);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let file = PlanFile::open(&plan).unwrap();
+        let file = PlanFile::read(&plan).unwrap();
         let loaded = Plan::load(file.bytes()).unwrap();
         assert_eq!(loaded.manifest().packing, target.packing());
-        let mut arena = vec![0; loaded.arena_bytes(1) + 63];
+        let mut arena = AlignedBytes::zeroed(loaded.arena_bytes(1));
         let scalar = Kernels::named("scalar").unwrap();
-        let mut encoder = Encoder::with(&loaded, align_arena(&mut arena), scalar, Solo).unwrap();
+        let mut encoder = Encoder::with(&loaded, &mut arena, scalar, Solo).unwrap();
         all.push(encoder.encode("a running dog").hidden().to_vec());
     }
     assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
@@ -256,7 +256,7 @@ mod pipes {
         });
         let output = run(&["compile", text(&model), "-o", text(&sink), "--report", "/dev/stdout"]);
         assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "the report alone");
-        assert!(Plan::load(align(&reader.join().unwrap()).bytes()).is_ok());
+        assert!(Plan::load(&align(&reader.join().unwrap())).is_ok());
 
         let source = pipe(&scratch, "pipes/plan");
         let fed = std::thread::spawn({
@@ -278,8 +278,8 @@ mod pipes {
     }
 
     /// A plan in memory that is aligned as a mapped one.
-    fn align(bytes: &[u8]) -> cliptext_compiler::verify::in_place::InPlace {
-        cliptext_compiler::verify::in_place::InPlace::copy(bytes)
+    fn align(bytes: &[u8]) -> cliptext::AlignedBytes {
+        cliptext::AlignedBytes::copy_of(bytes)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cliptext::tokenizer::Padding;
-use cliptext::{Encoder, Plan, align_arena};
+use cliptext::{AlignedBytes, Encoder, Plan};
 use cliptext_compiler::backend::emit::{Emitted, Options, Precision, emit};
 use cliptext_compiler::backend::lower::Tower;
 use cliptext_compiler::backend::target::Target;
@@ -12,20 +12,19 @@ use cliptext_compiler::quantize::{self, Quality, Quantized};
 use cliptext_compiler::recognise::{Recognised, recognise};
 use cliptext_compiler::reference::relative_error;
 use cliptext_compiler::verify::compare::Comparison;
-use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::vocabulary::{VocabularySource, build};
 use cliptext_test_support::{Array, Goldens, Scratch, export_file, exports, fixtures, full_fixtures};
 
 /// A plan's bytes where plans may be.
-struct Loaded(InPlace);
+struct Loaded(AlignedBytes);
 
 impl Loaded {
     fn new(bytes: &[u8]) -> Self {
-        Self(InPlace::copy(bytes))
+        Self(AlignedBytes::copy_of(bytes))
     }
 
     fn plan(&self) -> Plan<'_> {
-        self.0.plan().unwrap_or_else(|error| panic!("{error}"))
+        Plan::load(&self.0).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -55,8 +54,8 @@ fn compiled(model: &Path, precision: Precision, vocabulary: VocabularySource) ->
 
 /// Runs every golden prompt; returns the largest errors, of the largest value.
 fn errors(plan: &Plan<'_>, goldens: &Path) -> (f32, f32) {
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::new(plan, align_arena(&mut arena)).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(plan, &mut arena).unwrap();
     let mut worst = (0f32, 0f32);
     for padding in ["eotpad", "zeropad", "short"] {
         if padding == "zeropad" && !goldens.join("zeropad.input_ids.npy").exists() {
@@ -126,8 +125,8 @@ fn other_text_encoders_meet_their_goldens_in_f32() {
         let model = others.join(format!("{name}.onnx"));
         let loaded = compiled(&model, Precision::F32, VocabularySource::Path(merges.clone()));
         let plan = loaded.plan();
-        let mut arena = vec![0; plan.arena_bytes(1) + 63];
-        let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
         let golden = |part: &str| {
             let path = others.join(format!("{name}.{part}.npy"));
             path.exists().then(|| Array::read(&path))
@@ -171,8 +170,8 @@ fn the_full_size_model_keeps_its_quality() {
         let emitted = with_quantized(&recognised, quantized.as_ref(), precision, &vocabulary.bytes);
         let loaded = Loaded::new(&emitted.bytes);
         let plan = loaded.plan();
-        let mut arena = vec![0; plan.arena_bytes(1) + 63];
-        let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
         let mut comparison = Comparison::default();
         // The f32 weights are slower to go through, and two prompts tell whether the graph was understood.
         let count = if precision == Precision::Int8 { 12 } else { 2 };

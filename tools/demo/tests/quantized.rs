@@ -2,7 +2,7 @@
 //! they do is measured on a full-size one (`docs/quantization.md`).
 
 use cliptext::tokenizer::Padding;
-use cliptext::{Encoder, align_arena};
+use cliptext::{AlignedBytes, Encoder, Plan};
 use cliptext_compiler::backend::emit::{self, Precision};
 use cliptext_compiler::backend::lower::Tower;
 use cliptext_compiler::backend::target::Target;
@@ -12,7 +12,6 @@ use cliptext_compiler::quantize::calibrate;
 use cliptext_compiler::quantize::{Options, Quality, Quantized, Recipe};
 use cliptext_compiler::reference::{encode, relative_error};
 use cliptext_compiler::verify::compare::Comparison;
-use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
 use cliptext_demo::{model, small_vocabulary};
 use cliptext_synthetic::{Options as Size, generate};
@@ -69,10 +68,10 @@ fn made(model: &TextModel, recipe: Recipe, vocabulary: &VocabularyTable) -> Vec<
 }
 
 fn with_encoder<R>(bytes: &[u8], work: impl FnOnce(&mut Encoder<'_>) -> R) -> R {
-    let in_place = InPlace::copy(bytes);
-    let plan = in_place.plan().unwrap_or_else(|error| panic!("{error}"));
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    work(&mut Encoder::new(&plan, align_arena(&mut arena)).unwrap())
+    let in_place = AlignedBytes::copy_of(bytes);
+    let plan = Plan::load(&in_place).unwrap_or_else(|error| panic!("{error}"));
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    work(&mut Encoder::new(&plan, &mut arena).unwrap())
 }
 
 /// SQNR of the hidden states in dB against the f32 model, the first rows left out.
@@ -199,11 +198,11 @@ fn the_first_row_is_known_wherever_two_towers_need_it() {
         logit_scale: None,
         source: "synthetic".into(),
     };
-    let plan = InPlace::copy(&emit::emit(&towers, &vocabulary.bytes, &options).unwrap().bytes);
-    let plan = plan.plan().unwrap();
+    let plan = AlignedBytes::copy_of(&emit::emit(&towers, &vocabulary.bytes, &options).unwrap().bytes);
+    let plan = Plan::load(&plan).unwrap();
     assert_eq!(plan.cached_token(), Some(vocabulary.start_id));
-    let mut arena = vec![0xff; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     // The row itself, and the pooled row of the start token alone, which is the same.
     let ids = [vocabulary.start_id];
     let ours = encoder.encode_ids(&ids).unwrap();

@@ -6,14 +6,13 @@
 
 use cliptext::threads::{Solo, Threads};
 use cliptext::tokenizer::{MAX_CONTEXT, Padding};
-use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
+use cliptext::{AlignedBytes, Embedding, Encoder, Kernels, Plan};
 use cliptext_compiler::backend::emit::{Options, Precision, emit};
 use cliptext_compiler::backend::lower::Tower;
 use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::ir::{Pooled, TextModel};
 use cliptext_compiler::reference::{Encoded, encode, relative_error};
 use cliptext_compiler::verify::compare::{Comparison, Quality};
-use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_compiler::vocabulary::{VocabularySource, VocabularyTable, build};
 use cliptext_demo::sizes::{long_clip, vit_b, vit_big_g, vit_h, vit_l};
 use cliptext_demo::{model, small_vocabulary, xl, zero_shot};
@@ -26,7 +25,7 @@ const PROMPTS: [&str; 3] =
 const F32: f32 = 1e-4;
 
 /// A plan's bytes where plans may be.
-struct Loaded(InPlace);
+struct Loaded(AlignedBytes);
 
 impl Loaded {
     fn new(towers: &[Tower<'_>], vocabulary: &VocabularyTable, precision: Precision) -> Self {
@@ -37,11 +36,11 @@ impl Loaded {
             source: "synthetic".into(),
         };
         let emitted = emit(towers, &vocabulary.bytes, &options);
-        Self(InPlace::copy(&emitted.unwrap_or_else(|error| panic!("{error:#}")).bytes))
+        Self(AlignedBytes::copy_of(&emitted.unwrap_or_else(|error| panic!("{error:#}")).bytes))
     }
 
     fn plan(&self) -> Plan<'_> {
-        self.0.plan().unwrap_or_else(|error| panic!("{error}"))
+        Plan::load(&self.0).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -63,12 +62,12 @@ fn output(embedding: &Embedding<'_>) -> Output {
 
 /// What a plan makes of the prompts, the same by all kernels of this machine and by 1, 2 and 4 threads.
 fn run_everywhere(plan: &Plan<'_>) -> Vec<Output> {
-    let mut arena = vec![0; plan.arena_bytes(2) + 63];
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
     let mut first: Option<Vec<Output>> = None;
     for kernels in Kernels::available().filter(|kernels| kernels.reads(plan.manifest().packing)) {
         for threads in [1, 2, 4] {
             let team = Threads::start(threads).unwrap();
-            let mut encoder = Encoder::with(plan, align_arena(&mut arena), kernels, &team).unwrap();
+            let mut encoder = Encoder::with(plan, &mut arena, kernels, &team).unwrap();
             let named = format!("{} on {threads}", kernels.name());
             // The scalar reference is slow: once is enough.
             if let (Some(first), "scalar") = (&first, kernels.name()) {
@@ -93,8 +92,8 @@ fn run_everywhere(plan: &Plan<'_>) -> Vec<Output> {
 }
 
 fn run_fast(plan: &Plan<'_>) -> Vec<Output> {
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::with(plan, align_arena(&mut arena), plan.kernels().unwrap(), Solo).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::with(plan, &mut arena, plan.kernels().unwrap(), Solo).unwrap();
     PROMPTS.iter().map(|prompt| output(&encoder.encode(prompt))).collect()
 }
 
@@ -249,8 +248,8 @@ fn long_contexts_work() {
     let loaded = Loaded::new(&[tower], &vocabulary, Precision::F32);
     let plan = loaded.plan();
     assert_eq!(plan.context(), 248);
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
     for (words, truncated) in [(30, false), (1000, true)] {
         let prompt = "word ".repeat(words);
         let embedding = encoder.encode(&prompt);

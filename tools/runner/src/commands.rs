@@ -6,14 +6,14 @@ use std::path::Path;
 use cliptext::kernels::Activation;
 use cliptext::plan::{Op, Step, TowerInfo};
 use cliptext::threads::{Threads, default_threads};
-use cliptext::{Embedding, Encoder, EncoderError, Kernels, Plan, align_arena};
+use cliptext::{AlignedBytes, Embedding, Encoder, EncoderError, Kernels, Plan};
 
 use crate::output::ArrayFile;
-use crate::plan::Source;
+use crate::plan::{Access, Source};
 use crate::{EncodeArgs, Failure, Outcome, TokenizeArgs, work};
 
 /// `encode`: prompts to hidden states, to a file or as a summary.
-pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
+pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
     let (path, mut prompts) = args.prompts.read()?;
     prompts.extend(args.negative.clone());
     if let (Some(hidden), Some(pooled)) = (&args.output, &args.pooled)
@@ -21,7 +21,7 @@ pub(crate) fn encode(args: &EncodeArgs) -> Outcome {
     {
         return Err(Failure::Usage(format!("{}: both --output and --pooled name it", pooled.display())));
     }
-    let source = Source::open(path.as_deref())?;
+    let source = Source::open(path.as_deref(), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.run.kernel.as_deref())?;
     if args.pooled.is_some() && plan.manifest().pooled.is_none() {
@@ -48,9 +48,9 @@ fn encode_all(
 ) -> Outcome {
     let no_pad = args.pad.no_pad;
     let sequences = 1 + usize::from(args.negative.is_some());
-    let mut memory = vec![0; plan.arena_bytes(sequences) + 63];
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(sequences));
     let team = team(args.run.threads.map(usize::from))?;
-    let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
+    let mut encoder = Encoder::with(plan, &mut memory, kernels, &team).map_err(cannot_encode)?;
     let (single, pair) = prompts.split_at(prompts.len() - if args.negative.is_some() { 2 } else { 0 });
     for prompt in single {
         let embedding = if no_pad { encoder.encode_unpadded(prompt) } else { encoder.encode(prompt) };
@@ -198,9 +198,9 @@ pub(crate) fn kernels(plan: &Plan<'_>, name: Option<&str>) -> Outcome<Kernels> {
 }
 
 /// `tokenize`: a line of ids for each prompt.
-pub(crate) fn tokenize(args: &TokenizeArgs) -> Outcome {
+pub(crate) fn tokenize(args: &TokenizeArgs, access: Access) -> Outcome {
     let (path, prompts) = args.prompts.read()?;
-    let source = Source::open(path.as_deref())?;
+    let source = Source::open(path.as_deref(), access)?;
     let plan = source.load()?;
     let tokenizer = plan.tokenizer();
     let mut out = String::new();
@@ -218,8 +218,8 @@ pub(crate) fn tokenize(args: &TokenizeArgs) -> Outcome {
 }
 
 /// `inspect`: what a plan is, where its bytes go, what RAM it needs.
-pub(crate) fn inspect(path: Option<&Path>) -> Outcome {
-    let source = Source::open(path)?;
+pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
+    let source = Source::open(path, access)?;
     let plan = source.load()?;
     let manifest = plan.manifest();
     sayln!("plan        {} bytes, made by {} from {}", plan.file_bytes(), manifest.producer, manifest.source);

@@ -32,6 +32,8 @@ use clap::{Args, Parser, Subcommand};
 #[command(name = "cliptext-run", version, about = "Runs CLIP text encoders from compiled plans")]
 #[command(after_help = "Exit codes: 0 done, 1 the work failed, 2 the command line is wrong")]
 struct Cli {
+    #[command(flatten)]
+    access: plan::Access,
     #[command(subcommand)]
     command: Command,
 }
@@ -141,13 +143,14 @@ fn print(text: std::fmt::Arguments<'_>) -> Outcome {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Encode(args) => commands::encode(&args),
-        Command::Similarity(args) => similarity::similarity(&args),
-        Command::Tokenize(args) => commands::tokenize(&args),
-        Command::Bench(args) => bench::bench(&args),
-        Command::Cold(args) => bench::cold(&args),
-        Command::Inspect { plan } => commands::inspect(plan.as_deref()),
+    let Cli { access, command } = Cli::parse();
+    let outcome = match command {
+        Command::Encode(args) => commands::encode(&args, access),
+        Command::Similarity(args) => similarity::similarity(&args, access),
+        Command::Tokenize(args) => commands::tokenize(&args, access),
+        Command::Bench(args) => bench::bench(&args, access),
+        Command::Cold(args) => bench::cold(&args, access),
+        Command::Inspect { plan } => commands::inspect(plan.as_deref(), access),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use cliptext::{Encoder, Plan, align_arena};
+use cliptext::{AlignedBytes, Encoder, Plan};
 use serde_json::{Value, json};
 
 use crate::commands::{cannot_encode, kernels, shown, team, warn_of_truncation};
 use crate::images::{Images, direction};
-use crate::plan::Source;
+use crate::plan::{Access, Source};
 use crate::{Failure, Outcome, PromptArgs, RunArgs, work};
 
 /// What CLIP's published models end up with: the bound of their training.
@@ -60,9 +60,9 @@ impl Scores {
 }
 
 /// Compares and prints.
-pub(crate) fn similarity(args: &SimilarityArgs) -> Outcome {
+pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     let (path, prompts) = args.prompts.read()?;
-    let source = Source::open(path.as_deref())?;
+    let source = Source::open(path.as_deref(), access)?;
     let plan = source.load()?;
     let width = match plan.manifest().pooled {
         Some(rows) if plan.is_projected() => rows.columns as usize,
@@ -98,8 +98,8 @@ pub(crate) fn similarity(args: &SimilarityArgs) -> Outcome {
 fn directions(plan: &Plan<'_>, prompts: &[String], run: &RunArgs) -> Outcome<Vec<Vec<f64>>> {
     let kernels = kernels(plan, run.kernel.as_deref())?;
     let team = team(run.threads.map(usize::from))?;
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::with(plan, &mut memory, kernels, &team).map_err(cannot_encode)?;
     let mut directions = Vec::with_capacity(prompts.len());
     for prompt in prompts {
         // Attention is causal: the padding behind the end token does not change its row.

@@ -9,6 +9,7 @@ pub mod report;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use cliptext::AlignedBytes;
 use cliptext::tokenizer::Padding;
 
 use crate::backend::emit::{self, Emitted, Precision};
@@ -24,7 +25,6 @@ use crate::prompts::evaluation;
 use crate::quantize::{self, Quantized};
 use crate::source::Tower;
 use crate::verify;
-use crate::verify::in_place::InPlace;
 use crate::verify::trial::{self, Reference};
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
@@ -135,8 +135,8 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     gate::quality(&towers, job.force, |warning| progress.note(warning))?;
     let verification = full
         .map(|full| {
-            let plan = InPlace::copy(&stand_in.as_ref().unwrap_or(&emitted).bytes);
-            verify::verify(plan.bytes(), &full, &evaluation(), None, progress)
+            let plan = AlignedBytes::copy_of(&stand_in.as_ref().unwrap_or(&emitted).bytes);
+            verify::verify(&plan, &full, &evaluation(), None, progress)
         })
         .transpose()?;
     progress.stage("write", || output::write(&job.plan, &emitted.bytes))?;

@@ -8,13 +8,12 @@ use anyhow::{Context, Result, ensure};
 use cliptext::plan::Step;
 use cliptext::threads::Solo;
 use cliptext::tokenizer::{Padding, Tokenizer};
-use cliptext::{Encoder, Kernels, Plan, align_arena};
+use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 use serde::Serialize;
 
 pub mod compare;
 pub mod decibels;
 pub mod figures;
-pub mod in_place;
 pub mod trial;
 pub mod unet;
 
@@ -96,8 +95,8 @@ pub fn verify(
     let plan = Plan::load(bytes)?;
     same_towers(&plan, references)?;
     let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::with(&plan, align_arena(&mut arena), kernels, Solo)?;
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::with(&plan, &mut arena, kernels, Solo)?;
     let mut run = Run::new(&plan, references)?;
     let mut embeddings = Vec::new();
     progress.stage(&format!("compare on {} prompts", prompts.len()), || {

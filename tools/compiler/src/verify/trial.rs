@@ -3,13 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use cliptext::threads::Solo;
 use cliptext::tokenizer::{Padding, Tokenizer};
-use cliptext::{Embedding, Encoder, Kernels, Plan, align_arena};
+use cliptext::{AlignedBytes, Embedding, Encoder, Kernels, Plan};
 
 use crate::backend::emit::Emitted;
 use crate::prompts::evaluation;
 use crate::tract::run::{Computed, F32Run};
 use crate::verify::compare::{Comparison, Quality};
-use crate::verify::in_place::InPlace;
 
 /// How many of the [evaluation's prompts](crate::prompts::evaluation) a compile measures its plan on.
 pub const PROMPTS: usize = 8;
@@ -39,11 +38,11 @@ pub fn with_encoder<R>(
     emitted: &Emitted,
     work: impl FnOnce(&Plan<'_>, &mut Encoder<'_>) -> Result<R>,
 ) -> Result<R> {
-    let in_place = InPlace::copy(&emitted.bytes);
-    let plan = in_place.plan().context("the plan that was made does not load")?;
-    let mut arena = vec![0; plan.arena_bytes(1) + 63];
+    let bytes = AlignedBytes::copy_of(&emitted.bytes);
+    let plan = Plan::load(&bytes).context("the plan that was made does not load")?;
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
-    work(&plan, &mut Encoder::with(&plan, align_arena(&mut arena), kernels, Solo)?)
+    work(&plan, &mut Encoder::with(&plan, &mut arena, kernels, Solo)?)
 }
 
 /// Finds two plans of the same model to say the same.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use cliptext::{Encoder, Plan, align_arena};
+use cliptext::{AlignedBytes, Encoder, Plan};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::compile::prepare::Spec;
@@ -13,7 +13,6 @@ use cliptext_compiler::edit::Edits;
 use cliptext_compiler::preset::{Choice, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::quantize;
-use cliptext_compiler::verify::in_place::InPlace;
 use cliptext_synthetic::{Activation, Options, Tower, checkpoint, generate};
 use cliptext_test_support::{Scratch, fixtures};
 use safetensors::Dtype;
@@ -245,17 +244,17 @@ pub fn preset(preset: Preset) -> Choice {
 
 /// A plan where plans may be, and the report of its making.
 pub struct Compiled {
-    in_place: InPlace,
+    bytes: AlignedBytes,
     pub report: Report,
 }
 
 impl Compiled {
     pub fn bytes(&self) -> &[u8] {
-        self.in_place.bytes()
+        &self.bytes
     }
 
     pub fn plan(&self) -> Plan<'_> {
-        self.in_place.plan().unwrap_or_else(|error| panic!("{error}"))
+        Plan::load(&self.bytes).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Hidden states and pooled row of a prompt.
@@ -263,8 +262,8 @@ impl Compiled {
         let ids = self.plan().tokenizer().encode(prompt).unpadded().to_vec();
         assert!(!ids.is_empty());
         let plan = self.plan();
-        let mut arena = vec![0; plan.arena_bytes(1) + 63];
-        let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
         let embedding = encoder.encode(prompt);
         (embedding.hidden().to_vec(), embedding.pooled().map(<[f32]>::to_vec))
     }
@@ -272,8 +271,8 @@ impl Compiled {
     /// The same of ids as they stand.
     pub fn encode_ids(&self, ids: &[u32]) -> (Vec<f32>, Option<Vec<f32>>) {
         let plan = self.plan();
-        let mut arena = vec![0; plan.arena_bytes(1) + 63];
-        let mut encoder = Encoder::new(&plan, align_arena(&mut arena)).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
         let embedding = encoder.encode_ids(ids).unwrap();
         (embedding.hidden().to_vec(), embedding.pooled().map(<[f32]>::to_vec))
     }
@@ -289,7 +288,7 @@ pub fn compiled(job: &Job) -> Compiled {
     let report = compile(job, &Progress::new(true)).unwrap_or_else(|error| panic!("{error:#}"));
     let bytes = std::fs::read(&job.plan).unwrap();
     std::fs::remove_file(&job.plan).unwrap();
-    Compiled { in_place: InPlace::copy(&bytes), report }
+    Compiled { bytes: AlignedBytes::copy_of(&bytes), report }
 }
 
 /// What the job fails with; nothing may be left behind.

@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use cliptext::{Encoder, align_arena};
+use cliptext::{AlignedBytes, Encoder};
 
 use super::machine::resident;
 use super::{BenchArgs, ColdArgs, PROMPT};
 use crate::commands::{cannot_encode, kernels, team};
-use crate::plan::Source;
+use crate::plan::{Access, Source};
 use crate::{Failure, Outcome, work};
 
 /// Processes started.
@@ -24,10 +24,13 @@ pub(crate) struct Cold {
 }
 
 /// Starts processes and waits for their first embedding.
-pub(super) fn measure(args: &BenchArgs, threads: usize) -> Outcome<Cold> {
+pub(super) fn measure(args: &BenchArgs, access: Access, threads: usize) -> Outcome<Cold> {
     let program = std::env::current_exe().map_err(|error| work("finding this program", error))?;
     let mut command = Command::new(program);
     command.arg("cold").args(&args.plan).arg("--threads").arg(threads.to_string());
+    if access.read {
+        command.arg("--read");
+    }
     if let Some(kernel) = &args.kernel {
         command.arg("--kernel").arg(kernel);
     }
@@ -56,14 +59,13 @@ fn once(command: &mut Command) -> Outcome<Cold> {
 }
 
 /// `cold`: encodes once and says so, in a line with its resident memory.
-pub(crate) fn cold(args: &ColdArgs) -> Outcome {
-    let source = Source::open(args.plan.as_deref())?;
+pub(crate) fn cold(args: &ColdArgs, access: Access) -> Outcome {
+    let source = Source::open(args.plan.as_deref(), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
     let team = team(Some(args.threads.into()))?;
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder =
-        Encoder::with(&plan, align_arena(&mut memory), kernels, &team).map_err(cannot_encode)?;
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::with(&plan, &mut memory, kernels, &team).map_err(cannot_encode)?;
     std::hint::black_box(encoder.encode(PROMPT).hidden());
     match resident() {
         Some((all, anonymous)) => sayln!("{all} {anonymous}"),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cliptext::plan::{Axis, Mask, Op, Step};
 use cliptext::threads::{Team, Threads};
-use cliptext::{Encoder, Kernels, Plan, align_arena};
+use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 
 use super::report::{Report, Short, StepTime, Times};
 use super::{NEGATIVE, PROMPT, SHORT_PROMPT, machine};
@@ -17,8 +17,8 @@ const WARM_UP: usize = 3;
 
 /// Encodes `runs` times.
 pub(super) fn warm(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usize) -> Outcome<Report> {
-    let mut memory = vec![0; plan.arena_bytes(1) + 63];
-    let mut encoder = Encoder::with(plan, align_arena(&mut memory), kernels, team).map_err(cannot_encode)?;
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::with(plan, &mut memory, kernels, team).map_err(cannot_encode)?;
     let warm = times(WARM_UP, runs, || {
         black_box(encoder.encode(PROMPT).hidden());
     });
@@ -44,8 +44,8 @@ pub(super) fn everything_else(
     runs: usize,
     report: &mut Report,
 ) -> Outcome {
-    let mut memory = vec![0; plan.arena_bytes(2) + 63];
-    let arena = align_arena(&mut memory);
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(2));
+    let arena = &mut memory;
     report.peak = machine::peak(plan, kernels, team);
     report.peak_f32 = machine::peak_f32(kernels, team);
     report.attention_macs = plan.steps().map(|step| attention_macs(&step)).sum();

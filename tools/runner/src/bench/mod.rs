@@ -12,7 +12,7 @@ use clap::Args;
 pub(crate) use cold::cold;
 
 use crate::commands::{kernels, team};
-use crate::plan::Source;
+use crate::plan::{Access, Source};
 use crate::{Failure, Outcome, work};
 
 /// 77 tokens with its padding.
@@ -53,7 +53,7 @@ pub(crate) struct ColdArgs {
 }
 
 /// Measures and prints.
-pub(crate) fn bench(args: &BenchArgs) -> Outcome {
+pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
     if let Some(path) = &args.plan
         && !args.only_warm
         && std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
@@ -63,7 +63,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Outcome {
             path.display()
         )));
     }
-    let source = Source::open(args.plan.as_deref())?;
+    let source = Source::open(args.plan.as_deref(), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
     let mut counts: Vec<usize> = args.threads.iter().map(|&threads| threads.into()).collect();
@@ -78,7 +78,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Outcome {
         if !args.only_warm {
             measure::everything_else(&plan, kernels, &team, args.runs as usize, &mut report)?;
             drop(team);
-            report.cold = Some(cold::measure(args, threads)?);
+            report.cold = Some(cold::measure(args, access, threads)?);
         }
         if !args.json {
             report.print()?;

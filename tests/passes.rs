@@ -1,0 +1,148 @@
+//! Inputs and sinks: what goes into a pass, and where its rows go.
+
+mod common;
+
+use cliptext::threads::Solo;
+use cliptext::{
+    AlignedBytes, Encoder, EncoderError, IdsError, Input, MAX_SEQUENCES, PassError, Plan, Sink, StepOutput,
+};
+use common::parts::Parts;
+use common::{PROMPTS, demo, hash, kernels_for, two_towers};
+
+/// Keeps a copy of what it is given.
+#[derive(Default)]
+struct Kept {
+    steps: usize,
+    hidden: Vec<(usize, u32)>,
+    pooled: Vec<(usize, u32)>,
+}
+
+impl Sink for Kept {
+    fn step(&mut self, output: StepOutput<'_>) {
+        assert_eq!(output.index, self.steps);
+        assert!(self.hidden.is_empty(), "the outputs come last");
+        self.steps += 1;
+    }
+
+    fn hidden(&mut self, sequence: usize, rows: &[f32]) {
+        self.hidden.push((sequence, hash(rows)));
+    }
+
+    fn pooled(&mut self, sequence: usize, row: &[f32]) {
+        self.pooled.push((sequence, hash(row)));
+    }
+}
+
+#[test]
+fn a_sink_is_given_what_the_embedding_shows() {
+    for file in [demo(), two_towers()] {
+        let plan = Plan::load(file.bytes()).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
+        let ids = plan.tokenizer().encode("a cat").unpadded().to_vec();
+        let inputs = [Input::Text("a dog"), Input::Unpadded("a dog"), Input::Ids(&ids)];
+        let alone = inputs.map(|input| {
+            let mut kept = Kept::default();
+            let shown = encoder.encode_from(input, &mut kept).unwrap();
+            assert_eq!(kept.hidden, [(0, hash(shown.hidden()))]);
+            assert_eq!(kept.pooled, [(0, hash(shown.pooled().unwrap()))]);
+            assert_eq!(kept.steps, plan.step_count());
+            (kept.hidden[0].1, kept.pooled[0].1)
+        });
+        for first in 0..inputs.len() {
+            for second in 0..inputs.len() {
+                let mut kept = Kept::default();
+                encoder.pass(&[inputs[first], inputs[second]], &mut kept).unwrap();
+                assert_eq!(kept.hidden, [(0, alone[first].0), (1, alone[second].0)]);
+                assert_eq!(kept.pooled, [(0, alone[first].1), (1, alone[second].1)]);
+            }
+        }
+    }
+}
+
+/// A prompt of more tokens than the context, in parts, each between a start and an end token: the parts' rows one behind the
+/// other in memory of the caller's, while the arena is used again.
+#[test]
+fn parts_of_a_long_prompt_are_copied_out_of_the_arena() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let (start, end) = (49406, 49407);
+    let words: Vec<u32> = (0..200).map(|word| 320 + word * 7).collect();
+    let parts: Vec<Vec<u32>> = words
+        .chunks(75)
+        .map(|part| {
+            let mut ids = [&[start], part].concat();
+            ids.resize(77, end);
+            ids
+        })
+        .collect();
+    let part = 77 * plan.width();
+    for kernels in kernels_for(&plan) {
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+        let mut all = vec![f32::NAN; parts.len() * part];
+        for (ids, rows) in parts.iter().zip(all.chunks_exact_mut(part)) {
+            let shown = encoder.encode_into(Input::Ids(ids), rows).unwrap();
+            assert_eq!((shown.tokens(), shown.ids()), (77, &ids[..]));
+        }
+        for (ids, rows) in parts.iter().zip(all.chunks_exact(part)) {
+            assert_eq!(hash(encoder.encode_ids(ids).unwrap().hidden()), hash(rows), "{}", kernels.name());
+        }
+        let mut rows = vec![7.0; part - 1];
+        let error = encoder.encode_into(Input::Ids(&parts[0]), &mut rows).unwrap_err();
+        assert_eq!(error, PassError::Length { given: part - 1, needed: part });
+        assert!(rows.iter().all(|&value| value == 7.0));
+    }
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let (needed, given) = (plan.arena_bytes(2), plan.arena_bytes(1));
+    let mut arena = AlignedBytes::zeroed(given);
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
+    let mut error = |inputs: &[Input<'_>]| encoder.pass(inputs, &mut ()).unwrap_err();
+    let text = Input::Text("a cat");
+    assert_eq!(error(&[]), PassError::Inputs { given: 0 });
+    assert_eq!(error(&[text; MAX_SEQUENCES + 1]), PassError::Inputs { given: 3 });
+    assert_eq!(error(&[text; 2]), PassError::Arena(EncoderError::ArenaTooSmall { needed, given }));
+    assert_eq!(error(&[Input::Ids(&[])]), PassError::Ids(IdsError::Count { given: 0, context: 77 }));
+    assert_eq!(error(&[Input::Ids(&[49408])]), PassError::Ids(IdsError::Range { id: 49408, rows: 49408 }));
+}
+
+/// An encoder borrows nothing but bytes, and is small: a program in C can keep one in memory of its own.
+#[test]
+fn an_encoder_is_small_and_outlives_its_plan_view() {
+    assert!(size_of::<Encoder<'_>>() <= 1024, "{} bytes", size_of::<Encoder<'_>>());
+    assert!(size_of::<Plan<'_>>() <= 1024, "{} bytes", size_of::<Plan<'_>>());
+    let file = demo();
+    let mut arena = AlignedBytes::zeroed(1 << 20);
+    let mut encoder = {
+        let plan = file.plan().unwrap();
+        Encoder::new(&plan, &mut arena).unwrap()
+    };
+    assert_eq!(encoder.encode(PROMPTS[1]).tokens(), 77);
+}
+
+/// A row without a direction stays: 0/0 would be a NaN, whose bits differ among CPUs.
+#[test]
+fn a_row_of_zeros_is_normalized_to_itself() {
+    let mut parts = Parts::of(&two_towers());
+    // The projection's weights, scales and biases: zeros make zeros.
+    let projection = parts.steps.iter().rposition(|step| step.panels().is_some()).unwrap();
+    let range = parts.constants_of(projection);
+    parts.constants[range].fill(0);
+    let last = parts.steps[projection];
+    let (op, input) = (cliptext::plan::Op::Normalize, Some(last.out));
+    parts.steps.insert(projection + 1, cliptext::plan::Step { op, input, second: None, codes: None, ..last });
+    let bytes = AlignedBytes::copy_of(&parts.bytes());
+    let plan = Plan::load(&bytes).unwrap();
+    for kernels in kernels_for(&plan) {
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+        let pooled = encoder.encode(PROMPTS[1]);
+        let pooled = pooled.pooled().unwrap();
+        assert!(pooled.len() == 20 && pooled.iter().all(|value| value.to_bits() == 0), "{pooled:?}");
+    }
+}
