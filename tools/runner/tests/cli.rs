@@ -89,6 +89,20 @@ fn inspect_tells_what_is_in_a_plan() {
 }
 
 #[test]
+fn a_plan_that_is_read_gives_what_a_mapped_one_gives() {
+    let folder = Folder::new("read");
+    let (mapped, read) = (folder.path("mapped.npy"), folder.path("read.npy"));
+    ok(&["encode", DEMO, "a cat", "-o", &mapped]);
+    ok(&["encode", "--read", DEMO, "a cat", "-o", &read]);
+    assert!(std::fs::read(mapped).unwrap() == std::fs::read(read).unwrap());
+    assert_eq!(ok(&["--read", "inspect", DEMO]), ok(&["inspect", DEMO]));
+    assert!(
+        ok(&["encode", "--help"]).contains("must not be changed or cut"),
+        "the contract of mapping is told"
+    );
+}
+
+#[test]
 fn inspect_names_each_tower() {
     let text = ok(&["inspect", &fixture("two-towers.plan")]);
     for part in [
