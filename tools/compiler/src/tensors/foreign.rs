@@ -46,6 +46,10 @@ pub fn identify(bytes: &[u8], path: &Path) -> Option<String> {
     if bytes.is_empty() {
         return Some("the file is empty; copy or download it again".into());
     }
+    // The length of a safetensors header may read as the beginning of something else: 640 is that of a pickle, 80 02.
+    if bytes.get(4..9) == Some(b"\0\0\0\0{") {
+        return None;
+    }
     if starts(b"PK\x03\x04") {
         return Some(format!(
             "a zip, which is how PyTorch saves pickles (.ckpt, .bin, .pt): {}",

@@ -64,6 +64,19 @@ fn headers_that_cannot_be_one_are_refused() {
     }
 }
 
+/// Protocols 2 to 5 of a pickle begin as headers of 640 to 1408 bytes do.
+#[test]
+fn a_header_whose_length_reads_as_a_pickle_is_none() {
+    let scratch = Scratch::new();
+    let tensor = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    for length in [0x0280, 0x0380, 0x0480, 0x0580, 0x1_0280] {
+        let header = format!("{tensor}{}", " ".repeat(length - tensor.len()));
+        let path = scratch.write("model.safetensors", &file(&header, &[0; 4]));
+        let tensors = Tensors::open(&path).unwrap_or_else(|error| panic!("{length}: {error:#}"));
+        assert_eq!(tensors.floats("a").unwrap(), [0.0]);
+    }
+}
+
 #[test]
 fn sixteen_bits_are_widened_exactly_and_other_types_refused() {
     let header = r#"{"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[4,6]},"i":{"dtype":"I64","shape":[1],"data_offsets":[6,14]},"n":{"dtype":"F16","shape":[1],"data_offsets":[14,16]}}"#;
