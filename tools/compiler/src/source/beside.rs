@@ -1,4 +1,4 @@
-//! What lies beside weights in a folder: their configuration and their tokenizer.
+//! What belongs to weights in the same folder: their configuration and their tokenizer.
 
 use std::path::{Path, PathBuf};
 

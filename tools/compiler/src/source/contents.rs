@@ -6,8 +6,8 @@ use crate::tensors::Tensors;
 
 use super::Tower;
 
-/// Whether a tower stands in a file of its own, or in that of a whole CLIP, as the folders of models have it: a
-/// checkpoint's configuration is of something larger. What all names in the file begin with, such as the `module.` of a
+/// Whether a file holds a text tower alone, or a whole CLIP, so that the `config.json` in its folder describes it: the one
+/// beside a checkpoint describes something larger. What all names in the file begin with, such as the `module.` of a
 /// model that was trained in parallel, says nothing.
 pub fn is_component(tensors: &Tensors, location: &Location) -> bool {
     let is_part = |prefix: &str| ["", "text_model.", "text."].contains(&prefix);

@@ -17,7 +17,7 @@ use crate::tensors::{Tensors, foreign};
 /// What users of OpenCLIP should know.
 const OPEN_CLIP_TEXTS: &str = "OpenCLIP's own tokenizer first mends a prompt (ftfy: mojibake, curly quotes, ligatures, \
      full-width letters) and decodes HTML entities such as &amp;; cliptext takes prompts as transformers' CLIPTokenizer does, as \
-     they stand";
+     they are";
 
 /// What a file with weights holds.
 pub struct Opened {
@@ -50,7 +50,7 @@ pub fn open(path: &Path, folder: &Path, activation: Option<Activation>) -> Resul
     if locations.is_empty() {
         bail!("{}: {}", path.display(), contents::explain(&tensors));
     }
-    // In a folder of many checkpoints a configuration would speak of one of them at most.
+    // A folder may hold many checkpoints; a configuration in it describes one of them at most.
     let found = beside::configuration(folder, locations[0].naming);
     let config = match (locations.as_slice(), &found) {
         ([only], Some(found)) if contents::is_component(&tensors, only) => Some(found.read()?),

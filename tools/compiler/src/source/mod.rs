@@ -1,4 +1,4 @@
-//! What a user named, and which text towers stand there: a file, a model's folder, a pipeline's folder, or a name on the
+//! What a user named, and which text towers it holds: a file, a model's folder, a pipeline's folder, or a name on the
 //! hub, whose files are fetched first.
 //!
 //! Nothing but headers and configurations is read here, so that a model can be looked at without compiling it.
@@ -51,7 +51,7 @@ pub fn open(model: &Path, activation: Option<Activation>, progress: &Progress) -
 }
 
 impl Source {
-    /// Looks at what stands at `path`.
+    /// Looks at the file or folder at `path`.
     ///
     /// # Errors
     /// When there is no CLIP text tower: the message says what was found instead, and what to try.

@@ -15,7 +15,7 @@ use crate::preset::Preset;
 use crate::tensors::Tensors;
 use crate::tract::Imported;
 
-/// What stands at a path.
+/// A file or folder with text towers.
 #[derive(Debug)]
 pub struct Source {
     /// The path.

@@ -70,7 +70,8 @@ impl Tensors {
     /// Opens a `.safetensors` file, or the shards of a `.safetensors.index.json`.
     ///
     /// # Errors
-    /// When a file can't be read, is something else, is cut off, or has a header that lies. The message names the file.
+    /// When a file can't be read, is something else, is cut off, or has a header that contradicts itself or the
+    /// file's length. The message names the file.
     pub fn open(path: &Path) -> Result<Self> {
         let mut tensors = Tensors {
             path: path.to_owned(),
@@ -313,7 +314,7 @@ fn header_length(head: &[u8], length: usize) -> Result<usize> {
     Ok(header as usize)
 }
 
-/// The header, if it speaks of `data` bytes without a hole.
+/// The header, if its tensors fill `data` bytes without a hole.
 fn metadata(header: &[u8], data: usize) -> Result<Metadata, SafeTensorError> {
     let header = std::str::from_utf8(header).map_err(SafeTensorError::InvalidHeader)?;
     let Header { notes, tensors } =
@@ -332,7 +333,7 @@ fn explain(error: &SafeTensorError, length: usize) -> anyhow::Error {
     use SafeTensorError as E;
     match error {
         E::MetadataIncompleteBuffer => anyhow::anyhow!(
-            "the header speaks of other bytes than the file's {}: it is cut off, or something is appended; \
+            "the header describes another number of bytes than the file's {}: it is cut off, or something is appended; \
              copy or download it again",
             length
         ),

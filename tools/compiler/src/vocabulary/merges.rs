@@ -16,7 +16,7 @@ pub(super) fn text(path: &Path) -> Result<String> {
     Ok(text.strip_prefix('\u{FEFF}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// One merge a line, two tokens between which stands a space; a first line `#version` says nothing we need.
+/// One merge a line: two tokens with a space between. A first line `#version` is skipped.
 pub(super) fn merges(name: &str, text: &str) -> Result<Vec<(usize, String, String)>> {
     let mut merges = Vec::new();
     for (index, line) in text.lines().enumerate() {

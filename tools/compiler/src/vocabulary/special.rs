@@ -10,7 +10,7 @@
 //!    normalized text, unless a special token has the name), and the list in `tokenizer.json` overrides that.
 //! 2. Listed tokens are added by rising id.
 //! 3. Then the named special tokens, and those without a name of CLIP's, as far as they are not listed: a bare text does not
-//!    change the flags of a listed token, and otherwise is looked for as it stands. Of several names for one token the last
+//!    change the flags of a listed token, and otherwise is looked for in the text before normalization. Of several names for one token the last
 //!    counts.
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cliptext_compiler::compile::Job;
+use cliptext_compiler::preset::Preset;
 use cliptext_synthetic::{Options, generate};
 use cliptext_test_support::{Scratch, fixtures};
 
@@ -11,11 +12,47 @@ use super::common::*;
 
 /// The small vocabulary as a tokenizer's folder, with words added as older transformers wrote it.
 fn write_tokenizer(folder: &Path, added: &str) {
+    write_padded_tokenizer(folder, added, "<|endoftext|>");
+}
+
+fn write_padded_tokenizer(folder: &Path, added: &str, pad: &str) {
     let read = |name: &str| std::fs::read_to_string(fixtures().join("tokenizer").join(name)).unwrap();
     write_text(&folder.join("merges.txt"), &read("merges-86.txt"));
     write_text(&folder.join("vocab.json"), &read("vocab-86.json"));
     write_text(&folder.join("added_tokens.json"), added);
-    write_text(&folder.join("tokenizer_config.json"), r#"{"pad_token": "<|endoftext|>"}"#);
+    write_text(&folder.join("tokenizer_config.json"), &format!(r#"{{"pad_token": "{pad}"}}"#));
+}
+
+/// A pipeline and a checkpoint of the same weights differ in bigG's padding, which the pipeline's tokenizer says, and in
+/// nothing that comes out of a prompt without an end token in it.
+#[test]
+fn a_pipeline_and_a_checkpoint_of_stable_diffusion_xl() {
+    let scratch = Scratch::new();
+    let pipeline = scratch.path().join("xl");
+    write_component(&pipeline.join("text_encoder"), &like_l());
+    write_component(&pipeline.join("text_encoder_2"), &like_big_g());
+    write_padded_tokenizer(&pipeline.join("tokenizer"), "{}", "<|endoftext|>");
+    write_padded_tokenizer(&pipeline.join("tokenizer_2"), "{}", "!");
+    let (l, g) = (like_l(), like_big_g());
+    let both = [
+        hugging_face(&l, "conditioner.embedders.0.transformer."),
+        open_clip(&g, "conditioner.embedders.1.model."),
+    ]
+    .concat();
+    let checkpoint = write(&scratch.path().join("xl.safetensors"), &both);
+    let folder = Job { vocabulary: None, ..job(&pipeline, &scratch) };
+    let folder = compiled(&with_choice(folder, preset(Preset::Sdxl)));
+    let single = compiled(&job(&checkpoint, &scratch));
+    let paddings = |plan: &Compiled| -> Vec<String> {
+        plan.report.towers.iter().map(|tower| tower.padding.clone()).collect()
+    };
+    assert_eq!(paddings(&folder), ["eot", "zero"]);
+    assert_eq!(paddings(&single), ["eot", "zero-after-eos"]);
+    for prompt in ["", "a cat on a hat, art!"] {
+        assert_eq!(folder.encode(prompt), single.encode(prompt), "{prompt}");
+    }
+    let spelled = "a cat <|endoftext|> on a hat";
+    assert!(folder.encode(spelled) != single.encode(spelled));
 }
 
 /// A pipeline as diffusers saves it after `load_textual_inversion` of a word of two vectors.

@@ -12,7 +12,7 @@ use crate::tensors::Tensors;
 const SAYS_NOTHING: [&str; 5] =
     ["position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size"];
 
-/// First parts of names that belong to what stands beside the text tower in a whole CLIP.
+/// First parts of names that belong to the other parts of a whole CLIP.
 const BESIDE: [&str; 6] =
     ["visual", "vision_model", "visual_projection", "logit_scale", "logit_bias", "text_model"];
 
@@ -36,7 +36,7 @@ pub fn unread(
         || !location.prefix.is_empty() && location.prefix != tensors.shared_prefix();
     let (mut changing, mut harmless) = (Vec::new(), Vec::new());
     for name in tensors.names().filter(|name| !read.contains(*name)) {
-        // A projection stands beside the text model, with what belongs to it.
+        // The projection's name begins like the whole model's, not like the text model's.
         let beside =
             || name.strip_prefix(location.outer()).filter(|part| part.starts_with("text_projection"));
         let Some(part) = name.strip_prefix(&location.prefix).or_else(beside) else { continue };

@@ -44,7 +44,7 @@ pub fn locate<'n>(names: impl Iterator<Item = &'n str>) -> Vec<Location> {
 pub struct LayerNames {
     /// `[query, key, value]`, or one name where they are one tensor; without `.weight` or `_weight`.
     pub attention_in: Vec<String>,
-    /// What stands between a linear's name and `weight` in `attention_in`: `.` or `_`.
+    /// What is between a linear's name and `weight` in `attention_in`: `.` or `_`.
     pub attention_joint: char,
     /// The attention's output.
     pub attention_out: String,
@@ -120,7 +120,7 @@ impl Location {
         }
     }
 
-    /// Names that the projection may have, and whether the matrix stands there with a row per input.
+    /// Names that the projection may have, and whether the matrix has a row per input there.
     pub fn projections(&self) -> Vec<(String, bool)> {
         match self.naming {
             Naming::HuggingFace => {
