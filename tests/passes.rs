@@ -2,6 +2,7 @@
 
 mod common;
 
+use cliptext::plan::{Mask, Op, Step};
 use cliptext::threads::Solo;
 use cliptext::{
     AlignedBytes, Encoder, EncoderError, IdsError, Input, MAX_SEQUENCES, PassError, Plan, Sink, StepOutput,
@@ -134,8 +135,8 @@ fn a_row_of_zeros_is_normalized_to_itself() {
     let range = parts.constants_of(projection);
     parts.constants[range].fill(0);
     let last = parts.steps[projection];
-    let (op, input) = (cliptext::plan::Op::Normalize, Some(last.out));
-    parts.steps.insert(projection + 1, cliptext::plan::Step { op, input, second: None, codes: None, ..last });
+    let (op, input) = (Op::Normalize, Some(last.out));
+    parts.steps.insert(projection + 1, Step { op, input, second: None, codes: None, ..last });
     let bytes = AlignedBytes::copy_of(&parts.bytes());
     let plan = Plan::load(&bytes).unwrap();
     for kernels in kernels_for(&plan) {
@@ -145,4 +146,87 @@ fn a_row_of_zeros_is_normalized_to_itself() {
         let pooled = pooled.pooled().unwrap();
         assert!(pooled.len() == 20 && pooled.iter().all(|value| value.to_bits() == 0), "{pooled:?}");
     }
+}
+
+/// The plan with attention that sees every row.
+fn unmasked() -> AlignedBytes {
+    let mut parts = Parts::of(&two_towers());
+    for step in &mut parts.steps {
+        if let Op::Attention { mask, .. } = &mut step.op {
+            *mask = Mask::None;
+        }
+    }
+    AlignedBytes::copy_of(&parts.bytes())
+}
+
+/// Attention as the specification has it, in f64, of `rows` rows of queries, keys and values side by side.
+fn attention(qkv: &[f32], rows: usize, heads: usize, scale: f64) -> Vec<f64> {
+    let width = qkv.len() / rows / 3;
+    let channels = width / heads;
+    let vector = |row: usize, part: usize, head: usize| {
+        let start = (3 * row + part) * width + head * channels;
+        qkv[start..start + channels].iter().map(|&value| f64::from(value))
+    };
+    let mut out = vec![0.0; rows * width];
+    for row in 0..rows {
+        for head in 0..heads {
+            let score =
+                |other| vector(row, 0, head).zip(vector(other, 1, head)).map(|(q, k)| q * k).sum::<f64>();
+            let weights: Vec<f64> = (0..rows).map(|other| (scale * score(other)).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (other, weight) in weights.iter().enumerate() {
+                for (channel, value) in vector(other, 2, head).enumerate() {
+                    out[row * width + head * channels + channel] += weight / total * value;
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn attention_without_a_mask_sees_every_row() {
+    let bytes = unmasked();
+    let plan = Plan::load(&bytes).unwrap();
+    assert!(!plan.is_causal() && plan.towers().all(|tower| tower.mask == Mask::None));
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
+    let (mut qkv, mut compared) = (Vec::new(), 0);
+    encoder.encode_observed(PROMPTS[2], |output| {
+        if let Op::Attention { heads, scale, .. } = output.step.op {
+            let exact = attention(&qkv, output.step.out.rows.into(), heads.into(), scale.into());
+            let close =
+                |(&ours, exact): (&f32, f64)| (f64::from(ours) - exact).abs() < 1e-4 * exact.abs().max(1.0);
+            assert!(output.values.iter().zip(exact).all(close), "step {}", output.index);
+            compared += 1;
+        }
+        qkv = output.values.to_vec();
+    });
+    assert_eq!(compared, 5);
+}
+
+/// Its rows depend on the padding, so that it is computed for a text without padding too.
+#[test]
+fn unpadded_rows_are_the_first_of_the_padded_without_a_mask_too() {
+    let bytes = unmasked();
+    let plan = Plan::load(&bytes).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
+    for prompt in PROMPTS {
+        let padded = encoder.encode(prompt);
+        let (whole, pooled) = (padded.hidden().to_vec(), hash(padded.pooled().unwrap()));
+        let unpadded = encoder.encode_unpadded(prompt);
+        assert_eq!(hash(unpadded.hidden()), hash(&whole[..unpadded.hidden().len()]), "{prompt:?}");
+        assert_eq!(hash(unpadded.pooled().unwrap()), pooled);
+        let own = plan.tokenizer().encode(prompt).len();
+        assert_eq!((unpadded.tokens(), unpadded.ids().len()), (own, own));
+        let pair = encoder.encode_pair_unpadded([prompt, PROMPTS[1]]).unwrap();
+        assert_eq!(hash(pair[0].hidden()), hash(&whole[..pair[0].hidden().len()]));
+    }
+    // And the mask makes a difference.
+    let causal = two_towers();
+    let plan = causal.plan().unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let masked = hash(Encoder::new(&plan, &mut arena).unwrap().encode(PROMPTS[1]).hidden());
+    assert_ne!(hash(encoder.encode(PROMPTS[1]).hidden()), masked);
 }
