@@ -1,0 +1,40 @@
+//! Encoding takes no more stack than its documentation says.
+
+// Without optimization frames are larger than on any board.
+#![cfg(not(debug_assertions))]
+
+mod common;
+
+use cliptext::plan::MAX_SEQUENCES;
+use cliptext::threads::Solo;
+use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
+use common::{PROMPTS, demo, kernels_for, long, two_towers};
+
+/// What `Encoder` promises.
+const STACK: usize = 32 << 10;
+/// What a thread has besides: its start, and its thread-local values.
+const THREAD: usize = 8 << 10;
+
+/// Loads a plan and encodes with each kernel, in a thread whose stack ends the program where it is not enough.
+fn encode(file: PlanFile) {
+    let work = move || {
+        let plan = Plan::load(file.bytes()).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(MAX_SEQUENCES));
+        for kernels in kernels_for(&plan) {
+            let mut encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+            for prompt in PROMPTS {
+                std::hint::black_box(encoder.encode(prompt).hidden());
+                std::hint::black_box(encoder.encode_unpadded(prompt).hidden());
+                std::hint::black_box(encoder.encode_pair([prompt, PROMPTS[1]]).unwrap()[1].hidden());
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK + THREAD).spawn(work).unwrap().join().unwrap();
+}
+
+#[test]
+fn loading_and_encoding_take_the_stack_that_is_told() {
+    encode(demo());
+    encode(two_towers());
+    encode(long());
+}
