@@ -6,7 +6,7 @@ use cliptext_files::npy;
 use half::f16;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::{Outcome, work};
+use crate::failure::{Outcome, work};
 
 /// What transformers and others call image embeddings.
 const USUAL_NAME: &str = "image_embeds";

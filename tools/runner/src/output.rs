@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cliptext_files::{Output, npy};
 
-use crate::{Failure, Outcome, work};
+use crate::failure::{Failure, Outcome, work};
 
 /// An array file while it is written.
 pub(crate) struct ArrayFile {

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::{Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 
 /// The ending of plans' names.
 const ENDING: &str = "plan";

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use cliptext::{Plan, PlanFile, include_plan};
 
-use crate::{Outcome, work};
+use crate::failure::{Outcome, work};
 
 /// The built-in demonstration plan.
 static BUILT_IN: &[u8] = include_plan!("../../../models/demo.plan");
@@ -30,7 +30,8 @@ impl Source {
     /// The plan at `path`, or the built-in one. Pipes and devices, which can't be mapped, are read.
     pub(crate) fn open(path: Option<&Path>, access: Access) -> Outcome<Self> {
         let Some(path) = path else {
-            eprintln!("cliptext-run: no plan given: using the built-in demonstration plan");
+            let read = if access.read { ", which is in memory: --read has no effect" } else { "" };
+            eprintln!("cliptext-run: no plan given: using the built-in demonstration plan{read}");
             return Ok(Source::BuiltIn);
         };
         let name = path.display().to_string();

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::{Failure, Outcome, PromptArgs, paths, work};
+use crate::arguments::PromptArgs;
+use crate::failure::{Failure, Outcome, work};
+use crate::paths;
 
 impl PromptArgs {
     /// The plan's path, if the first argument is one, and the prompts.
@@ -36,4 +38,20 @@ impl PromptArgs {
 fn text(argument: &OsString) -> Outcome<String> {
     let text = argument.to_str().map(str::to_owned);
     text.ok_or_else(|| Failure::Usage(format!("{argument:?}: a prompt must be UTF-8")))
+}
+
+/// Tells of a prompt that is longer than the context.
+pub(crate) fn warn_of_truncation(prompt: &str, is_truncated: bool, context: usize) {
+    if is_truncated {
+        eprintln!("cliptext-run: cut to {context} tokens: {}", shown(prompt));
+    }
+}
+
+/// A prompt in quotes, a long one by its beginning.
+pub(crate) fn shown(prompt: &str) -> String {
+    const LONG: usize = 60;
+    match prompt.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{:?}…", &prompt[..end]),
+        None => format!("{prompt:?}"),
+    }
 }

@@ -7,10 +7,12 @@ use clap::Args;
 use cliptext::{AlignedBytes, Encoder, Plan};
 use serde_json::{Value, json};
 
-use crate::commands::{cannot_encode, kernels, shown, team, warn_of_truncation};
+use crate::arguments::{PromptArgs, RunArgs};
+use crate::commands::{cannot_encode, kernels, team};
+use crate::failure::{Failure, Outcome, work};
 use crate::images::{Images, direction};
 use crate::plan::{Access, Source};
-use crate::{Failure, Outcome, PromptArgs, RunArgs, work};
+use crate::prompts::{shown, warn_of_truncation};
 
 /// What CLIP's published models end up with: the bound of their training.
 const USUAL_LOGIT_SCALE: f64 = 100.0;

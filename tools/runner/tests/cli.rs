@@ -25,6 +25,8 @@ fn the_built_in_plan_says_so_and_is_the_file() {
     assert!(built_in.status.success());
     let said = String::from_utf8(built_in.stderr).unwrap();
     assert!(said.contains("built-in") && said.contains("\"a running dog\" names no file"), "{said}");
+    let read = run(&["tokenize", "--read", "a running dog"]);
+    assert!(String::from_utf8(read.stderr).unwrap().contains("--read has no effect"));
     let from_file = run(&["encode", DEMO, "a running dog", "-o", &other]);
     assert!(from_file.status.success() && from_file.stderr.is_empty());
     assert_eq!(std::fs::read(one).unwrap(), std::fs::read(other).unwrap());

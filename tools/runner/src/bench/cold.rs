@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use cliptext::{AlignedBytes, Encoder};
 
+use super::arguments::{BenchArgs, ColdArgs};
 use super::machine::resident;
-use super::{BenchArgs, ColdArgs, PROMPT};
+use super::workload::PROMPT;
 use crate::commands::{cannot_encode, kernels, team};
+use crate::failure::{Failure, Outcome, work};
 use crate::plan::{Access, Source};
-use crate::{Failure, Outcome, work};
 
 /// Processes started.
 const RUNS: usize = 7;

@@ -7,10 +7,11 @@ use cliptext::plan::{Axis, Mask, Op, Step};
 use cliptext::threads::{Team, Threads};
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 
+use super::machine;
 use super::report::{Report, Short, StepTime, Times};
-use super::{NEGATIVE, PROMPT, SHORT_PROMPT, machine};
-use crate::Outcome;
+use super::workload::{NEGATIVE, PROMPT, SHORT_PROMPT};
 use crate::commands::{cannot_encode, describe};
+use crate::failure::Outcome;
 
 /// Encodings before the clock starts: pages are mapped, caches and clock rates settle.
 const WARM_UP: usize = 3;

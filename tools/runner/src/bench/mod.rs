@@ -1,56 +1,18 @@
 //! `bench`: what this machine makes of a plan.
 
+mod arguments;
 mod cold;
 mod machine;
 mod measure;
 mod report;
+mod workload;
 
-use std::path::PathBuf;
-
-use clap::Args;
-
+pub(crate) use arguments::{BenchArgs, ColdArgs};
 pub(crate) use cold::cold;
 
 use crate::commands::{kernels, team};
+use crate::failure::{Failure, Outcome, work};
 use crate::plan::{Access, Source};
-use crate::{Failure, Outcome, work};
-
-/// 77 tokens with its padding.
-const PROMPT: &str = "a photograph of an astronaut riding a horse";
-const NEGATIVE: &str = "low quality, blurry";
-/// 7 tokens, start and end included.
-const SHORT_PROMPT: &str = "a photo of a cat";
-
-#[derive(Args)]
-pub(crate) struct BenchArgs {
-    /// The plan; without it, the built-in one
-    plan: Option<PathBuf>,
-    /// Numbers of threads to measure with [default: 1 and what encode takes]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Vec<u16>,
-    /// Force a kernel instead of the fastest that this CPU runs
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-    /// Encodings to time
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
-    /// Only the timed encodings, nothing before or after: what executes grows with --runs alone, for counting
-    /// instructions
-    #[arg(long)]
-    only_warm: bool,
-    /// Print JSON: an array with an object for each number of threads
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct ColdArgs {
-    plan: Option<PathBuf>,
-    #[arg(long)]
-    threads: u16,
-    #[arg(long)]
-    kernel: Option<String>,
-}
 
 /// Measures and prints.
 pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {

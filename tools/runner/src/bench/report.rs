@@ -5,7 +5,7 @@ use cliptext::plan::Part;
 use serde_json::{Value, json};
 
 use super::cold::Cold;
-use crate::Outcome;
+use crate::failure::Outcome;
 
 /// Milliseconds of several runs.
 pub(super) struct Times {

@@ -10,7 +10,8 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::http::{ATTEMPTS, Client, Described, Failure};
 use super::listing::{Hash, Listing};
-use super::{HubName, Settings, name};
+use super::name::{self, HubName};
+use super::settings::Settings;
 use crate::progress::{Progress, Transfer};
 
 /// Bytes read at a time.

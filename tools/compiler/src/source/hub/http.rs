@@ -9,7 +9,8 @@ use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::listing::Listing;
-use super::{HubName, Settings};
+use super::name::HubName;
+use super::settings::Settings;
 
 /// Redirects in a row; the hub needs two.
 const REDIRECTS: usize = 8;

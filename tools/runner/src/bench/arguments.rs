@@ -1,0 +1,36 @@
+//! What `bench` takes, and what it gives the processes that it starts.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// The plan; without it, the built-in one
+    pub(super) plan: Option<PathBuf>,
+    /// Numbers of threads to measure with [default: 1 and what encode takes]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) threads: Vec<u16>,
+    /// Force a kernel instead of the fastest that this CPU runs
+    #[arg(long, value_name = "NAME")]
+    pub(super) kernel: Option<String>,
+    /// Encodings to time
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) runs: u32,
+    /// Only the timed encodings, nothing before or after: what executes grows with --runs alone, for counting
+    /// instructions
+    #[arg(long)]
+    pub(super) only_warm: bool,
+    /// Print JSON: an array with an object for each number of threads
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ColdArgs {
+    pub(super) plan: Option<PathBuf>,
+    #[arg(long)]
+    pub(super) threads: u16,
+    #[arg(long)]
+    pub(super) kernel: Option<String>,
+}
