@@ -136,7 +136,7 @@ pub fn softmax(values: &mut Values, op: &Softmax, view: &View) -> Rule<View> {
     let Expr::Scores { left, right, factor, mask } = values.get(view.of).clone() else {
         return mismatch("a softmax of attention scores", format!("one of {}", values.describe(view.of)));
     };
-    let over: Vec<Piece> = op.axes.iter().flat_map(|&at| &view.axes[at]).copied().collect();
+    let over: Vec<Piece> = op.axes.iter().filter_map(|&at| view.axes.get(at)).flatten().copied().collect();
     let over_keys = axes::covers(&over, Dim::Key, values.context);
     let over_tokens = axes::covers(&over, Dim::Token, values.context);
     if !matches!(op.kind, SoftmaxKind::Softmax) || op.quant_output_dt.is_some() || !(over_keys || over_tokens)

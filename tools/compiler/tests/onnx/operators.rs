@@ -170,6 +170,32 @@ fn features_of_fused_operators_that_are_not_supported_are_named() {
 }
 
 #[test]
+fn axes_that_the_input_has_not_are_refused_at_once() {
+    for (name, axis) in [
+        ("LayerNormalization: two axes", 1 << 62),
+        ("LayerNormalization: two axes", -4),
+        ("LayerNormalization: two axes", 3),
+        ("Softmax: second axis", 15),
+        ("ReduceMean: last axis", i64::MIN),
+        ("Concat: last axis", 5),
+        ("Flatten: at the last axis", -5),
+    ] {
+        let mut file = model(&fixtures().join("operators/opset17.onnx"));
+        let graph = file.graph.as_mut().expect("a graph");
+        let node = graph.node.iter_mut().find(|node| node.name == name).expect("the node");
+        for attribute in node.attribute.iter_mut().filter(|a| a.name == "axis" || a.name == "axes") {
+            if attribute.name == "axis" {
+                attribute.i = axis;
+            } else {
+                attribute.ints = vec![axis];
+            }
+        }
+        let said = run(file, name).expect_err(name);
+        assert!(said.contains(name) && said.contains(&axis.to_string()), "{said}");
+    }
+}
+
+#[test]
 fn a_few_bytes_do_not_become_terabytes() {
     for (name, input, values) in [
         ("ConstantOfShape: zeros by default", 0, vec![1 << 20, 1 << 20]),

@@ -5,7 +5,9 @@ use std::path::Path;
 use cliptext_compiler::import::onnx;
 use cliptext_compiler::recognise::{Misfit, recognise};
 use cliptext_test_support::{export, fixtures};
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::tensor_shape_proto::dimension;
+use tract_onnx::pb::type_proto::Value;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The plainest export: no shape arithmetic, `LayerNormalization` and a folded mask.
 const PLAIN: &str = "sd.tf523-torch215-dynamo.op18.static.i64";
@@ -154,7 +156,6 @@ fn an_empty_graph() {
 
 #[test]
 fn an_export_for_fewer_tokens_says_so() {
-    use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto::Value};
     let mut model = export(PLAIN);
     let graph = model.graph.as_mut().expect("a graph");
     let Some(Value::TensorType(ids)) = graph.input[0].r#type.as_mut().and_then(|t| t.value.as_mut()) else {
@@ -192,15 +193,46 @@ fn pooling_that_takes_the_other_prompts_row() {
     assert!(found.expected.contains("index"), "{found}");
 }
 
+/// The input's batch.
+fn batch(input: &mut ValueInfoProto) -> &mut Option<dimension::Value> {
+    let Some(Value::TensorType(ids)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        panic!("a tensor");
+    };
+    &mut ids.shape.as_mut().expect("a shape").dim[0].value
+}
+
 #[test]
 fn more_prompts_at_once_than_anyone_exports_for() {
-    use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto::Value};
+    for name in ["input_ids", "attention_mask"] {
+        let mut model = export(PLAIN);
+        let graph = model.graph.as_mut().expect("a graph");
+        let mut input = graph.input[0].clone();
+        *batch(&mut input) = Some(dimension::Value::DimValue(1 << 60));
+        input.name = name.into();
+        graph.input.retain(|other| other.name != name);
+        graph.input.push(input);
+        let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
+        assert!(said.contains("1152921504606846976 prompts at once"), "{said}");
+    }
+}
+
+#[test]
+fn positions_without_end() {
     let mut model = export(PLAIN);
     let graph = model.graph.as_mut().expect("a graph");
-    let Some(Value::TensorType(ids)) = graph.input[0].r#type.as_mut().and_then(|t| t.value.as_mut()) else {
-        panic!("an ids input");
-    };
-    ids.shape.as_mut().expect("a shape").dim[0].value = Some(dimension::Value::DimValue(1 << 40));
+    let positions = graph.initializer.iter_mut().find(|t| t.dims == [1, 77, 16]).expect("the positions");
+    (positions.dims, positions.raw_data) = (vec![1, 1 << 40, 0], vec![]);
+    let words = graph.initializer.iter_mut().find(|t| t.dims == [49408, 16]).expect("the token embedding");
+    (words.dims, words.raw_data) = (vec![1 << 41, 0], vec![]);
     let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
-    assert!(said.contains("1099511627776 prompts at once"), "{said}");
+    assert!(said.contains("1099511627776 rows"), "{said}");
+}
+
+#[test]
+fn a_softmax_over_an_axis_that_is_not_there() {
+    let mut model = export(PLAIN);
+    let softmax = named(model.graph.as_mut().expect("a graph"), "Softmax", 0);
+    softmax.attribute.iter_mut().for_each(|a| a.i = 15);
+    let said = format!("{:#}", onnx::import(model, Path::new(".")).expect_err("a refusal"));
+    assert!(said.contains("along axis 15 of a tensor of 4 axes"), "{said}");
 }

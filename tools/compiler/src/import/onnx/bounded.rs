@@ -5,35 +5,70 @@
 use std::collections::HashMap;
 
 use tract_onnx::ops::logic::If;
+use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::*;
 
+use super::proto::attribute;
 use crate::tract::guard::guard;
 
-/// Wraps every operator of the model so that an output of more than `most` bytes is an error before it is computed, and a
-/// panic is one too.
-pub fn bound(model: &mut InferenceModel, most: usize) {
+/// The axes that nodes name, by the names of all nodes, which must be different.
+pub type NodeAxes = HashMap<String, Option<NodeAxis>>;
+
+/// An axis that a node names: of its first input, or next to those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeAxis {
+    axis: i64,
+    /// How far it may lie beyond the input's axes: `OneHot` and others mean a new one.
+    beyond: i64,
+}
+
+/// The axis that the node names, or is defined with; tract counts up to it.
+pub fn node_axis(node: &NodeProto) -> Option<NodeAxis> {
+    let named = attribute(node, "axis").map(|attribute| attribute.i);
+    match node.op_type.as_str() {
+        "LayerNormalization" => Some(NodeAxis { axis: named.unwrap_or(-1), beyond: 0 }),
+        _ => named.map(|axis| NodeAxis { axis, beyond: 1 }),
+    }
+}
+
+/// Wraps every operator of the model so that an axis that its input has not, an output of more than `most` bytes, and a
+/// panic are errors, each before it takes memory or time.
+pub fn bound(model: &mut InferenceModel, axes: &NodeAxes, most: usize) {
     for node in model.nodes_mut() {
         if InferenceModel::is_source(&node.op) {
             continue;
         }
         if let Some(choice) = node.op_as_mut::<If>() {
-            bound(&mut choice.then_body, most);
-            bound(&mut choice.else_body, most);
+            bound(&mut choice.then_body, axes, most);
+            bound(&mut choice.else_body, axes, most);
         }
         let op = std::mem::replace(&mut node.op, Box::new(tract_onnx::tract_hir::ops::identity::Identity));
-        node.op = Box::new(Bounded { op, most });
+        node.op = Box::new(Bounded { op, axis: axes.get(&node.name).copied().flatten(), most });
     }
 }
 
 #[derive(Debug, Clone)]
 struct Bounded {
     op: Box<dyn InferenceOp>,
+    axis: Option<NodeAxis>,
     /// Bytes of one output.
     most: usize,
 }
 
 impl Bounded {
+    fn check_axis(&self, input: Option<&&InferenceFact>) -> TractResult<()> {
+        let rank = input.and_then(|fact| fact.shape.rank().concretize());
+        if let (Some(NodeAxis { axis, beyond }), Some(rank)) = (self.axis, rank) {
+            ensure!(
+                (-rank - beyond..rank + beyond).contains(&axis),
+                "{} along axis {axis} of a tensor of {rank} axes; export the model again",
+                self.op.name()
+            );
+        }
+        Ok(())
+    }
+
     fn check<'f>(&self, outputs: impl IntoIterator<Item = &'f InferenceFact>) -> TractResult<()> {
         for fact in outputs {
             let (Some(shape), Some(datum_type)) = (fact.shape.concretize(), fact.datum_type.concretize())
@@ -58,7 +93,7 @@ impl Bounded {
 
 impl PartialEq for Bounded {
     fn eq(&self, other: &Self) -> bool {
-        self.most == other.most && self.op.as_op().dyn_eq(other.op.as_op())
+        (self.axis, self.most) == (other.axis, other.most) && self.op.as_op().dyn_eq(other.op.as_op())
     }
 }
 
@@ -105,6 +140,7 @@ impl InferenceOp for Bounded {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(Facts, Facts, Facts)> {
+        self.check_axis(inputs.first())?;
         // Where all inputs are known, the operator is computed: its outputs' shapes come first.
         if inputs.iter().all(|fact| fact.value.is_concrete()) {
             let mut op = self.op.clone();

@@ -19,6 +19,9 @@ use super::proto::{reads, tensor};
 /// CLIP's context, where the graph does not say.
 const CONTEXT: usize = 77;
 
+/// Most positions: no CLIP has more than 1000, and attention grows with their square.
+const MOST_POSITIONS: usize = 1 << 14;
+
 /// Most prompts at once that a graph may be made for: the reference computes them all.
 const MOST_PROMPTS: usize = 64;
 
@@ -48,11 +51,17 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
     drop_dependent_outputs(graph, foreign.into_iter().map(|input| input.name).collect())?;
     drop_unused(graph);
     let context = context(graph).unwrap_or(CONTEXT);
-    let batch = kept.iter().find(|input| input.name == ids).and_then(fixed_batch).unwrap_or(1);
     ensure!(
-        batch <= MOST_PROMPTS,
-        "this model was exported for {batch} prompts at once, more than the {MOST_PROMPTS} supported; export it for 1"
+        context <= MOST_POSITIONS,
+        "its table of positions has {context} rows, more than the {MOST_POSITIONS} supported; export the model again"
     );
+    let batch = kept.iter().find(|input| input.name == ids).and_then(fixed_batch).unwrap_or(1);
+    for batch in kept.iter().filter_map(fixed_batch) {
+        ensure!(
+            batch <= MOST_PROMPTS,
+            "this model was exported for {batch} prompts at once, more than the {MOST_PROMPTS} supported; export it for 1"
+        );
+    }
     let mut exported_for = None;
     for mut input in kept {
         if input.name == ids {

@@ -1,18 +1,19 @@
 //! ONNX: read, check, rewrite what tract cannot take as exporters write it, and hand it to tract.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use prost::Message;
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::{ModelProto, NodeProto};
 use tract_onnx::prelude::{InferenceModelExt, TypedModel};
 use tract_onnx::tract_hir::prelude::InferenceModel;
 
 use crate::tract::Imported;
 use crate::tract::guard::guard;
+
+use bounded::{NodeAxes, node_axis};
 
 mod attention;
 mod bounded;
@@ -116,16 +117,11 @@ fn parse(mut proto: ModelProto, most: usize) -> Result<InferenceModel> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     onnx.op_register.insert("Attention", attention::build);
     onnx.op_register.insert("FusedMatMul", fused_matmul::build);
+    let mut axes = NodeAxes::new();
     if let Some(graph) = &mut proto.graph {
         graph.node =
             lower::lower(std::mem::take(&mut graph.node), &|op| onnx.op_register.0.contains_key(op))?;
-        // tract finds nodes by their names, which ONNX lets be empty or the same.
-        let mut names = HashSet::new();
-        for (index, node) in graph.node.iter_mut().enumerate() {
-            if node.name.is_empty() || !names.insert(node.name.clone()) {
-                node.name = format!("{}#{index}", node.output.first().map_or("", String::as_str));
-            }
-        }
+        name_nodes(&mut graph.node, &mut axes);
     }
     guard(|| {
         let parsed = onnx.parse(&proto, None);
@@ -135,9 +131,23 @@ fn parse(mut proto: ModelProto, most: usize) -> Result<InferenceModel> {
             bail!("the graph uses a value `{name}` that nothing in it computes; export the model again");
         }
         let mut model = parsed.model;
-        bounded::bound(&mut model, most);
+        bounded::bound(&mut model, &axes, most);
         Ok(model)
     })
+}
+
+/// Gives every node a name of its own, by which tract finds it, and which ONNX lets be empty or the same; notes the nodes'
+/// axes.
+fn name_nodes(nodes: &mut [NodeProto], axes: &mut NodeAxes) {
+    for node in nodes {
+        if node.name.is_empty() || axes.contains_key(&node.name) {
+            node.name = format!("{}#{}", node.output.first().map_or("", String::as_str), axes.len());
+        }
+        axes.insert(node.name.clone(), node_axis(node));
+        for nested in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+            name_nodes(&mut nested.node, axes);
+        }
+    }
 }
 
 /// Types, folds and declutters with tract.
