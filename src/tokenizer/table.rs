@@ -60,8 +60,9 @@ pub mod added_flag {
 pub const ADDED_TEXT: usize = 8;
 /// The longest text of an added token in bytes.
 pub const MAX_ADDED_TEXT: usize = ADDED_RECORD - ADDED_TEXT;
-/// The most added tokens: every one is tried wherever its first byte occurs, which must stay cheap.
-pub const MAX_ADDED: usize = 64;
+/// The most added tokens: every one is tried wherever its first byte occurs, which must stay cheap. A word of textual
+/// inversion has up to 75 vectors, each of which may be a token.
+pub const MAX_ADDED: usize = 256;
 /// The table's length is a multiple of this.
 pub const ALIGNMENT: usize = 64;
 

@@ -40,17 +40,31 @@ pub fn configuration(folder: &Path, naming: Naming) -> Option<Configuration> {
 /// The tokenizer's folder for the text encoder in `folder`: the folder itself, or, of a pipeline's component, `tokenizer`
 /// beside it.
 pub fn tokenizer(folder: &Path) -> Option<PathBuf> {
-    let holds = |folder: &Path| {
+    tokenizer_folders(folder).into_iter().find(|folder| {
         folder.join("tokenizer.json").is_file()
             || folder.join("merges.txt").is_file() && folder.join("vocab.json").is_file()
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    if holds(folder) {
-        return Some(folder.to_owned());
+    })
+}
+
+/// A file of a tokenizer whose vocabulary is missing.
+pub fn tokenizer_without_vocabulary(folder: &Path) -> Option<PathBuf> {
+    const PARTS: [&str; 5] =
+        ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"];
+    if tokenizer(folder).is_some() {
+        return None;
     }
-    // A folder such as `.` has its name by the way that leads to it only.
-    let folder = folder.canonicalize().ok()?;
-    let name = folder.file_name()?.to_str()?;
-    let beside = folder.parent()?.join(format!("tokenizer{}", name.strip_prefix(COMPONENT)?));
-    holds(&beside).then_some(beside)
+    let folders = tokenizer_folders(folder);
+    folders.iter().flat_map(|folder| PARTS.map(|part| folder.join(part))).find(|file| file.is_file())
+}
+
+/// Where the tokenizer of the text encoder in `folder` may be.
+fn tokenizer_folders(folder: &Path) -> Vec<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let beside = || {
+        // A folder such as `.` has its name by the way that leads to it only.
+        let folder = folder.canonicalize().ok()?;
+        let ending = folder.file_name()?.to_str()?.strip_prefix(COMPONENT)?.to_owned();
+        Some(folder.parent()?.join(format!("tokenizer{ending}")))
+    };
+    std::iter::once(folder.to_owned()).chain(beside()).collect()
 }

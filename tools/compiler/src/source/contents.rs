@@ -4,7 +4,7 @@ use crate::import::safetensors::naming::Location;
 use crate::preset::Preset;
 use crate::tensors::Tensors;
 
-use super::Tower;
+use super::tower::Tower;
 
 /// Whether a file holds a text tower alone, or a whole CLIP, so that the `config.json` in its folder describes it: the one
 /// beside a checkpoint describes something larger. What all names in the file begin with, such as the `module.` of a

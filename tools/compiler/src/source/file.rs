@@ -57,6 +57,13 @@ pub fn open(path: &Path, folder: &Path, activation: Option<Activation>) -> Resul
         _ => None,
     };
     let mut notes = Vec::new();
+    if let Some(part) = beside::tokenizer_without_vocabulary(folder) {
+        notes.push(format!(
+            "{}: a tokenizer's file without its vocabulary (vocab.json and merges.txt, or tokenizer.json): CLIP's own tokenizer \
+             is taken unless --vocab gives another",
+            part.display()
+        ));
+    }
     if let (Some(found), None) = (&found, &config) {
         notes.push(format!(
             "{} is not read: {} is no text encoder's file but a larger one",

@@ -254,6 +254,26 @@ fn folders_give_the_ids_of_transformers_and_of_diffusers() {
     assert!(goldens.cases.len() >= 30 && expanded >= 4);
 }
 
+/// Folders from bug reports, with the whole vocabulary.
+#[test]
+fn folders_from_bug_reports() {
+    let Some(full) = cliptext_test_support::full_fixtures() else { return };
+    for (report, with, text, ids) in [
+        ("tokenizer-added-tokens", &["vocab.json", "merges.txt"][..], "a <cat-toy> on", [320, 49_408, 525]),
+        ("tokenizer-bare-strings", &["tokenizer.json"], "a <|STARTOFTEXT|> cat", [320, 49_406, 2368]),
+    ] {
+        let folder = Folder::new(report);
+        let files = fs::read_dir(full.join("reports").join(report)).expect("the fixtures are there");
+        let files = files.map(|file| file.expect("readable").path());
+        for file in files.chain(with.iter().map(|name| full.join("tokenizer").join(name))) {
+            let name = file.file_name().expect("a file").to_owned();
+            fs::write(folder.0.join(name), fs::read(file).expect("readable")).expect("writable");
+        }
+        let found = encode(&folder.build("").expect(report), text);
+        assert_eq!(found[1..found.len() - 1], ids, "{report}");
+    }
+}
+
 /// What is assumed or left out is told.
 #[test]
 fn notes_tell_what_the_files_leave_open() {

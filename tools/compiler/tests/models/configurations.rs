@@ -273,6 +273,14 @@ fn every_tensor_of_a_tower_is_accounted_for() {
         let error = refused(&job(&file, &scratch));
         assert!(error.contains(&name) && error.contains("another text tower"), "{name}: {error}");
     }
+    // Scales of weights that are quantized already.
+    let mut quantized = hugging_face(l, "");
+    let weight = quantized.iter_mut().find(|t| t.name.ends_with("1.mlp.fc1.weight")).unwrap();
+    weight.dtype = Dtype::F8_E4M3;
+    weight.bytes.truncate(weight.bytes.len() / 4);
+    let scale = Named::arbitrary("text_model.encoder.layers.1.mlp.fc1.scale_weight", &[1]);
+    let error = refused(&job(&with_tensors(&scratch, quantized, &[scale]), &scratch));
+    assert!(error.contains("fc1.weight") && error.contains("F8_E4M3") && error.contains("BF16"), "{error}");
     let buffers = [
         Named { shape: vec![1], ..whole_numbers("text_model.embeddings.position_ids") },
         Named::arbitrary("logit_scale", &[]),

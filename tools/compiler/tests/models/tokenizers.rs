@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use cliptext::tokenizer::{Padding, Tokenizer};
 use cliptext_compiler::compile::Job;
 use cliptext_compiler::preset::Preset;
+use cliptext_compiler::source::Source;
+use cliptext_compiler::vocabulary::{self, VocabularySource};
 use cliptext_synthetic::{Options, generate};
 use cliptext_test_support::{Scratch, fixtures};
 
@@ -74,6 +77,37 @@ fn a_pipeline_with_a_word_of_several_vectors() {
     // Without the pipeline it is transformers' tokenizer, which knows nothing of vectors.
     std::fs::remove_file(pipeline.join("model_index.json")).unwrap();
     assert_eq!(from(&pipeline.join("text_encoder")).ids("a <cat-toy> on"), [598, 320, 600, 525, 599]);
+}
+
+/// A tokenizer's folder that was copied in part is not left aside silently.
+#[test]
+fn a_tokenizer_without_vocabulary_is_told() {
+    let scratch = Scratch::new();
+    let folder = write_component(&scratch.path().join("text_encoder"), &like_l());
+    let notes = || Source::open(&folder).unwrap().notes.concat();
+    assert_eq!(notes(), "");
+    write_tokenizer(&scratch.path().join("tokenizer"), "{}");
+    assert_eq!(notes(), "");
+    std::fs::remove_file(scratch.path().join("tokenizer/merges.txt")).unwrap();
+    assert!(notes().contains("without its vocabulary"), "{}", notes());
+}
+
+/// A word of the most vectors that A1111 trains, as a pipeline keeps it.
+#[test]
+fn a_word_of_75_vectors_in_a_pipeline() {
+    let scratch = Scratch::new();
+    let tokenizer = scratch.path().join("pipeline/tokenizer");
+    let tokens: Vec<String> = (0..75)
+        .map(|at| format!(r#""<w>{}": {}"#, if at == 0 { String::new() } else { format!("_{at}") }, 600 + at))
+        .collect();
+    write_tokenizer(&tokenizer, &format!("{{{}}}", tokens.join(", ")));
+    write_text(&scratch.path().join("pipeline/model_index.json"), "{}");
+    let table = vocabulary::build(VocabularySource::Path(tokenizer), &[]).unwrap();
+    let ids = table.read(|vocabulary| {
+        Tokenizer::new(vocabulary, 77, Padding::End).unwrap().encode("<w>").unpadded().to_vec()
+    });
+    let expected: Vec<u32> = [598].into_iter().chain(600..675).chain([599]).collect();
+    assert_eq!(ids.unwrap(), expected);
 }
 
 #[test]

@@ -53,6 +53,11 @@ pub fn unread(
         if changes { changing.push(name) } else { harmless.push(name) }
     }
     if !changing.is_empty() {
+        // Scales beside weights that are quantized already: what the weights are says more.
+        let types = ["F32", "F16", "BF16", "F64"].map(|kind| Some(kind.to_owned()));
+        if let Some(name) = read.iter().find(|name| !types.contains(&tensors.stored_as(name))) {
+            tensors.floats(name)?;
+        }
         bail!(
             "{file}: it is another text tower than CLIP's, or has changes that are not merged: tensors that cliptext does not \
              know would change what comes out: {}",
