@@ -66,18 +66,16 @@ fn differences_of_every_tensor_are_added() {
             &[77, 64],
         ),
     ];
-    let plain = compiled(&job(&model, &scratch)).encode(PROMPT);
+    let plain = encoded(&model, &scratch);
     for one in &all {
         let values = Named::arbitrary(one.key.clone(), &one.shape);
         let mut expected = (*tower).clone();
         let delta: Vec<f64> = values.values().into_iter().map(f64::from).collect();
         add(&mut expected, &one.tensor, 0.25, &delta);
-        let expected = write_component(&scratch.path().join("merged"), &expected);
-        let expected = compiled(&job(&expected, &scratch)).encode(PROMPT).0;
-        assert!(relative_error(&expected, &plain.0) > 1e-4, "{} shows", one.key);
+        let expected = encoded(&write_component(&scratch.path().join("merged"), &expected), &scratch);
+        assert!(relative_error(&expected.0, &plain.0) > 1e-4, "{} shows", one.key);
         let file = write(&scratch.path().join("diff.safetensors"), std::slice::from_ref(&values));
-        let ours = compiled(&with(&model, &[(&file, 0.25)], &scratch)).encode(PROMPT).0;
-        let error = relative_error(&ours, &expected);
+        let error = error_against(&expected, &model, (&file, 0.25), &scratch);
         assert!(error < 1e-6, "{}: {error:e}", one.key);
     }
     // Beside a product of the same layer.
@@ -89,7 +87,7 @@ fn differences_of_every_tensor_are_added() {
     add(&mut expected, "text_model.encoder.layers.0.mlp.fc1.weight", 0.25, &product(&change, RANK));
     let delta: Vec<f64> = bias.values().into_iter().map(f64::from).collect();
     add(&mut expected, "text_model.encoder.layers.0.mlp.fc1.bias", 0.5, &delta);
-    let expected = write_component(&scratch.path().join("merged"), &expected);
+    let expected = encoded(&write_component(&scratch.path().join("merged"), &expected), &scratch);
     let file = write(&scratch.path().join("both.safetensors"), &tensors);
     assert!(error_against(&expected, &model, (&file, 0.5), &scratch) < 1e-6);
 }
@@ -104,7 +102,7 @@ fn the_projection_is_changed_too() {
     let product = product(&change, RANK);
     let mut expected = (*tower).clone();
     add(&mut expected, "text_projection.weight", 1.0, &product);
-    let expected = write_component(&scratch.path().join("merged"), &expected);
+    let expected = encoded(&write_component(&scratch.path().join("merged"), &expected), &scratch);
     let plain = lora(&[change], None, |module, part| format!("lora_te_{module}.lora_{part}.weight"));
     let values: Vec<f32> = product.iter().map(|&value| value as f32).collect();
     let whole = vec![Named::f32("clip_l.text_projection.diff", &[96, 128], &values)];

@@ -41,9 +41,9 @@ fn every_way_to_name_a_lora_merges_the_same() {
     let scratch = Scratch::new();
     let tower = like_l();
     let model = write_component(&scratch.path().join("model"), &tower);
-    let expected = merged(&tower, &CHANGES, 0.6 * 2.0 / RANK as f64, &scratch.path().join("merged"));
-    let expected = compiled(&job(&expected, &scratch)).encode(PROMPT);
-    let plain = compiled(&job(&model, &scratch)).encode(PROMPT);
+    let factor = 0.6 * 2.0 / RANK as f64;
+    let expected = encoded(&merged(&tower, &CHANGES, factor, &scratch.path().join("merged")), &scratch);
+    let plain = encoded(&model, &scratch);
     assert!(relative_error(&expected.0, &plain.0) > 1e-3, "the changes show");
 
     let linear = [".lora_linear_layer.up.weight", ".lora_linear_layer.down.weight", ".alpha"];
@@ -72,9 +72,7 @@ fn every_way_to_name_a_lora_merges_the_same() {
     ];
     for (what, key) in names {
         let file = write(&scratch.path().join("lora.safetensors"), &lora(&CHANGES, Some(2.0), key));
-        let ours = compiled(&with(&model, &[(&file, 0.6)], &scratch)).encode(PROMPT);
-        let error = relative_error(&ours.0, &expected.0)
-            .max(relative_error(&ours.1.unwrap(), expected.1.as_ref().unwrap()));
+        let error = error_against(&expected, &model, (&file, 0.6), &scratch);
         assert!(error < 1e-6, "{what}: {error:e}");
     }
 }
@@ -85,7 +83,8 @@ fn every_type_and_shape_merges_the_same() {
     let scratch = Scratch::new();
     let tower = like_l();
     let model = write_component(&scratch.path().join("model"), &tower);
-    let expected = merged(&tower, &CHANGES, 2.0 / RANK as f64, &scratch.path().join("merged"));
+    let factor = 2.0 / RANK as f64;
+    let expected = encoded(&merged(&tower, &CHANGES, factor, &scratch.path().join("merged")), &scratch);
     let plain = lora(&CHANGES, None, kohya("lora_te_"));
     let alphas = |dtype: Dtype, bytes: &[u8], shape: &[usize]| {
         let alpha = |change: &Change| Named {
@@ -149,9 +148,8 @@ fn alpha_may_stand_in_the_header() {
     ] {
         let edits = Edits { inversions: vec![], loras: vec![with_settings(settings).unwrap()] };
         let ours = compiled(&with_edits(job(&model, &scratch), edits)).encode(PROMPT).0;
-        let expected = merged(&tower, &CHANGES, factor, &scratch.path().join("merged"));
-        let expected = compiled(&job(&expected, &scratch)).encode(PROMPT).0;
-        assert!(relative_error(&ours, &expected) < 1e-6, "{settings}");
+        let expected = encoded(&merged(&tower, &CHANGES, factor, &scratch.path().join("merged")), &scratch);
+        assert!(relative_error(&ours, &expected.0) < 1e-6, "{settings}");
     }
     for (settings, said) in [
         ("[", "JSON"),
@@ -202,7 +200,7 @@ fn a_lora_of_a_second_encoder_that_stands_alone() {
     let model = write_component(&scratch.path().join("model"), &tower);
     let changes: [Change; 2] =
         [("encoder.layers.0.mlp.fc2", [1280, 128]), ("encoder.layers.1.self_attn.q_proj", [1280, 1280])];
-    let expected = merged(&tower, &changes, 0.5, &scratch.path().join("merged"));
+    let expected = encoded(&merged(&tower, &changes, 0.5, &scratch.path().join("merged")), &scratch);
     for key in [
         Box::new(kohya("lora_te_")) as Key,
         dotted("text_encoder.text_model.", PEFT),

@@ -35,7 +35,7 @@ fn each_module_has_its_own_rank_and_alpha() {
         for ((change, rank), factor) in [(query, 4), (fc1, 4), (fc2, 2)].iter().zip(factors) {
             add(&mut expected, &format!("text_model.{}.weight", change.0), factor, &product(change, *rank));
         }
-        let expected = write_component(&scratch.path().join("merged"), &expected);
+        let expected = encoded(&write_component(&scratch.path().join("merged"), &expected), &scratch);
         let folder = adapter(&tensors, &config(root), &scratch);
         let error = error_against(&expected, &model, (&folder, 1.0), &scratch);
         assert!(error < 1e-6, "use_rslora {root}: {error:e}");
@@ -65,7 +65,7 @@ fn biases_and_embeddings_are_merged() {
     };
     let delta: Vec<f64> = (0..VOCABULARY * 64).map(|index| at(index / 64, index % 64)).collect();
     add(&mut expected, "text_model.embeddings.token_embedding.weight", 0.5, &delta);
-    let expected = write_component(&scratch.path().join("merged"), &expected);
+    let expected = encoded(&write_component(&scratch.path().join("merged"), &expected), &scratch);
     let folder = adapter(&tensors, r#"{"lora_alpha": 2, "r": 4, "lora_bias": true}"#, &scratch);
     let error = error_against(&expected, &model, (&folder, 1.0), &scratch);
     assert!(error < 1e-6, "{error:e}");
