@@ -32,7 +32,7 @@ const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_
 /// - A file: itself, what it refers to, and the configuration and tokenizer that belong to it.
 ///
 /// Weights are `model.safetensors`, else the shards of `model.safetensors.index.json`, else OpenCLIP's with its
-/// configuration, else a half-precision variant, else `model.onnx`. What an ONNX file keeps elsewhere, [`beside`] finds.
+/// configuration, else a half-precision variant, else `model.onnx`. What an ONNX file keeps elsewhere is not among them.
 ///
 /// # Errors
 /// When there are no such weights, with what there is and what to do.
