@@ -112,6 +112,8 @@ fn what_can_t_be_compiled_ends_with_1_and_leaves_nothing() {
     let plan = scratch.path().join("x.plan");
     let compile = |model: &Path| fails(&["compile", text(model), "-o", text(&plan)], 1);
     assert!(compile(Path::new("/no/such/model.onnx")).contains("/no/such/model.onnx"));
+    let page = compile(Path::new("https://huggingface.co/a/b/blob/main/model.onnx"));
+    assert!(page.contains("named hf:a/b@main/model.onnx"), "{page}");
     let garbage = scratch.write("garbage.onnx", b"this is not a model");
     assert!(compile(&garbage).contains("garbage.onnx"));
     let whole = std::fs::read(export_file(SMALL, &scratch)).unwrap();

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 mod beside;
 mod contents;
@@ -33,6 +33,9 @@ pub fn open(model: &Path, activation: Option<Activation>, progress: &Progress) -
     if let Some(text) = model.to_str().filter(|text| hub::HubName::is_one(text)) {
         let fetched = hub::fetch(&hub::HubName::parse(text)?, &hub::Settings::from_env()?, progress)?;
         return Source::open_as(&fetched, activation);
+    }
+    if let Some(name) = model.to_str().and_then(hub::HubName::of_address) {
+        bail!("{}: the address of a page; what it shows is named {name}", model.display());
     }
     if !std::fs::metadata(model).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return Source::open_as(model, activation);

@@ -24,6 +24,22 @@ impl HubName {
         text.starts_with(PREFIX)
     }
 
+    /// How a page of the hub, `https://HOST/OWNER/REPO[/tree|blob|resolve/REVISION[/PART]]`, is named here; `None` if `text` is
+    /// no such address.
+    pub fn of_address(text: &str) -> Option<String> {
+        let address = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+        let page = address.split(['?', '#']).next().unwrap_or(address);
+        let mut steps = page.trim_end_matches('/').split('/').skip(1);
+        let mut name = format!("{PREFIX}{}/{}", steps.next()?, steps.next()?);
+        if steps.next().is_some_and(|kind| matches!(kind, "tree" | "blob" | "resolve"))
+            && let Some(revision) = steps.next()
+        {
+            name.push_str(&format!("@{revision}"));
+            steps.for_each(|step| name.push_str(&format!("/{step}")));
+        }
+        Self::parse(&name).is_ok().then_some(name)
+    }
+
     /// Reads `hf:OWNER/REPO`, then `@REVISION` or nothing, then `/FOLDER` or `/FILE` or nothing.
     ///
     /// A `/` in a revision is written `%2F`, but for `refs/…/…`, the hub's own.
@@ -163,6 +179,23 @@ mod tests {
         assert_eq!(HubName::parse("hf:a/b/text_encoder/").unwrap().part(), Some("text_encoder"));
         assert_eq!(HubName::parse("hf:a/b/").unwrap().part(), None);
         assert!(!HubName::is_one("./hf:a/b") && !HubName::is_one("model.onnx"));
+    }
+
+    #[test]
+    fn addresses_of_pages_have_names() {
+        let name = |text| HubName::of_address(text);
+        assert_eq!(name("https://huggingface.co/a/b").as_deref(), Some("hf:a/b"));
+        assert_eq!(name("https://huggingface.co/a/b/").as_deref(), Some("hf:a/b"));
+        assert_eq!(
+            name("https://huggingface.co/a/b/tree/v1/text_encoder").as_deref(),
+            Some("hf:a/b@v1/text_encoder")
+        );
+        let file = "https://huggingface.co/a/b/resolve/main/x/y.safetensors?download=true";
+        assert_eq!(name(file).as_deref(), Some("hf:a/b@main/x/y.safetensors"));
+        assert_eq!(name("https://huggingface.co/a/b/discussions/1").as_deref(), Some("hf:a/b"));
+        for other in ["a/b", "https://huggingface.co", "https://huggingface.co/a", "https:///"] {
+            assert_eq!(name(other), None, "{other}");
+        }
     }
 
     #[test]
