@@ -196,6 +196,20 @@ fn axes_that_the_input_has_not_are_refused_at_once() {
 }
 
 #[test]
+fn numbers_without_elements_are_refused() {
+    // tract looks for a single number in each of them, and reads beyond its end.
+    for (name, input) in [("Pow: float to a float", 1), ("Mul: broadcast", 1), ("Softmax: last axis", 0)] {
+        let mut file = folded(model(&fixtures().join("operators/opset17.onnx")));
+        let graph = file.graph.as_mut().expect("a graph");
+        let named = format!("{name}#{input}");
+        let tensor = graph.initializer.iter_mut().find(|tensor| tensor.name == named).expect("the input");
+        (tensor.dims, tensor.raw_data) = (vec![0], vec![]);
+        let said = run(file, name).expect_err(name);
+        assert!(said.contains("of a tensor without elements"), "{name}: {said}");
+    }
+}
+
+#[test]
 fn a_few_bytes_do_not_become_terabytes() {
     for (name, input, values) in [
         ("ConstantOfShape: zeros by default", 0, vec![1 << 20, 1 << 20]),
@@ -215,7 +229,7 @@ fn a_few_bytes_do_not_become_terabytes() {
                 tensor.dims = vec![values.len() as i64];
             }
             let said = run(file, name).expect_err(&format!("{name} {values:?}"));
-            assert!(said.contains("makes a tensor of shape"), "{name} {values:?}: {said}");
+            assert!(said.contains("makes a tensor of"), "{name} {values:?}: {said}");
         }
     }
 }

@@ -69,26 +69,45 @@ impl Bounded {
         Ok(())
     }
 
-    fn check<'f>(&self, outputs: impl IntoIterator<Item = &'f InferenceFact>) -> TractResult<()> {
+    /// tract reads beyond a tensor without elements where it looks for a single number. Only `Resize` is given such floats, in
+    /// place of a region.
+    fn check_inputs(&self, inputs: &[&InferenceFact]) -> TractResult<()> {
+        let empty = inputs.iter().any(|fact| is_float(fact) && bytes(fact) == Some(Some(0)));
+        ensure!(
+            !empty || self.op.name() == "Resize",
+            "{} of a tensor without elements; export the model again",
+            self.op.name()
+        );
+        Ok(())
+    }
+
+    fn check_outputs(&self, outputs: &[InferenceFact]) -> TractResult<()> {
         for fact in outputs {
-            let (Some(shape), Some(datum_type)) = (fact.shape.concretize(), fact.datum_type.concretize())
-            else {
-                continue;
-            };
-            let bytes = shape.iter().try_fold(datum_type.size_of(), |product, dim| match dim.to_usize() {
-                Ok(dim) => product.checked_mul(dim),
-                // An axis that is still free; without symbols, it is that of two tensors that do not fit together.
-                Err(_) => (!dim.symbols().is_empty()).then_some(product),
-            });
+            let Some(bytes) = bytes(fact) else { continue };
             ensure!(
                 bytes.is_some_and(|bytes| bytes <= self.most),
-                "{} makes a tensor of shape {shape:?}, more than {} bytes; export the model for one prompt, without what does not belong to it",
+                "{} makes a tensor of {:?}, more than {} bytes; export the model for one prompt, without what does not belong to it",
                 self.op.name(),
+                fact.shape,
                 self.most
             );
         }
         Ok(())
     }
+}
+
+fn is_float(fact: &InferenceFact) -> bool {
+    fact.datum_type.concretize().is_some_and(|datum_type| datum_type.is_float())
+}
+
+/// The bytes of a tensor, if its type and shape are known; `Some(None)` where no number of bytes is enough.
+fn bytes(fact: &InferenceFact) -> Option<Option<usize>> {
+    let (shape, datum_type) = (fact.shape.concretize()?, fact.datum_type.concretize()?);
+    Some(shape.iter().try_fold(datum_type.size_of(), |product, dim| match dim.to_usize() {
+        Ok(dim) => product.checked_mul(dim),
+        // An axis that is still free; without symbols, it is that of two tensors that do not fit together.
+        Err(_) => (!dim.symbols().is_empty()).then_some(product),
+    }))
 }
 
 impl PartialEq for Bounded {
@@ -141,14 +160,15 @@ impl InferenceOp for Bounded {
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(Facts, Facts, Facts)> {
         self.check_axis(inputs.first())?;
+        self.check_inputs(&inputs)?;
         // Where all inputs are known, the operator is computed: its outputs' shapes come first.
         if inputs.iter().all(|fact| fact.value.is_concrete()) {
             let mut op = self.op.clone();
             let inferred = guard(|| op.infer_facts(inputs.clone(), outputs.clone(), observed.clone()))?;
-            self.check(&inferred.1)?;
+            self.check_outputs(&inferred.1)?;
         }
         let inferred = guard(|| self.op.infer(inputs, outputs, observed))?;
-        self.check(&inferred.1)?;
+        self.check_outputs(&inferred.1)?;
         Ok(inferred)
     }
 

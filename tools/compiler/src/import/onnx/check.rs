@@ -16,7 +16,7 @@ use super::tensors::settle;
 const DEEPEST: usize = 8;
 
 /// Versions of ONNX's own operator set whose operators are read here as they are meant.
-const OPSETS: std::ops::RangeInclusive<i64> = 9..=25;
+const OPSETS: std::ops::RangeInclusive<i64> = 9..=24;
 
 /// Refuses what a sound exporter cannot have written, and brings every tensor's data into one form.
 pub fn check(model: &mut ModelProto) -> Result<()> {
