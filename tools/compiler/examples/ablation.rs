@@ -12,13 +12,13 @@ use cliptext::tokenizer::Padding;
 use cliptext_compiler::backend::emit::{self, Precision};
 use cliptext_compiler::backend::lower::Tower;
 use cliptext_compiler::backend::target::Target;
-use cliptext_compiler::compile::prepare::Spec;
+use cliptext_compiler::compile::load::Spec;
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::preset::Choice;
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
-use cliptext_compiler::quantize::{Options, Quality, Recipe};
-use cliptext_compiler::verify::{Reference, verify};
+use cliptext_compiler::quantize::{Options, Quality, Recipe, calibrate};
+use cliptext_compiler::verify::verify;
 use cliptext_compiler::vocabulary::{self, VocabularySource};
 
 fn main() -> Result<()> {
@@ -31,12 +31,12 @@ fn main() -> Result<()> {
         edits: Edits::default(),
     };
     let progress = Progress::new(true);
-    let tower = spec.prepare(&progress)?.towers.pop().context("the model has no text tower")?;
-    drop(tower.run);
-    let (model, outputs) = (tower.model, tower.outputs);
+    let mut tower = spec.load(&progress)?.towers.pop().context("the model has no text tower")?;
     let vocabulary = vocabulary::build(VocabularySource::Standard, &[])?;
-    let references = [Reference::new(model.clone(), &outputs)?];
     let prompts = prompts::evaluation();
+    let ids = calibrate::tokens(&prompts, 0, &vocabulary, tower.model.context(), Padding::End)?;
+    let references = [tower.reference(ids, true)?];
+    let (model, outputs) = (tower.model, tower.outputs);
 
     let full = Recipe::of(Quality::Fast);
     let none = Recipe { budget: 0.0, ..Recipe::PLAIN };

@@ -1,8 +1,9 @@
-//! The compiler's intermediate representation: a CLIP text tower as mathematics, with its weights in f32.
+//! The compiler's intermediate representation: a CLIP text tower as mathematics, with its weights in f32 or int8.
 //!
-//! Every front end ends here by way of `recognise`; `quantize`, `pack` and `emit` start here. Nothing in this file
+//! Front ends end here, edits and quantization change what is here, and the back end starts here. Nothing in this file
 //! knows tract, ONNX or the plan's bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A dense row-major f32 matrix.
@@ -23,16 +24,81 @@ impl Matrix {
     }
 }
 
+/// A matrix of int8 codes with a scale for each row: `value ≈ code · scale`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedMatrix {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// `rows * cols` codes in -127..=127, row after row.
+    pub codes: Vec<i8>,
+    /// A scale per row.
+    pub scales: Vec<f32>,
+}
+
+impl QuantizedMatrix {
+    /// The values that the codes stand for.
+    pub fn to_f32(&self) -> Matrix {
+        let rows = self.codes.chunks_exact(self.cols).zip(&self.scales);
+        let values = rows.flat_map(|(row, scale)| row.iter().map(move |&code| f32::from(code) * scale));
+        Matrix { rows: self.rows, cols: self.cols, values: values.collect() }
+    }
+}
+
+/// A linear layer's weights, `[outputs, inputs]`: a row per output channel, as torch stores it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Weight {
+    /// As the model has them.
+    F32(Matrix),
+    /// Quantized.
+    Int8(QuantizedMatrix),
+}
+
+impl Weight {
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        match self {
+            Weight::F32(matrix) => matrix.rows,
+            Weight::Int8(matrix) => matrix.rows,
+        }
+    }
+
+    /// Number of inputs.
+    pub fn cols(&self) -> usize {
+        match self {
+            Weight::F32(matrix) => matrix.cols,
+            Weight::Int8(matrix) => matrix.cols,
+        }
+    }
+
+    /// The weights in f32: those that the codes stand for where they are quantized.
+    pub fn to_f32(&self) -> Cow<'_, Matrix> {
+        match self {
+            Weight::F32(matrix) => Cow::Borrowed(matrix),
+            Weight::Int8(matrix) => Cow::Owned(matrix.to_f32()),
+        }
+    }
+
+    /// The weights in f32, to be changed: quantized ones become what their codes stand for.
+    pub fn make_f32(&mut self) -> &mut Matrix {
+        if let Weight::Int8(matrix) = self {
+            *self = Weight::F32(matrix.to_f32());
+        }
+        match self {
+            Weight::F32(matrix) => matrix,
+            Weight::Int8(_) => unreachable!("made f32 just now"),
+        }
+    }
+}
+
 /// `y = x · weightᵀ + bias`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
-    /// `[outputs, inputs]`: a row per output channel, as torch stores it.
-    pub weight: Matrix,
+    /// `[outputs, inputs]`.
+    pub weight: Weight,
     /// `outputs` values; zeros where the model has none.
     pub bias: Vec<f32>,
-    /// Where the weights have been quantized: a step for each of `outputs` rows. Each weight is a whole multiple of its
-    /// row's, from -127 to 127.
-    pub steps: Option<Vec<f32>>,
 }
 
 /// `y = (x - mean) / sqrt(variance + epsilon) * gain + bias`, over the last axis, biased variance.
@@ -108,7 +174,11 @@ impl Layer {
             .into_iter()
             .flat_map(|(name, norm)| [(name, "gain", &norm.gain[..]), (name, "bias", &norm.bias)]);
         let linears = linears.into_iter().flat_map(|(name, linear)| {
-            [(name, "weight", &linear.weight.values[..]), (name, "bias", &linear.bias)]
+            let weight = match &linear.weight {
+                Weight::F32(matrix) => ("weight", &matrix.values[..]),
+                Weight::Int8(matrix) => ("scales of the weight", &matrix.scales[..]),
+            };
+            [(name, weight.0, weight.1), (name, "bias", &linear.bias)]
         });
         norms.chain(linears).map(|(name, part, values)| (format!("{name}, {part}"), values))
     }

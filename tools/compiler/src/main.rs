@@ -12,7 +12,7 @@ use cliptext::{Plan, PlanFile};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::compile::inspect;
-use cliptext_compiler::compile::prepare::Spec;
+use cliptext_compiler::compile::load::Spec;
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
@@ -24,7 +24,9 @@ use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{self, Quality};
-use cliptext_compiler::verify::{self, Reference};
+use cliptext_compiler::verify;
+use cliptext_compiler::verify::measure::{self, same_towers};
+use cliptext_compiler::verify::reference::TowerSize;
 
 #[derive(Parser)]
 #[command(name = "cliptext", version, about = "Compiles CLIP text encoders into plans for cliptext-run")]
@@ -447,16 +449,20 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
     let file =
         PlanFile::read(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
     // Before the model, which takes seconds.
-    Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
+    let plan = Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
     let spec = args.model.spec()?;
+    let towers = spec.load(&progress)?.towers;
+    let sizes: Vec<TowerSize> =
+        towers.iter().map(|tower| TowerSize::of(&tower.model, &tower.outputs)).collect();
+    let refused = || args.plan.display().to_string();
+    same_towers(&plan, &sizes).with_context(refused)?;
     let mut references = Vec::new();
-    for tower in spec.prepare(&progress)?.towers {
-        drop(tower.run);
-        references
-            .push(progress.stage("build the f32 reference", || Reference::new(tower.model, &tower.outputs))?);
+    // Each tower is gone before the next one's run is built.
+    for (mut tower, ids) in towers.into_iter().zip(measure::ids(&plan, &prompts)?) {
+        references.push(progress.stage("run the f32 model by tract", || tower.reference(ids, true))?);
     }
     let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
-        .with_context(|| args.plan.display().to_string())?;
+        .with_context(refused)?;
     if let Some(path) = &args.report {
         let page = || page::page(&name(&args.plan), &spec.name, &found, &[]).into_bytes();
         let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };

@@ -107,8 +107,9 @@ fn normed(norm: &LayerNorm, x: &Matrix) -> Matrix {
 }
 
 fn linear(linear: &Linear, x: &Matrix) -> Matrix {
-    let outputs = linear.weight.rows;
-    let mut values = product(View::new(&x.values, x.cols), transposed(&linear.weight));
+    let outputs = linear.weight.rows();
+    let weight = linear.weight.to_f32();
+    let mut values = product(View::new(&x.values, x.cols), transposed(&weight));
     for row in values.chunks_exact_mut(outputs) {
         row.iter_mut().zip(&linear.bias).for_each(|(y, bias)| *y += bias);
     }

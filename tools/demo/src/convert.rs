@@ -1,7 +1,7 @@
 //! A synthetic tower as the compiler sees models.
 
 use anyhow::{Context, Result};
-use cliptext_compiler::ir::{Activation, Layer, LayerNorm, Linear, Matrix, TextModel};
+use cliptext_compiler::ir::{Activation, Layer, LayerNorm, Linear, Matrix, TextModel, Weight};
 use cliptext_synthetic::{Tensor, Tower};
 
 /// A synthetic tower as the compiler sees models. Takes the tower, whose values move: the largest one has 2.8 GB of them.
@@ -75,7 +75,7 @@ impl<'t> Part<'t> {
 
     fn linear(&mut self, name: &str) -> Result<Linear> {
         let mut part = self.part(name);
-        Ok(Linear { weight: part.matrix("weight")?, bias: part.matrix("bias")?.values, steps: None })
+        Ok(Linear { weight: Weight::F32(part.matrix("weight")?), bias: part.matrix("bias")?.values })
     }
 
     fn norm(&mut self, name: &str) -> Result<LayerNorm> {

@@ -12,7 +12,7 @@ use cliptext::plan::{Axis, Embed, EmbedPrecision, Format, Mask, Op, Part, Place,
 use cliptext::tokenizer::Padding;
 
 use crate::backend::arena::{self, Demand};
-use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel};
+use crate::ir::{Activation, LayerNorm, Linear, Outputs, Pooled, TextModel, Weight};
 use crate::quantize::Quantized;
 
 /// A text tower and what a plan takes of it.
@@ -183,7 +183,7 @@ impl<'m> Builder<'m> {
             x = next;
             self.role.part = Part::Mlp;
             let normed = self.norm(x, &layer.norm2);
-            let inner = self.rows_like(x, columns(layer.fc1.weight.rows)?);
+            let inner = self.rows_like(x, columns(layer.fc1.weight.rows())?);
             let codes = self.codes_of(inner);
             self.linear(normed, [&layer.fc1], activation(layer.activation), None, inner, codes);
             let inner = codes.unwrap_or(inner);
@@ -266,7 +266,8 @@ impl<'m> Builder<'m> {
             self.push(Step { codes, ..self.from(Op::Pool, normed, row) }, Constants::None);
             self.role.part = Part::Projection;
             let out = self.row(columns(weight.rows)?);
-            let projection = Cow::Owned(Linear { bias: vec![0.0; weight.rows], weight, steps: None });
+            let bias = vec![0.0; weight.rows];
+            let projection = Cow::Owned(Linear { weight: Weight::F32(weight), bias });
             let op = Op::Linear { packing: self.packing, activation: PlanActivation::Identity };
             let step = self.from(op, codes.unwrap_or(row), out);
             self.push(step, Constants::Linears(vec![projection]));

@@ -1,10 +1,12 @@
 //! Weights into the panels that the kernels read; see [`cliptext::kernels::layout`].
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result};
 use cliptext::kernels::layout::Panels;
 
-use crate::ir::Linear;
-use crate::quantize::{quantize_rows, with_scales};
+use crate::ir::{Linear, Weight};
+use crate::quantize::quantize_rows;
 
 /// The panels of several linears with the same inputs, one after the other as one.
 pub fn pack(linears: &[&Linear], panels: Panels) -> Result<Vec<u8>> {
@@ -16,15 +18,15 @@ pub fn pack(linears: &[&Linear], panels: Panels) -> Result<Vec<u8>> {
         } else {
             pack_f32(linear, panels, first, &mut out);
         }
-        first += linear.weight.rows;
+        first += linear.weight.rows();
     }
     Ok(out)
 }
 
 fn pack_int8(linear: &Linear, panels: Panels, first: usize, out: &mut [u8]) {
-    let quantized = match &linear.steps {
-        Some(steps) => with_scales(&linear.weight, steps.clone()),
-        None => quantize_rows(&linear.weight),
+    let quantized = match &linear.weight {
+        Weight::Int8(quantized) => Cow::Borrowed(quantized),
+        Weight::F32(matrix) => Cow::Owned(quantize_rows(matrix)),
     };
     let group = panels.packing.group();
     for (row, codes) in quantized.codes.chunks_exact(quantized.cols).enumerate() {
@@ -43,8 +45,9 @@ fn pack_int8(linear: &Linear, panels: Panels, first: usize, out: &mut [u8]) {
 }
 
 fn pack_f32(linear: &Linear, panels: Panels, first: usize, out: &mut [u8]) {
-    for row in 0..linear.weight.rows {
-        for (input, value) in linear.weight.row(row).iter().enumerate() {
+    let weight = linear.weight.to_f32();
+    for row in 0..weight.rows {
+        for (input, value) in weight.row(row).iter().enumerate() {
             put(out, panels.weight_at(first + row, input), value.to_le_bytes());
         }
         put(out, panels.bias_at(first + row), linear.bias[row].to_le_bytes());

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::import::onnx;
 use crate::ir::Activation;
 use crate::progress::Progress;
 use crate::recognise::recognise;
@@ -88,8 +89,8 @@ fn tower(tower: &Tower) -> Result<FoundTower> {
             let sizes = [shape.layers, shape.width, shape.heads, shape.context, shape.vocabulary];
             Ok(of(sizes, shape.projected, Some(shape.activation), Some(shape.stored_as.clone())))
         }
-        Weights::Onnx(_) => {
-            let imported = tower.import(|_, own| Ok(own))?;
+        Weights::Onnx(path) => {
+            let imported = onnx::load(path)?;
             let model = recognise(&imported.model)?.model;
             let sizes =
                 [model.layers.len(), model.width(), model.heads, model.context(), model.token_embedding.rows];

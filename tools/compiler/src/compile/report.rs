@@ -6,12 +6,12 @@ use cliptext::tokenizer::Padding;
 use serde::Serialize;
 
 use crate::backend::emit::Emitted;
-use crate::compile::prepare::Prepared;
+use crate::compile::load::LoadedTower;
 use crate::ir::Pooled;
 use crate::quantize::Smoothed;
-use crate::verify::Verification;
 use crate::verify::compare::Quality;
-use crate::verify::trial::Closeness;
+use crate::verify::figures::TowerFigures;
+use crate::verify::verification::Verification;
 
 /// Everything that a compile has to tell.
 #[derive(Clone, Debug, Serialize)]
@@ -75,7 +75,7 @@ pub struct Tower {
 
 impl Tower {
     /// What is known before the plan has run.
-    pub fn new(tower: &Prepared, padding: Padding) -> Self {
+    pub fn new(tower: &LoadedTower, padding: Padding) -> Self {
         let (model, outputs) = (&tower.model, &tower.outputs);
         let layers = outputs.layers(model.layers.len());
         Tower {
@@ -102,8 +102,8 @@ impl Tower {
     }
 
     /// The same with the figures of a run.
-    pub fn measured(self, closeness: Closeness) -> Self {
-        Tower { hidden_quality: closeness.hidden, pooled_quality: closeness.pooled, ..self }
+    pub fn measured(self, figures: TowerFigures) -> Self {
+        Tower { hidden_quality: figures.hidden, pooled_quality: figures.pooled, ..self }
     }
 }
 

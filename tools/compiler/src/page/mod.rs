@@ -7,7 +7,8 @@ mod plot;
 
 use crate::quantize::Smoothed;
 use crate::verify::decibels::Decibels;
-use crate::verify::{StepFigures, Verification};
+use crate::verify::steps::StepFigures;
+use crate::verify::verification::Verification;
 use plot::{Bar, Series, bars, escaped, lines};
 
 const STYLE: &str = include_str!("style.css");

@@ -7,7 +7,7 @@ use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::{exp, sum};
 use crate::arithmetic::gemm::{Part, View, add_product};
 use crate::arithmetic::parallel;
-use crate::ir::{LayerNorm, Linear, Matrix, TextModel};
+use crate::ir::{LayerNorm, Matrix, TextModel};
 
 /// Rows that are worked on together where they don't depend on one another.
 const ROWS: usize = 64;
@@ -30,11 +30,11 @@ pub fn normed(norm: &LayerNorm, x: &Matrix) -> Matrix {
 }
 
 /// `x · weightᵀ + bias`.
-pub fn linear(linear: &Linear, x: &Matrix) -> Matrix {
-    let outputs = linear.weight.rows;
+pub fn linear(weight: &Matrix, bias: &[f32], x: &Matrix) -> Matrix {
+    let outputs = weight.rows;
     let mut values = Vec::with_capacity(x.rows * outputs);
-    (0..x.rows).for_each(|_| values.extend_from_slice(&linear.bias));
-    let weight = View::new(&linear.weight.values, x.cols).transposed();
+    (0..x.rows).for_each(|_| values.extend_from_slice(bias));
+    let weight = View::new(&weight.values, x.cols).transposed();
     add_product(&mut values, outputs, View::new(&x.values, x.cols), weight, 1.0, Part::Whole);
     Matrix { rows: x.rows, cols: outputs, values }
 }

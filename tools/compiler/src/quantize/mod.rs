@@ -15,13 +15,13 @@ use cliptext::tokenizer::Padding;
 use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::activate;
 use crate::arithmetic::gemm::add_gram;
-use crate::ir::{Layer, Linear, Matrix, Outputs, TextModel};
+use crate::ir::{Layer, Linear, Matrix, Outputs, QuantizedMatrix, TextModel, Weight};
 use crate::vocabulary::VocabularyTable;
 use activations::through_codes;
-use forward::{Attended, add, attention, embedded, linear, normed};
+use forward::{Attended, add, attention, embedded, normed};
 use rounding::Inputs;
 
-pub use rows::{QuantizedMatrix, quantize_rows, with_scales};
+pub use rows::quantize_rows;
 
 /// How much work goes into a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn fine_tokens(model: &TextModel, layers: usize, prompts: &[Vec<u32>], budget: f
     let table = &model.token_embedding;
     let weights = |layer: &Layer| {
         let linears = [&layer.query, &layer.key, &layer.value, &layer.out, &layer.fc1, &layer.fc2];
-        linears.map(|linear| linear.weight.values.len()).iter().sum::<usize>()
+        linears.map(|linear| linear.weight.rows() * linear.weight.cols()).iter().sum::<usize>()
     };
     let bytes = table.values.len() + model.layers[..layers].iter().map(weights).sum::<usize>();
     let room = (budget * bytes as f64 / (2 * table.cols + 4) as f64) as usize;
@@ -198,6 +198,11 @@ impl Start {
     }
 }
 
+/// `x · weightᵀ + bias` of an f32 linear.
+fn product(linear: &Linear, x: &Matrix) -> Matrix {
+    forward::linear(&linear.weight.to_f32(), &linear.bias, x)
+}
+
 /// The first position of every prompt.
 fn start(model: &TextModel, id: u32) -> Start {
     let mut x =
@@ -206,13 +211,13 @@ fn start(model: &TextModel, id: u32) -> Start {
     let mut start = Start { id, qkv: vec![], states: vec![x.values.clone()] };
     for layer in &model.layers {
         let h = normed(&layer.norm1, &x);
-        let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|l| linear(l, &h));
+        let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|linear| product(linear, &h));
         start.qkv.push([&query.values[..], &key.values, &value.values].concat());
         // Attention has one key to look at.
-        add(&mut x, &linear(&layer.out, &value));
-        let mut inner = linear(&layer.fc1, &normed(&layer.norm2, &x));
+        add(&mut x, &product(&layer.out, &value));
+        let mut inner = product(&layer.fc1, &normed(&layer.norm2, &x));
         activate(layer.activation, &mut inner.values);
-        add(&mut x, &linear(&layer.fc2, &inner));
+        add(&mut x, &product(&layer.fc2, &inner));
         start.states.push(x.values.clone());
     }
     start
@@ -281,13 +286,15 @@ fn quantize_layer(
 
     let mut exact = normed(&layer.norm1, &streams.exact);
     if recipe.smooth {
-        let factors = smooth::factors(&exact, &[&layer.query, &layer.key, &layer.value], recipe.compensate);
+        let weights =
+            [&mut layer.query, &mut layer.key, &mut layer.value].map(|linear| &*linear.weight.make_f32());
+        let factors = smooth::factors(&exact, &weights, recipe.compensate);
         smoothed.push(Smoothed::new("query, key, value", &exact, &factors));
         divide(&mut exact.values, &factors);
         divide(&mut layer.norm1.gain, &factors);
         divide(&mut layer.norm1.bias, &factors);
         for linear in [&mut layer.query, &mut layer.key, &mut layer.value] {
-            multiply(&mut linear.weight.values, &factors);
+            multiply(&mut linear.weight.make_f32().values, &factors);
         }
     }
     let step = Rounded::new(normed(&layer.norm1, &streams.ours), recipe)?;
@@ -301,17 +308,17 @@ fn quantize_layer(
     // Where it is made by the values' rows, a factor per channel passes through the attention.
     let mut factors = vec![1.0; width];
     if recipe.smooth {
-        factors = smooth::factors(&exact, &[&layer.out], recipe.compensate);
+        factors = smooth::factors(&exact, &[layer.out.weight.make_f32()], recipe.compensate);
         smoothed.push(Smoothed::new("attention output", &exact, &factors));
         divide(&mut exact.values, &factors);
         divide(&mut ours.values, &factors);
-        multiply(&mut layer.out.weight.values, &factors);
+        multiply(&mut layer.out.weight.make_f32().values, &factors);
         let value = &mut layer.value;
         divide(&mut value.bias, &factors);
         divide(values, &factors);
-        value.weight.values.chunks_exact_mut(width).zip(&factors).for_each(|(row, s)| divide(row, &[*s]));
-        if let Some(steps) = &mut value.steps {
-            divide(steps, &factors);
+        // Its rows are quantized already: their scales take the factors.
+        if let Weight::Int8(weight) = &mut value.weight {
+            divide(&mut weight.scales, &factors);
         }
     }
     let step = Rounded::new(ours, recipe)?;
@@ -322,12 +329,12 @@ fn quantize_layer(
 
     let mut exact = normed(&layer.norm2, &streams.exact);
     if recipe.smooth {
-        let factors = smooth::factors(&exact, &[&layer.fc1], recipe.compensate);
+        let factors = smooth::factors(&exact, &[layer.fc1.weight.make_f32()], recipe.compensate);
         smoothed.push(Smoothed::new("MLP in", &exact, &factors));
         divide(&mut exact.values, &factors);
         divide(&mut layer.norm2.gain, &factors);
         divide(&mut layer.norm2.bias, &factors);
-        multiply(&mut layer.fc1.weight.values, &factors);
+        multiply(&mut layer.fc1.weight.make_f32().values, &factors);
     }
     let step = Rounded::new(normed(&layer.norm2, &streams.ours), recipe)?;
     let (mut exact, mut ours) = step.linear(&mut layer.fc1, &exact);
@@ -386,14 +393,14 @@ impl<'r> Rounded<'r> {
 
     /// Rounds the weights of `linear`, whose inputs in the f32 model are `exact`; returns its outputs, in f32 and ours.
     fn linear(&self, linear: &mut Linear, exact: &Matrix) -> (Matrix, Matrix) {
-        let wanted = forward::linear(linear, exact);
+        let weight = linear.weight.make_f32();
+        let wanted = forward::linear(weight, &linear.bias, exact);
         let quantized = match &self.rounding {
-            Some(rounding) => rounding.round(&linear.weight, self.recipe.clips),
-            None => quantize_rows(&linear.weight),
+            Some(rounding) => rounding.round(weight, self.recipe.clips),
+            None => quantize_rows(weight),
         };
-        linear.weight.values = quantized.values();
-        linear.steps = Some(quantized.scales);
-        let ours = forward::linear(linear, &self.inputs);
+        let ours = forward::linear(&quantized.to_f32(), &linear.bias, &self.inputs);
+        linear.weight = Weight::Int8(quantized);
         (wanted, ours)
     }
 }

@@ -9,9 +9,9 @@
 use crate::arithmetic::cholesky::{self, NotPositive};
 use crate::arithmetic::gemm::{Part, View, add_product};
 use crate::arithmetic::parallel;
-use crate::ir::Matrix;
+use crate::ir::{Matrix, QuantizedMatrix};
 
-use super::rows::{QuantizedMatrix, code, row_scale};
+use super::rows::{code, row_scale};
 
 /// Inputs that are rounded before the others are told.
 const BLOCK: usize = 128;
@@ -169,8 +169,8 @@ mod tests {
             let inputs = Inputs::new(&gram, n).unwrap();
             let (rounded, _) = inputs.round_to(&weight, scales.clone());
             let nearest = with_scales(&weight, scales);
-            let ours = error(&outputs(&x, n, &rounded.values()), &wanted);
-            let theirs = error(&outputs(&x, n, &nearest.values()), &wanted);
+            let ours = error(&outputs(&x, n, &rounded.to_f32().values), &wanted);
+            let theirs = error(&outputs(&x, n, &nearest.to_f32().values), &wanted);
             assert!(ours < 0.5 * theirs, "{n}: {ours} {theirs}");
         }
     }
@@ -187,9 +187,9 @@ mod tests {
         let scales: Vec<f32> = weight.values.chunks_exact(n).map(row_scale).collect();
         let (rounded, left) = inputs.round_to(&weight, scales);
         let wanted = outputs(&x, n, &weight.values);
-        let whole = error(&outputs(&x, n, &rounded.values()), &wanted);
+        let whole = error(&outputs(&x, n, &rounded.to_f32().values), &wanted);
         let lambda = f64::from(DAMPING) * (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n as f64;
-        let told = whole + lambda * error(&rounded.values(), &weight.values);
+        let told = whole + lambda * error(&rounded.to_f32().values, &weight.values);
         assert!((left.iter().sum::<f64>() / told - 1.0).abs() < 1e-3, "{left:?} {told}");
         // Of several scales the one that leaves least is taken, in whatever order they come.
         let full = inputs.round(&weight, &[1.0]);

@@ -2,28 +2,7 @@
 
 use crate::arithmetic::extremes::largest_magnitude;
 use crate::arithmetic::functions::round;
-use crate::ir::Matrix;
-
-/// A matrix of int8 codes with a scale for each row: `value ≈ code · scale`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantizedMatrix {
-    /// Number of rows.
-    pub rows: usize,
-    /// Number of columns.
-    pub cols: usize,
-    /// `rows * cols` codes in -127..=127, row after row.
-    pub codes: Vec<i8>,
-    /// A scale per row.
-    pub scales: Vec<f32>,
-}
-
-impl QuantizedMatrix {
-    /// The values that the codes stand for.
-    pub fn values(&self) -> Vec<f32> {
-        let rows = self.codes.chunks_exact(self.cols).zip(&self.scales);
-        rows.flat_map(|(row, scale)| row.iter().map(move |&code| f32::from(code) * scale)).collect()
-    }
-}
+use crate::ir::{Matrix, QuantizedMatrix};
 
 /// Rows whose largest magnitude is below this become zeros: its reciprocal would overflow.
 const TINY: f32 = 1e-30;

@@ -8,7 +8,7 @@
 
 use crate::arithmetic::extremes::larger;
 use crate::arithmetic::gemm::{View, add_gram, product};
-use crate::ir::{Linear, Matrix};
+use crate::ir::Matrix;
 
 use super::activations::through_codes;
 use super::rows::row_scale;
@@ -20,14 +20,14 @@ const ROWS: usize = 768;
 /// How much of the error of rounding each weight to its nearest code is left by rounding that makes up for errors.
 const LEFT: f64 = 0.3;
 
-/// The factors by which the channels of `inputs` are to be divided before `linears` read them; `compensated`: whether the
+/// The factors by which the channels of `inputs` are to be divided before linears of these `weights` read them; `compensated`: whether the
 /// weights will be rounded to make up for errors.
-pub fn factors(inputs: &Matrix, linears: &[&Linear], compensated: bool) -> Vec<f32> {
+pub fn factors(inputs: &Matrix, weights: &[&Matrix], compensated: bool) -> Vec<f32> {
     let n = inputs.cols;
     let step = inputs.rows.div_ceil(ROWS).max(1);
     let sample: Vec<f32> = (0..inputs.rows).step_by(step).flat_map(|row| inputs.row(row)).copied().collect();
     let mut gram = vec![0.0; n * n];
-    linears.iter().for_each(|linear| add_gram(&mut gram, &linear.weight.values, n));
+    weights.iter().for_each(|weight| add_gram(&mut gram, &weight.values, n));
     let mut squares = vec![0f64; n];
     let (mut largest, mut mean) = (vec![0f32; n], vec![0f32; n]);
     for row in sample.chunks_exact(n) {
@@ -37,19 +37,19 @@ pub fn factors(inputs: &Matrix, linears: &[&Linear], compensated: bool) -> Vec<f
             squares[j] += f64::from(*x) * f64::from(*x);
         }
     }
-    let mut weights = vec![0f32; n];
-    for row in linears.iter().flat_map(|linear| linear.weight.values.chunks_exact(n)) {
-        row.iter().zip(&mut weights).for_each(|(x, largest)| *largest = larger(*largest, x.abs()));
+    let mut columns = vec![0f32; n];
+    for row in weights.iter().flat_map(|weight| weight.values.chunks_exact(n)) {
+        row.iter().zip(&mut columns).for_each(|(x, largest)| *largest = larger(*largest, x.abs()));
     }
     let error = |factors: &[f32]| {
         let left = if compensated { LEFT } else { 1.0 };
-        activation_error(&sample, factors, &gram) + left * weight_error(&squares, factors, linears)
+        activation_error(&sample, factors, &gram) + left * weight_error(&squares, factors, weights)
     };
     let mut best = vec![1.0; n];
     let mut least = error(&best);
     for inputs in [&largest, &mean] {
         for alpha in ALPHAS {
-            let tried = by_alpha(inputs, &weights, alpha);
+            let tried = by_alpha(inputs, &columns, alpha);
             let error = error(&tried);
             if error < least {
                 (best, least) = (tried, error);
@@ -88,10 +88,10 @@ fn activation_error(rows: &[f32], factors: &[f32], gram: &[f32]) -> f64 {
 }
 
 /// The error to be expected from weights rounded to their nearest codes, as if errors were even over a step.
-fn weight_error(squares: &[f64], factors: &[f32], linears: &[&Linear]) -> f64 {
+fn weight_error(squares: &[f64], factors: &[f32], weights: &[&Matrix]) -> f64 {
     let n = factors.len();
     let per_step: f64 = squares.iter().zip(factors).map(|(q, &s)| q / (f64::from(s) * f64::from(s))).sum();
-    let rows = linears.iter().flat_map(|linear| linear.weight.values.chunks_exact(n));
+    let rows = weights.iter().flat_map(|weight| weight.values.chunks_exact(n));
     let steps = rows.map(|row| {
         let scaled: Vec<f32> = row.iter().zip(factors).map(|(w, s)| w * s).collect();
         let step = f64::from(row_scale(&scaled));

@@ -20,6 +20,7 @@ use tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Softmax};
 
 use crate::ir::{Outputs, TextModel};
 use crate::tract::guard::guard;
+use crate::tract::run::Outlets;
 
 mod attention;
 mod axes;
@@ -46,10 +47,8 @@ pub struct Recognised {
     pub model: TextModel,
     /// What the graph gives out.
     pub outputs: Outputs,
-    /// The edge that holds the hidden states; `None` where the graph nowhere norms every token's.
-    pub hidden: Option<OutletId>,
-    /// The edge that holds the pooled output.
-    pub pooled: Option<OutletId>,
+    /// The edges that hold them; no hidden states where the graph nowhere norms every token's.
+    pub outlets: Outlets,
 }
 
 /// Ids at which functions of the ids are sampled, at least: more than any CLIP vocabulary with its added tokens.
@@ -146,8 +145,11 @@ impl Reader<'_> {
         let assembled = outputs::assemble(&self.values, &outputs)
             .map_err(|(value, mismatch)| self.misfit(self.makers[value], mismatch))?;
         Ok(Recognised {
-            hidden: self.prompt_edge(assembled.hidden),
-            pooled: assembled.pooled.map(|at| self.model.outputs[at]),
+            outlets: Outlets {
+                hidden: self.prompt_edge(assembled.hidden),
+                pooled: assembled.pooled.map(|at| self.model.outputs[at]),
+                states: vec![],
+            },
             model: assembled.model,
             outputs: assembled.outputs,
         })

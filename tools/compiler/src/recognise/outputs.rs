@@ -207,5 +207,5 @@ fn project(values: &Values, id: Id) -> Found<Matrix> {
     if linear.bias.iter().any(|&bias| bias != 0.0) {
         return Err((id, Mismatch::new("a projection without bias", "one with a bias")));
     }
-    Ok(linear.weight)
+    Ok(linear.weight.to_f32().into_owned())
 }

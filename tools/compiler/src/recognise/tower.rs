@@ -8,7 +8,7 @@ use super::axes;
 use super::function;
 use super::misfit::{Mismatch, Rule, mismatch};
 use super::value::{Affine, Expr, Heads, Id, Values};
-use crate::ir::{Layer, LayerNorm, Linear, Matrix};
+use crate::ir::{Layer, LayerNorm, Linear, Matrix, Weight};
 use crate::tract::numbers::numbers;
 
 /// A value of the tower that a layer or the end is built from, before its weights are copied out.
@@ -277,5 +277,5 @@ fn reordered(affine: &Affine, order: &[usize], with_factor: bool) -> Linear {
         weight.values.extend(row.iter().map(|&w| (f64::from(w) * inside) as f32));
     }
     let bias = order.iter().map(|&channel| (affine.bias[channel] / outside) as f32).collect();
-    Linear { weight, bias, steps: None }
+    Linear { weight: Weight::F32(weight), bias }
 }

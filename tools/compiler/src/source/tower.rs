@@ -3,17 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
 use cliptext_files::Temporary;
 
-use crate::import::onnx;
+use crate::import::safetensors::Shape;
 use crate::import::safetensors::config::Config;
 use crate::import::safetensors::naming::Location;
-use crate::import::safetensors::{self, Shape};
-use crate::ir::Outputs;
 use crate::preset::Preset;
 use crate::tensors::Tensors;
-use crate::tract::Imported;
 
 /// A file or folder with text towers.
 #[derive(Debug)]
@@ -68,21 +64,6 @@ pub struct NamedTower {
 }
 
 impl Tower {
-    /// The tower's graph. `choose` says which outputs are wanted, given those of the model's own class; a graph that was
-    /// exported has the outputs that it has.
-    ///
-    /// # Errors
-    /// When the weights can't be read or the choice can't be had.
-    pub fn import(&self, choose: impl FnOnce(&Shape, Outputs) -> Result<Outputs>) -> Result<Imported> {
-        match &self.weights {
-            Weights::Onnx(path) => onnx::load(path),
-            Weights::Tensors(named) => {
-                let outputs = choose(&named.shape, named.shape.outputs())?;
-                safetensors::load(&named.tensors, &named.location, &named.shape, &outputs)
-            }
-        }
-    }
-
     /// The file with the weights.
     pub fn path(&self) -> &Path {
         match &self.weights {

@@ -1,5 +1,4 @@
-//! A text tower as a tract graph: what a front end that reads weights without a graph hands to `recognise`, and what the f32
-//! reference runs where a model was changed after its import.
+//! A text tower as a tract graph: the f32 oracle of a model that came without a graph, or was changed after its import.
 
 use anyhow::{Context, Result, ensure};
 use tract_core::internal::{AxisOp, IntoArcTensor, Tensor, ToDim, TypedOp, tvec};
@@ -17,24 +16,12 @@ use super::Imported;
 use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
 
 /// Builds the decluttered graph that computes `outputs` of `model` from `[1, context]` ids: the hidden states first, then
-/// the pooled row where one is wanted. Layers that no output needs are left out. Takes the model, whose weights move into
-/// the graph.
+/// the pooled row where one is wanted, then, if `states`, the residual stream: before the first layer and after each. Layers
+/// that no output needs are left out.
 ///
 /// # Errors
 /// When an output is wanted that the model has no layer or projection for, or tract refuses a shape.
-pub fn build(model: TextModel, outputs: &Outputs) -> Result<Imported> {
-    build_with(model, outputs, false)
-}
-
-/// The same, and behind those outputs the residual stream: after no layer, after the first, and so on.
-///
-/// # Errors
-/// As [`build`].
-pub fn build_with_states(model: TextModel, outputs: &Outputs) -> Result<Imported> {
-    build_with(model, outputs, true)
-}
-
-fn build_with(model: TextModel, outputs: &Outputs, states: bool) -> Result<Imported> {
+pub fn build(model: &TextModel, outputs: &Outputs, states: bool) -> Result<Imported> {
     let context = model.context();
     ensure!(
         outputs.hidden_layer <= model.layers.len(),
@@ -47,18 +34,18 @@ fn build_with(model: TextModel, outputs: &Outputs, states: bool) -> Result<Impor
     Ok(Imported { model, context, ids_type: DatumType::I64 })
 }
 
-fn wire(model: TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel> {
+fn wire(model: &TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel> {
     let (context, width, heads) = (model.context(), model.width(), model.heads);
     let mut g = Graph { model: TypedModel::default(), nodes: 0 };
     let ids = g.model.add_source("input_ids", DatumType::I64.fact([1, context]))?;
-    let table = g.matrix(model.token_embedding)?;
+    let table = g.matrix(&model.token_embedding)?;
     let tokens = g.wire(Gather::new(0), &[table, ids])?;
     let positions = g.constant(&[1, context, width], &model.position_embedding.values)?;
     let mut x = g.wire(add(), &[tokens, positions])?;
     let mask = g.constant(&[1, 1, context, context], &causal(context))?;
     let needed = outputs.layers(model.layers.len());
     let mut stream = vec![x];
-    for layer in model.layers.into_iter().take(needed) {
+    for layer in model.layers.iter().take(needed) {
         x = g.layer(layer, x, mask, heads)?;
         stream.push(x);
     }
@@ -75,9 +62,9 @@ fn wire(model: TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel>
     let mut outlets = vec![hidden];
     if let Some(normed) = last {
         let row = g.pool(ids, normed, outputs.end_token)?;
-        let projected = match (outputs.pooled, model.projection) {
+        let projected = match (outputs.pooled, &model.projection) {
             (Pooled::Projected, projection) => {
-                let projection = projection.context("a projection is wanted, the model has none")?;
+                let projection = projection.as_ref().context("a projection is wanted, the model has none")?;
                 let weight = g.matrix(projection)?;
                 g.product("bk,nk->bn", row, weight)?
             }
@@ -118,7 +105,7 @@ impl Graph {
         self.model.add_const(format!("node{}", self.nodes), Tensor::from_shape(shape, values)?)
     }
 
-    fn matrix(&mut self, matrix: Matrix) -> Result<OutletId> {
+    fn matrix(&mut self, matrix: &Matrix) -> Result<OutletId> {
         self.constant(&[matrix.rows, matrix.cols], &matrix.values)
     }
 
@@ -143,8 +130,8 @@ impl Graph {
         self.wire(EinSum::new(letters.parse()?, DatumType::F32), &[left, right])
     }
 
-    fn linear(&mut self, linear: Linear, x: OutletId) -> Result<OutletId> {
-        let weight = self.matrix(linear.weight)?;
+    fn linear(&mut self, linear: &Linear, x: OutletId) -> Result<OutletId> {
+        let weight = self.matrix(&linear.weight.to_f32())?;
         let product = self.product("btk,nk->btn", x, weight)?;
         self.along(add(), product, &linear.bias)
     }
@@ -164,11 +151,11 @@ impl Graph {
         self.along(add(), scaled, &norm.bias)
     }
 
-    fn layer(&mut self, layer: Layer, x: OutletId, mask: OutletId, heads: usize) -> Result<OutletId> {
-        let width = layer.query.weight.rows;
+    fn layer(&mut self, layer: &Layer, x: OutletId, mask: OutletId, heads: usize) -> Result<OutletId> {
+        let width = layer.query.weight.rows();
         let (whole, split) = (tvec![width.to_dim()], tvec![heads.to_dim(), (width / heads).to_dim()]);
         let normed = self.norm(&layer.norm1, x)?;
-        let [query, key, value] = [layer.query, layer.key, layer.value].map(|side| {
+        let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|side| {
             let side = self.linear(side, normed)?;
             self.wire(AxisOp::Reshape(2, whole.clone(), split.clone()), &[side])
         });
@@ -179,12 +166,12 @@ impl Graph {
         let weights = self.wire(softmax, &[scores])?;
         let mixed = self.product("bhts,bshd->bthd", weights, value?)?;
         let mixed = self.wire(AxisOp::Reshape(2, split, whole), &[mixed])?;
-        let out = self.linear(layer.out, mixed)?;
+        let out = self.linear(&layer.out, mixed)?;
         let x = self.wire(add(), &[x, out])?;
         let normed = self.norm(&layer.norm2, x)?;
-        let inner = self.linear(layer.fc1, normed)?;
+        let inner = self.linear(&layer.fc1, normed)?;
         let inner = self.activation(layer.activation, inner)?;
-        let out = self.linear(layer.fc2, inner)?;
+        let out = self.linear(&layer.fc2, inner)?;
         self.wire(add(), &[x, out])
     }
 

@@ -6,10 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
 use tract_core::prelude::{DatumType, OutletId, TypedRunnableModel, tensor1};
 
-use crate::ir::Matrix;
-use crate::recognise::Recognised;
-use crate::tract::Imported;
+use crate::ir::{Matrix, Outputs, Pooled, TextModel};
 use crate::tract::guard::guard;
+use crate::tract::{Imported, graph};
 
 /// A graph made ready to run prompt after prompt.
 #[derive(Clone, Debug)]
@@ -25,6 +24,17 @@ pub struct F32Run {
     states: usize,
 }
 
+/// Where in a graph the values are that it is run for.
+#[derive(Clone, Debug, Default)]
+pub struct Outlets {
+    /// The hidden states, `[batch, context, width]`, if an edge holds them.
+    pub hidden: Option<OutletId>,
+    /// The pooled row.
+    pub pooled: Option<OutletId>,
+    /// States of the residual stream.
+    pub states: Vec<OutletId>,
+}
+
 /// What the graph computes from one prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Computed {
@@ -37,43 +47,38 @@ pub struct Computed {
 }
 
 impl F32Run {
-    /// Lets tract optimise the graph for this machine. Takes the graph, whose weights the optimised one repacks.
+    /// Lets tract optimise an imported graph for this machine. Takes the graph, whose weights the optimised one repacks.
     ///
     /// # Errors
     /// When tract has no code for one of the graph's operators.
-    pub fn new(imported: Imported, recognised: &Recognised) -> Result<Self> {
-        Self::of(imported, recognised.hidden, recognised.pooled, &[])
-    }
-
-    /// The same for a graph that [`graph`](crate::tract::graph) built: hidden states, pooled row if `pools`, states.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn built(imported: Imported, pools: bool) -> Result<Self> {
-        let outlets = imported.model.output_outlets()?.to_vec();
-        let (known, states) = outlets.split_at(if pools { 2 } else { 1 });
-        Self::of(imported, known.first().copied(), known.get(1).copied(), states)
-    }
-
-    fn of(
-        imported: Imported,
-        hidden: Option<OutletId>,
-        pooled: Option<OutletId>,
-        states: &[OutletId],
-    ) -> Result<Self> {
+    pub fn new(imported: Imported, outlets: &Outlets) -> Result<Self> {
         let mut model = imported.model;
-        let outlets: Vec<_> = hidden.into_iter().chain(pooled).chain(states.iter().copied()).collect();
-        ensure!(!outlets.is_empty(), "the graph has no output to run it for");
-        model.select_output_outlets(&outlets).context("tract cannot select the outputs")?;
+        let Outlets { hidden, pooled, states } = outlets;
+        let all: Vec<OutletId> = hidden.iter().chain(pooled).chain(states).copied().collect();
+        ensure!(!all.is_empty(), "the graph has no output to run it for");
+        model.select_output_outlets(&all).context("tract cannot select the outputs")?;
         let ids_shape =
             model.input_fact(0)?.shape.as_concrete().context("the ids' shape is not fixed")?.to_vec();
         let plan = guard(|| model.into_optimized().and_then(|model| model.into_runnable()))
             .context("tract cannot run this graph, which the f32 reference needs")?;
-        let hidden = hidden.map(|_| 0);
-        let states = outlets.len() - states.len();
-        let pooled = pooled.map(|_| states - 1);
+        let states = all.len() - states.len();
+        let (hidden, pooled) = (hidden.map(|_| 0), pooled.map(|_| states - 1));
         let (context, ids_type) = (imported.context, imported.ids_type);
         Ok(F32Run { plan, ids_shape, context, ids_type, hidden, pooled, states })
+    }
+
+    /// The oracle of a model that came without a graph, or was changed: a graph is [built](graph::build) of it, with the
+    /// residual stream's `states` if they are wanted.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`graph::build`].
+    pub fn of(model: &TextModel, outputs: &Outputs, states: bool) -> Result<Self> {
+        let imported = graph::build(model, outputs, states)?;
+        let mut all = imported.model.output_outlets()?.iter().copied();
+        let hidden = all.next();
+        let pooled = if outputs.pooled == Pooled::None { None } else { all.next() };
+        let states = all.collect();
+        Self::new(imported, &Outlets { hidden, pooled, states })
     }
 
     /// Runs one prompt of exactly the context's length. A graph for several prompts gets it for each, and its first
@@ -96,7 +101,7 @@ impl F32Run {
     }
 }
 
-/// The first of the batch's answers, which [`recognise`](crate::recognise) made sure is the outermost axis.
+/// The first of the batch's answers, which is the outermost axis of every edge that is run for.
 fn first(tensor: &Tensor, batch: usize) -> Result<Vec<f32>> {
     match crate::tract::numbers::numbers::<f32>(tensor) {
         Some(values) => Ok(values[..values.len() / batch].to_vec()),

@@ -124,6 +124,15 @@ pub struct PromptFigures {
     pub cosine_min: f64,
 }
 
+/// A text tower's columns of the outputs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TowerFigures {
+    /// Of the hidden states, all rows of all prompts.
+    pub hidden: Option<Quality>,
+    /// Of the pooled output.
+    pub pooled: Option<Quality>,
+}
+
 /// Everything that a verification finds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
@@ -133,7 +142,9 @@ pub struct Figures {
     pub prompt_specific_db: Option<Decibels>,
     /// Pooled outputs.
     pub pooled: Option<Quality>,
-    /// The residual stream after each layer.
+    /// Each tower's part of both.
+    pub towers: Vec<TowerFigures>,
+    /// The residual stream after each layer, where the references have it.
     pub layers: Vec<LayerFigures>,
     /// SQNR of the hidden states at each token position, in dB.
     pub positions: Vec<Decibels>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use cliptext::{AlignedBytes, Encoder, Plan};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
-use cliptext_compiler::compile::prepare::Spec;
+use cliptext_compiler::compile::load::Spec;
 use cliptext_compiler::compile::report::Report;
 use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;

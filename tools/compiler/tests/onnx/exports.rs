@@ -18,7 +18,8 @@ const F16: f32 = 2e-3;
 fn understand(path: &Path) -> (Recognised, F32Run) {
     let imported = onnx::load(path).unwrap_or_else(|e| panic!("{e:#}"));
     let recognised = recognise(&imported.model).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let run = F32Run::new(imported, &recognised).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+    let run =
+        F32Run::new(imported, &recognised.outlets).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
     check(&recognised.model, &recognised.outputs, &run)
         .unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
     (recognised, run)

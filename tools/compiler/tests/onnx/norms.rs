@@ -83,7 +83,7 @@ fn tensor(name: &str, dims: &[i64], data_type: i32, raw_data: Vec<u8>) -> Tensor
 fn understood(model: ModelProto) -> Result<TextModel, Misfit> {
     let imported = onnx::import(model, Path::new(".")).unwrap_or_else(|e| panic!("{e:#}"));
     let recognised = recognise(&imported.model)?;
-    let run = F32Run::new(imported, &recognised).unwrap_or_else(|e| panic!("{e:#}"));
+    let run = F32Run::new(imported, &recognised.outlets).unwrap_or_else(|e| panic!("{e:#}"));
     check(&recognised.model, &recognised.outputs, &run).unwrap_or_else(|e| panic!("{e:#}"));
     Ok(recognised.model)
 }

@@ -49,7 +49,7 @@ impl<'m> Target<'m> {
     }
 
     fn linear(linear: &'m mut Linear) -> Self {
-        Target { bias: Some(&mut linear.bias), ..Self::matrix(&mut linear.weight) }
+        Target { bias: Some(&mut linear.bias), ..Self::matrix(linear.weight.make_f32()) }
     }
 
     fn norm(norm: &'m mut LayerNorm) -> Self {

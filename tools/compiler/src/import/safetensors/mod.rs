@@ -1,4 +1,4 @@
-//! Weights without a graph: a text tower's tensors, by their names, built into a graph.
+//! Weights without a graph: a text tower's tensors, known by their names.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ mod activation;
 pub mod config;
 pub mod naming;
 
-use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel, highest_end};
+use crate::ir::{
+    Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel, Weight, highest_end,
+};
 use crate::tensors::Tensors;
-use crate::tract::Imported;
-use crate::tract::graph;
 use config::Config;
 use naming::Location;
 
@@ -280,22 +280,15 @@ impl Shape {
     }
 }
 
-/// Builds the graph that computes `outputs` of the tower at `location`, which has that [`shape`]. Only the layers that the
-/// outputs need are read.
+/// Reads the tower at `location`, which has that [`shape`]: only the layers, and the projection, that the outputs need.
 ///
 /// # Errors
-/// When a tensor can't be read as f32, or an output can't be had.
-pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<Imported> {
-    graph::build(read(tensors, location, shape, outputs)?, outputs)
-}
-
-/// Reads the tower's tensors.
-fn read(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<TextModel> {
+/// When a tensor can't be read as f32.
+pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<TextModel> {
     let linear = |name: &str| -> Result<Linear> {
         Ok(Linear {
-            weight: tensors.matrix(&format!("{name}.weight"))?,
+            weight: Weight::F32(tensors.matrix(&format!("{name}.weight"))?),
             bias: tensors.floats(&format!("{name}.bias"))?,
-            steps: None,
         })
     };
     let norm = |name: &str| -> Result<LayerNorm> {
@@ -331,6 +324,7 @@ fn read(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs
         });
     }
     let projection = match projection(tensors, location)? {
+        Some(_) if outputs.pooled != Pooled::Projected => None,
         Some((name, _, by_input)) => {
             let matrix = tensors.matrix(&name)?;
             Some(if by_input { transposed(&matrix) } else { matrix })
@@ -372,9 +366,8 @@ fn thirds(weight: &Matrix, bias: &[f32]) -> [Linear; 3] {
         let rows = weight.rows / 3;
         let values = weight.values[third * rows * weight.cols..][..rows * weight.cols].to_vec();
         Linear {
-            weight: Matrix { rows, cols: weight.cols, values },
+            weight: Weight::F32(Matrix { rows, cols: weight.cols, values }),
             bias: bias[third * rows..][..rows].to_vec(),
-            steps: None,
         }
     })
 }

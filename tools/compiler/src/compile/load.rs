@@ -1,6 +1,7 @@
-//! A tower made ready to be quantized: imported, understood, checked against tract, and given the outputs that are wanted.
+//! From a model's files to its towers in the intermediate representation: imported, changed as the user wants, and given the
+//! outputs that are wanted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use cliptext::tokenizer::Padding;
@@ -8,13 +9,14 @@ use cliptext::tokenizer::Padding;
 use crate::compile::check;
 use crate::edit::Edits;
 use crate::edit::words::Word;
+use crate::import::{onnx, safetensors};
 use crate::ir::{Outputs, Pooled, TextModel};
 use crate::preset::{Choice, Facts, Preset};
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
-use crate::source::{self, Source, Tower, Weights};
-use crate::tract::graph;
+use crate::source::{self, NamedTower, Source, Tower, Weights};
 use crate::tract::run::F32Run;
+use crate::verify::reference::Reference;
 
 /// A model and what a user wants of it.
 #[derive(Debug)]
@@ -31,14 +33,14 @@ pub struct Spec {
     pub edits: Edits,
 }
 
-/// A model's towers, ready.
-pub struct Model {
+/// A model with its towers.
+pub struct LoadedModel {
     /// What stands at the path.
     pub source: Source,
     /// What was chosen, the family included.
     pub choice: Choice,
     /// In the order of their outputs.
-    pub towers: Vec<Prepared>,
+    pub towers: Vec<LoadedTower>,
 }
 
 impl Spec {
@@ -71,37 +73,39 @@ impl Spec {
         Ok(towers)
     }
 
-    /// Makes the towers ready.
+    /// Loads the towers and changes them.
     ///
     /// # Errors
-    /// As [`prepare`], and when the edits don't fit them all.
-    pub fn prepare_all(
+    /// When the weights can't be imported, are no CLIP text encoder, or haven't what is wanted (the message names the file),
+    /// and when the edits don't fit them all.
+    pub fn load_towers(
         &self,
         towers: &[&Tower],
         choice: &Choice,
         progress: &Progress,
-    ) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::new();
+    ) -> Result<Vec<LoadedTower>> {
+        let mut loaded = Vec::new();
         for tower in towers {
-            prepared.push(prepare(tower, choice, &self.edits, progress)?);
+            let path = tower.path().display().to_string();
+            loaded.push(load(tower, choice, &self.edits, progress).with_context(|| path)?);
         }
-        self.edits.leftovers(prepared.iter().map(|tower| &tower.model), |note| progress.note(note))?;
-        let same = prepared.windows(2).all(|pair| pair[0].words == pair[1].words);
+        self.edits.leftovers(loaded.iter().map(|tower| &tower.model), |note| progress.note(note))?;
+        let same = loaded.windows(2).all(|pair| pair[0].words == pair[1].words);
         ensure!(
             same,
             "the text towers have token embeddings of different lengths, so new words can't have the same ids in both"
         );
-        Ok(prepared)
+        Ok(loaded)
     }
 
     /// All of it.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), [`select`](Self::select) and [`prepare_all`](Self::prepare_all).
-    pub fn prepare(&self, progress: &Progress) -> Result<Model> {
+    /// Those of [`open`](Self::open), [`select`](Self::select) and [`load_towers`](Self::load_towers).
+    pub fn load(&self, progress: &Progress) -> Result<LoadedModel> {
         let (source, choice) = self.open(progress)?;
-        let towers = self.prepare_all(&self.select(&source, &choice)?, &choice, progress)?;
-        Ok(Model { source, choice, towers })
+        let towers = self.load_towers(&self.select(&source, &choice)?, &choice, progress)?;
+        Ok(LoadedModel { source, choice, towers })
     }
 }
 
@@ -147,8 +151,8 @@ fn same_context(towers: &[&Tower], context: Option<usize>) -> Result<()> {
     Ok(())
 }
 
-/// A tower with all that a plan needs of it, and its f32 reference.
-pub struct Prepared {
+/// A tower with all that a plan needs of it.
+pub struct LoadedTower {
     /// What to call it.
     pub name: String,
     /// The weights, f32.
@@ -161,68 +165,89 @@ pub struct Prepared {
     pub padding: Option<Padding>,
     /// Factor of cosines, if the files have it.
     pub logit_scale: Option<f32>,
-    /// tract's run of the same outputs.
-    pub run: F32Run,
+    /// tract's run of the graph that the model came as, where the model still is that graph's.
+    exported: Option<F32Run>,
+}
+
+impl LoadedTower {
+    /// What the f32 model computes of the token ids `prompts`, by tract; with the residual stream's `states` if they are
+    /// wanted. The run takes more memory than anything else here, and is gone when this returns.
+    ///
+    /// # Errors
+    /// When tract cannot run the model, or an output can't be had.
+    pub fn reference(&mut self, prompts: Vec<Vec<u32>>, states: bool) -> Result<Reference> {
+        let run = match self.exported.take().filter(|_| !states) {
+            Some(run) => run,
+            None => F32Run::of(&self.model, &self.outputs, states)?,
+        };
+        Reference::new(&run, &self.model, &self.outputs, prompts)
+    }
 }
 
 /// Imports `tower` and makes of it what `choice` and `edits` ask for.
-///
-/// # Errors
-/// When the weights can't be imported, are no CLIP text encoder, or haven't what is wanted. The message names the file.
-pub fn prepare(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<Prepared> {
-    let path = tower.path().display().to_string();
-    let mut chosen = None;
-    let imported = progress.stage("import: load, type, fold, declutter", || {
-        tower
-            .import(|shape, own| {
-                let projection = shape.projected.is_some();
-                let facts = Facts { layers: shape.layers, width: shape.width, final_norm: true, projection };
-                let outputs = choice.outputs(&facts, own)?;
-                chosen = Some(outputs);
-                Ok(outputs)
-            })
-            .with_context(|| format!("{path}: cannot be imported"))
-    })?;
-    let recognised = progress
+fn load(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<LoadedTower> {
+    let mut loaded = match &tower.weights {
+        Weights::Tensors(named) => named_tower(tower, named, choice, progress)?,
+        Weights::Onnx(path) => graph(tower, path, choice, progress)?,
+    };
+    let model = &mut loaded.model;
+    loaded.words = edits.apply(model, |note| progress.note(note))?;
+    let shortened = shorten(model, choice.context)?;
+    check::finite(model)?;
+    if !edits.is_empty() || shortened {
+        loaded.exported = None;
+    }
+    Ok(loaded)
+}
+
+/// The tower of named tensors: their names say what each is.
+fn named_tower(
+    tower: &Tower,
+    named: &NamedTower,
+    choice: &Choice,
+    progress: &Progress,
+) -> Result<LoadedTower> {
+    let NamedTower { tensors, location, shape, logit_scale, .. } = named;
+    let projection = shape.projected.is_some();
+    let facts = Facts { layers: shape.layers, width: shape.width, final_norm: true, projection };
+    let outputs = choice.outputs(&facts, shape.outputs())?;
+    let model =
+        progress.stage("read the tensors", || safetensors::load(tensors, location, shape, &outputs))?;
+    Ok(LoadedTower {
+        name: tower.name.clone(),
+        padding: choice.family_padding(model.width()),
+        model,
+        outputs,
+        words: vec![],
+        logit_scale: *logit_scale,
+        exported: None,
+    })
+}
+
+/// The tower of a graph, which has to be recognised: what was understood is held against tract's run of the graph itself.
+fn graph(tower: &Tower, path: &Path, choice: &Choice, progress: &Progress) -> Result<LoadedTower> {
+    let imported = progress.stage("import: load, type, fold, declutter", || onnx::load(path))?;
+    let Recognised { model, outputs: own, outlets } = progress
         .stage("recognise", || recognise(&imported.model))
-        .with_context(|| format!("{path}: not a CLIP text encoder that can be compiled"))?;
-    check::finite(&recognised.model).with_context(|| path.clone())?;
+        .context("not a CLIP text encoder that can be compiled")?;
+    check::finite(&model)?;
     let run = progress.stage("check against tract's f32 run", || {
-        let run = F32Run::new(imported, &recognised)?;
-        check::recognised(&recognised.model, &recognised.outputs, &run)?;
+        let run = F32Run::new(imported, &outlets)?;
+        check::recognised(&model, &own, &run)?;
         anyhow::Ok(run)
     })?;
-    let Recognised { mut model, outputs: own, .. } = recognised;
-    let outputs = match chosen {
-        Some(chosen) => {
-            // Without a pooled row the graph has no use for the end token.
-            let own =
-                if own.pooled == Pooled::None { Outputs { end_token: chosen.end_token, ..own } } else { own };
-            ensure!(own == chosen, "{path}: {chosen:?} became {own:?} on the way through the graph: a bug");
-            chosen
-        }
-        // A graph has the outputs that its exporter gave it.
-        None => choice.outputs(&facts(&model, &own), own).with_context(|| path.clone())?,
-    };
-    let words = edits.apply(&mut model, |note| progress.note(note)).with_context(|| path.clone())?;
-    check::finite(&model).with_context(|| path.clone())?;
-    let shortened = shorten(&mut model, choice.context).with_context(|| path.clone())?;
-    let run = if !edits.is_empty() || shortened || outputs != own {
-        drop(run);
-        progress.stage("rebuild with what was chosen", || {
-            let run = F32Run::built(graph::build(model.clone(), &outputs)?, outputs.pooled != Pooled::None)?;
-            check::recognised(&model, &outputs, &run)?;
-            anyhow::Ok(run)
-        })?
-    } else {
-        run
-    };
-    let logit_scale = match &tower.weights {
-        Weights::Tensors(named) => named.logit_scale,
-        Weights::Onnx(_) => None,
-    };
-    let padding = choice.family_padding(model.width());
-    Ok(Prepared { name: tower.name.clone(), model, outputs, words, padding, logit_scale, run })
+    let outputs = choice.outputs(&facts(&model, &own), own)?;
+    // A graph that nowhere has the hidden states of every token says nothing about them.
+    let exported = (outputs == own && outlets.hidden.is_some()).then_some(run);
+    Ok(LoadedTower {
+        name: tower.name.clone(),
+        padding: choice.family_padding(model.width()),
+        model,
+        outputs,
+        words: vec![],
+        logit_scale: None,
+        exported,
+    })
 }
 
 /// What a graph that was understood can give out. Its final norm is known if one of its outputs has it.
