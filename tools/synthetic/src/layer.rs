@@ -2,7 +2,7 @@
 
 use crate::arithmetic::{exact_sum, inverse_sqrt};
 use crate::maker::{LayerNorm, Maker, Scales};
-use crate::tower::PREFIX;
+use crate::tensor::PREFIX;
 
 /// Where a layer stands.
 struct Place {

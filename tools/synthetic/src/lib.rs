@@ -29,8 +29,10 @@ pub mod onnx;
 mod options;
 mod quantiles;
 mod random;
+mod tensor;
 mod tower;
 
 pub use error::Error;
 pub use options::{Activation, Dtype, Names, Options};
-pub use tower::{Tensor, Tower, generate};
+pub use tensor::Tensor;
+pub use tower::{Tower, generate};

@@ -3,7 +3,7 @@
 use crate::arithmetic::{f32exp, heavy};
 use crate::options::{Dtype, Options};
 use crate::random::Stream;
-use crate::tower::Tensor;
+use crate::tensor::Tensor;
 
 /// Makes tensors by name and keeps the finished ones.
 pub(crate) struct Maker<'a> {

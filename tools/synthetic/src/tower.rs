@@ -5,6 +5,7 @@ use crate::arithmetic::{exact_sum, inverse_sqrt};
 use crate::layer::add_layer;
 use crate::maker::{LayerNorm, Maker, Scales};
 use crate::options::Names;
+use crate::tensor::{PREFIX, Tensor};
 
 /// A synthetic text tower.
 #[derive(Clone, Debug)]
@@ -15,17 +16,6 @@ pub struct Tower {
     pub tensors: Vec<Tensor>,
 }
 
-/// A tensor of a [`Tower`].
-#[derive(Clone, Debug)]
-pub struct Tensor {
-    /// Its name in the checkpoint.
-    pub name: String,
-    /// Its sizes; linear weights are `[outputs, inputs]`.
-    pub shape: Vec<usize>,
-    /// Its values, row by row; rounded already to the type they will be stored as.
-    pub values: Vec<f32>,
-}
-
 impl Tower {
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
@@ -33,9 +23,6 @@ impl Tower {
         Some(&self.tensors[place])
     }
 }
-
-/// What every name starts with, except the projection's.
-pub(crate) const PREFIX: &str = "text_model.";
 
 /// The published tokenizer's start token, for which the massive channels are built.
 const START_TOKEN: usize = 49406;

@@ -1,49 +1,13 @@
 //! A layer norm that is multiplied out: `x · a + (bias - mean(x) · a)` with `a = gain / deviation(x)`, as TensorFlow
 //! writes it, or with the gain on one of the factors first.
 
-use std::rc::Rc;
-
 use tract_core::prelude::Tensor;
 
 use super::axes::{self, Axes, Dim};
 use super::function;
 use super::norm::{is_mean, of_total, squared};
-use super::value::{Expr, Id, Values, View};
+use super::value::{Expanded, Expr, Term, Values, View};
 use crate::tract::numbers::numbers;
-
-/// What stands over the deviation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
-    One,
-    Value,
-    Mean,
-}
-
-/// `factor · gain · term / deviation(of) + bias`. Without gain and bias, one or a mean has no channels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Expanded {
-    pub of: Id,
-    pub epsilon: f32,
-    pub term: Term,
-    pub factor: f32,
-    pub gain: Option<Rc<[f32]>>,
-    pub bias: Option<Rc<[f32]>>,
-}
-
-impl Expanded {
-    /// Whether it differs from channel to channel.
-    pub fn has_channels(&self) -> bool {
-        self.term == Term::Value || self.gain.is_some() || self.bias.is_some()
-    }
-
-    /// `a` times it, plus `c`; `None` if that would need channels that it does not have.
-    pub fn line(&self, a: f32, c: f32, width: usize) -> Option<Self> {
-        let zero = || (c != 0.0).then(|| vec![0.0; width].into());
-        let bias = self.bias.clone().or_else(zero).map(|bias| bias.iter().map(|b| a * b + c).collect());
-        let fits = self.has_channels() || c == 0.0;
-        fits.then(|| Expanded { factor: a * self.factor, bias, ..self.clone() })
-    }
-}
 
 /// One over the deviation of some value, `divided` if the view is the deviation itself.
 fn inverse(values: &Values, view: &View, divided: bool) -> Option<Expanded> {

@@ -5,8 +5,8 @@
 
 use tract_core::prelude::Tensor;
 
+use super::grid::float_grid;
 use super::misfit::{Rule, mismatch};
-use super::value::float_grid;
 use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::erf;
 use crate::ir::Activation;

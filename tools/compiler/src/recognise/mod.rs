@@ -26,6 +26,7 @@ mod attention;
 mod axes;
 mod expanded;
 mod function;
+mod grid;
 mod linear;
 mod lookup;
 mod misfit;

@@ -5,6 +5,7 @@ use tract_core::ops::nn::{Reduce, Reducer, RmsNorm};
 
 use super::axes::{self, Axes, Dim, Piece};
 use super::function;
+use super::grid::float_grid;
 use super::linear::absorb;
 use super::misfit::{Rule, mismatch};
 use super::value::{Expr, Id, Values, View};
@@ -50,7 +51,7 @@ pub fn reduce(values: &mut Values, op: &Reduce, view: &View) -> Rule<View> {
 }
 
 fn map_grid(f: impl Fn(f32) -> f32) -> Tensor {
-    let samples: Vec<f32> = super::value::float_grid().into_iter().map(f).collect();
+    let samples: Vec<f32> = float_grid().into_iter().map(f).collect();
     tract_core::prelude::tensor1(&samples)
 }
 
@@ -111,7 +112,7 @@ fn variance(values: &mut Values, left: &View, summed: Id, samples: &Tensor, sign
     let x = squared(values, of_squares).filter(|&x| x == summed)?;
     let n = values.channels(x) as f32;
     let mean = is_mean(&mean_of_squares, values.channels(x));
-    let square_of_mean = super::value::float_grid().iter().zip(numbers::<f32>(samples)?).all(|(t, y)| {
+    let square_of_mean = float_grid().iter().zip(numbers::<f32>(samples)?).all(|(t, y)| {
         let expected = -sign * (t / n) * (t / n);
         (y - expected).abs() <= 1e-5 * expected.abs()
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tract_core::prelude::{Datum, DatumType, Tensor, tensor1};
 
 use super::axes::{Axes, Dim, Piece};
-use super::expanded::Expanded;
+use super::grid::float_grid;
 use crate::ir::Matrix;
 
 /// The place of an [`Expr`] in its [`Values`].
@@ -52,6 +52,40 @@ pub struct Affine {
     pub rows: Option<Rc<[usize]>>,
     pub factor: f64,
     pub bias: Rc<[f64]>,
+}
+
+/// What is divided by the deviation in a layer norm that is multiplied out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    One,
+    Value,
+    Mean,
+}
+
+/// `factor · gain · term / deviation(of) + bias`. Without gain and bias, one or a mean has no channels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expanded {
+    pub of: Id,
+    pub epsilon: f32,
+    pub term: Term,
+    pub factor: f32,
+    pub gain: Option<Rc<[f32]>>,
+    pub bias: Option<Rc<[f32]>>,
+}
+
+impl Expanded {
+    /// Whether it differs from channel to channel.
+    pub fn has_channels(&self) -> bool {
+        self.term == Term::Value || self.gain.is_some() || self.bias.is_some()
+    }
+
+    /// `a` times it, plus `c`; `None` if that would need channels that it does not have.
+    pub fn line(&self, a: f32, c: f32, width: usize) -> Option<Self> {
+        let zero = || (c != 0.0).then(|| vec![0.0; width].into());
+        let bias = self.bias.clone().or_else(zero).map(|bias| bias.iter().map(|b| a * b + c).collect());
+        let fits = self.has_channels() || c == 0.0;
+        fits.then(|| Expanded { factor: a * self.factor, bias, ..self.clone() })
+    }
 }
 
 /// A value as a function of the token ids.
@@ -250,9 +284,4 @@ impl Values {
             Expr::Unit { .. } => "a vector of length 1".into(),
         }
     }
-}
-
-/// -8 to 8 in sixteenths: holds 0 and 1, and covers where the GELUs bend.
-pub fn float_grid() -> Vec<f32> {
-    (-128..=128).map(|step| step as f32 / 16.0).collect()
 }
