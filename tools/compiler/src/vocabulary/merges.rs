@@ -13,7 +13,10 @@ pub(super) fn text(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8 text", path.display()))?;
     // Editors on Windows put a byte order mark in front.
-    Ok(text.strip_prefix('\u{FEFF}').map_or_else(|| text.clone(), str::to_owned))
+    Ok(match text.strip_prefix('\u{FEFF}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
 }
 
 /// One merge a line: two tokens with a space between. A first line `#version` is skipped.

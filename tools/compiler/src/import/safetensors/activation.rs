@@ -42,11 +42,12 @@ pub fn of_published(tensors: &Tensors, location: &Location, facts: &Facts) -> (A
         return (*activation, None);
     }
     // OpenAI's archives hold their sizes. Its ResNets: 50 projects 512 to 1024, 50x64 has a width of 1024 in 12 layers, where
-    // OpenCLIP's H has 24. Long-CLIP was trained from OpenAI's.
+    // OpenCLIP's H has 24. Long-CLIP was trained from OpenAI's; others
+    // have made a bigG as long from OpenCLIP's.
     let archive = tensors.contains(&format!("{}input_resolution", location.outer()));
     let resnet = matches!((facts.width, facts.layers, facts.projected), (512, _, Some(1024)) | (WIDE, 12, _));
-    let long = facts.context == LONG && facts.width < WIDE
-        || location.extended_positions().is_some_and(|name| tensors.contains(&name));
+    let extended = location.extended_positions().is_some_and(|name| tensors.contains(&name));
+    let long = (facts.context == LONG || extended) && facts.width < WIDE;
     if archive || resnet || long {
         return (Activation::QuickGelu, None);
     }
@@ -56,8 +57,9 @@ pub fn of_published(tensors: &Tensors, location: &Location, facts: &Facts) -> (A
         (Activation::Gelu, "LAION's H and bigG", "quick-gelu (MetaCLIP's and DFN's have it)")
     };
     let note = format!(
-        "{}: no configuration says which activation it has: {assumed} is assumed, as in {whose}. If it is another, say --act \
-         {others}, or put the model's config.json or open_clip_config.json beside the file",
+        "{}: no configuration says which activation it has, and how many heads: {assumed} is assumed, as in {whose}, and heads \
+         of 64 channels, as in all published models. If it is another, say --act {others}, or put the model's config.json or \
+         open_clip_config.json beside the file",
         tensors.path().display()
     );
     (assumed, Some(note))

@@ -201,7 +201,7 @@ fn text_fields(whole: &Map<String, Value>, architecture: Option<&str>) -> Result
             let known = architecture.is_none_or(|architecture| architecture.starts_with("CLIP"));
             ensure!(
                 known && fields.iter().any(|field| whole.contains_key(*field)),
-                "no \"model_type\" in it: not a text encoder's configuration"
+                "no \"model_type\" in it: not a text encoder's configuration; put the text encoder's own in its place, or remove it"
             );
             ["text_config", "text_config_dict"].iter().any(|field| whole.contains_key(*field))
         }
