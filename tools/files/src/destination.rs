@@ -11,7 +11,7 @@ const LINKS: usize = 40;
 /// What is done with an output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// The regular file of this path, which no link stands in the way to, is replaced or made.
+    /// A regular file, by a path whose last step is no link: it is replaced, or made.
     Replaced(PathBuf),
     /// It is a pipe, a device or an open descriptor of this process, and written to as it is.
     Written(PathBuf),
@@ -73,8 +73,7 @@ pub(crate) fn folder(path: &Path) -> &Path {
 
 /// The number of the open file that a path such as `/dev/stdout` or `/dev/fd/3` is another name of.
 ///
-/// Such a name may lead to a regular file, which the caller's shell has opened: replaced by another, it would never get
-/// the bytes.
+/// It may lead to a regular file that the shell has opened: that file must get the bytes, not one that replaces it.
 fn descriptor(path: &Path) -> Option<u32> {
     if !cfg!(unix) {
         return None;
@@ -92,7 +91,7 @@ fn descriptor(path: &Path) -> Option<u32> {
 
 /// Opens what is [written](Destination::Written) to as it is.
 pub(crate) fn open(path: &Path) -> Result<File> {
-    // A file behind standard output may be appended to, and has a place where the next byte goes: opened anew it had not.
+    // Opened again, a file that standard output appends to would be written from its beginning.
     #[cfg(unix)]
     {
         use std::os::fd::AsFd;
@@ -110,7 +109,7 @@ pub fn is_stdout(path: &Path) -> bool {
     matches!(Destination::of(path), Ok(Destination::Written(path)) if descriptor(&path) == Some(1))
 }
 
-/// Whether two paths lead to one place, of which two outputs, or an input and an output, can't both have the whole.
+/// Whether two paths lead to the same regular file, there or not: as two outputs, or input and output, one would be lost.
 pub fn same_file(one: &Path, other: &Path) -> bool {
     match (Destination::of(one), Destination::of(other)) {
         (Ok(Destination::Replaced(one)), Ok(Destination::Replaced(other))) => one == other,

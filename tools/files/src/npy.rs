@@ -31,7 +31,7 @@ pub enum NpyError {
     Header,
     /// The values are of a type that is not read; its name as NumPy writes it.
     Type(String),
-    /// The values stand column by column.
+    /// The values are in column-major order.
     FortranOrder,
     /// The values take another number of bytes than the header says.
     Length {
@@ -109,7 +109,7 @@ pub fn parse(bytes: &[u8]) -> Result<Array, NpyError> {
     Ok(Array { shape, values })
 }
 
-/// The header's dictionary and what stands behind it, of the bytes from the version on.
+/// The header's dictionary and the bytes behind it, from the bytes after the magic number.
 fn header_and_data(version: &[u8]) -> Option<(&str, &[u8])> {
     let (version, rest) = version.split_first_chunk::<2>()?;
     let (length, rest) = match version[0] {
@@ -127,7 +127,7 @@ fn header_and_data(version: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(header).ok()?, data))
 }
 
-/// What stands behind the dictionary's `key`.
+/// The header from the value of the dictionary's `key` on.
 fn entry<'h>(header: &'h str, key: &str) -> Option<&'h str> {
     let (_, rest) = header.split_once(&format!("'{key}':"))?;
     Some(rest.trim_start())
@@ -142,7 +142,7 @@ fn numbers<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks::<N>().0.iter().copied()
 }
 
-/// What stands in a file before the values, for f32 of `shape`: format 1.0, so that values start at a multiple of 64.
+/// The header of a file of f32 values of `shape`: format 1.0, padded so that the values start at a multiple of 64.
 pub fn header(shape: &[usize]) -> Vec<u8> {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", sizes.join(", "));

@@ -10,7 +10,7 @@ use crate::unfinished::{Temporary, temporary};
 
 /// An output while it is written.
 ///
-/// A regular file is written under a temporary name beside its own, so that nobody ever sees half of it: what was there
+/// A regular file is written under a temporary name beside its own, so that no program reads half of it: the old file
 /// stays until [`finish`](Self::finish), and without that the temporary file goes when this is dropped. Of a link the
 /// file that it leads to is replaced. A pipe or a device gets the bytes as they come.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Output {
             Destination::Written(path) => (destination::open(&path)?, None),
             Destination::Replaced(path) => {
                 let (file, temporary) = temporary(destination::folder(&path))?;
-                // Who may read the old file may read the new one, and nobody else.
+                // The new file is as private as the old one.
                 if let Ok(old) = std::fs::metadata(&path)
                     && old.permissions() != file.metadata()?.permissions()
                 {

@@ -135,7 +135,7 @@ mod signals {
     /// Stack of the thread that waits.
     const STACK: usize = 64 << 10;
 
-    /// Removes the temporary files when somebody ends the program, and ends it. Where that can't be had they stay.
+    /// From now on, a signal that ends the program removes the temporary files first. Where handlers can't be set, they stay.
     pub(super) fn watch() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
@@ -147,7 +147,7 @@ mod signals {
                     // Locked to the end: no temporary file is made any more.
                     let unfinished = super::unfinished();
                     for path in unfinished.iter() {
-                        // Which of both it is nobody has to remember.
+                        // A file or a folder.
                         let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path));
                     }
                     let _ = emulate_default_handler(signal);

@@ -158,7 +158,7 @@ fn tokens_of_all(plan: &Plan<'_>, prompts: &[String], no_pad: bool, to_array: bo
     }
 }
 
-/// A few lines about an embedding, for somebody who only looks.
+/// A few lines about an embedding.
 fn summary(prompt: &str, embedding: &Embedding<'_>) -> String {
     let mut out = format!("{}: [{}, {}]\n", shown(prompt), embedding.tokens(), embedding.width());
     let rows = embedding.hidden().chunks(embedding.width());

@@ -48,7 +48,7 @@ impl ArrayFile {
     }
 }
 
-/// What stands before the values.
+/// The bytes before the values.
 fn header(path: &Path, shape: &[usize]) -> Outcome<Vec<u8>> {
     let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
     match path.extension().and_then(|extension| extension.to_str()) {

@@ -14,7 +14,7 @@ macro_rules! sayln {
     ($($text:tt)*) => { say!("{}\n", format_args!($($text)*)) };
 }
 
-/// Prints to standard output. A reader that has gone, as in `| head`, has not got the whole: an error as any other.
+/// Prints to standard output. A reader that closes it early, as `| head` does, is an error like any other.
 pub(crate) fn print(text: std::fmt::Arguments<'_>) -> Outcome {
     std::io::stdout().write_fmt(text).map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => {

@@ -74,7 +74,7 @@ pub(super) fn fork_and_join(team: &Threads) -> f64 {
     while times.len() < ROUNDS && begin.elapsed() < LONGEST {
         let (start, arrived) = (Instant::now(), AtomicUsize::new(0));
         team.run(threads, &|_, _| {
-            // Nobody does the task of another: each waits until all have come.
+            // No thread does the task of another: each waits until all have arrived.
             arrived.fetch_add(1, Ordering::Relaxed);
             while arrived.load(Ordering::Relaxed) < threads {
                 std::hint::spin_loop();

@@ -84,7 +84,7 @@ impl Store {
         };
         if whole() != Some(true) {
             let _lock = self.lock(&described.etag, file, progress)?;
-            // Whoever held the lock may have fetched it.
+            // The program that held the lock may have fetched it.
             if whole() != Some(true) {
                 let hash = listing.hash(file).or_else(|| Hash::sha256(&described.etag));
                 let download = Download { client, commit, file, described: &described, hash, progress };

@@ -112,7 +112,7 @@ impl<'a> Client<'a> {
         let url = self.url(commit, file);
         self.patiently(|| {
             let response = self.send(Method::Head, &url, None)?;
-            // The host that stores the file is named to whoever fetches it; all that is asked here is said already.
+            // A redirect to the host that stores the file: its headers say all that is asked here.
             let elsewhere = response.status().is_redirection();
             if !elsewhere {
                 self.judge(&response, Some(file))?;

@@ -303,7 +303,7 @@ impl<'a> Listing<'a> {
         Ok(shards.chain([join(folder, index)]).collect())
     }
 
-    /// What stands directly in a folder, for an error.
+    /// The files and folders directly in a folder, for an error.
     fn shown(self, folder: &str) -> String {
         let names: BTreeSet<_> = self
             .0

@@ -121,7 +121,7 @@ impl Settings {
             None
         } else if !endpoint.starts_with("https://") {
             Some(format!(
-                "the token is not sent to {endpoint}, since whoever passes http on can read it: set HF_ENDPOINT to its \
+                "the token is not sent to {endpoint}, since http is not encrypted: set HF_ENDPOINT to its \
                  https address"
             ))
         } else if host == HOST || host.ends_with(&format!(".{HOST}")) || self.trusts_endpoint {
