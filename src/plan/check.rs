@@ -398,4 +398,30 @@ mod tests {
             _ => bytes == Some(0),
         }));
     }
+
+    /// The operation of the demonstration plan's first attention, over a tower of `rows` rows under `mask`.
+    fn attention_over(rows: u16, mask: Mask) -> Result<(), StepFault> {
+        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let mut step = plan.steps().find(|step| matches!(step.op, Op::Attention { .. })).unwrap();
+        let with_rows =
+            |place: Place| if place.axis == Axis::Token { Place { rows, ..place } } else { place };
+        step = step.map(with_rows);
+        if let Op::Attention { mask: its_mask, .. } = &mut step.op {
+            *its_mask = mask;
+        }
+        let scratch = step.scratch_values().unwrap_or(0) as u32;
+        step.scratch = step.scratch.map(|place| Place { columns: scratch.max(1), ..place });
+        Walk::new(&plan).operation(&step)
+    }
+
+    /// A tower's rows are its own: those of image towers, 257 and 577, are more than any text's.
+    #[test]
+    fn attention_takes_the_rows_of_every_tower() {
+        for mask in [Mask::Causal, Mask::None] {
+            for rows in [1, 50, 77, 197, 257, 577, MAX_TOKENS as u16] {
+                assert_eq!(attention_over(rows, mask), Ok(()), "{rows}");
+            }
+            assert_eq!(attention_over(MAX_TOKENS as u16 + 1, mask), Err(StepFault::TooManyTokens));
+        }
+    }
 }
