@@ -196,6 +196,18 @@ fn axes_that_the_input_has_not_are_refused_at_once() {
 }
 
 #[test]
+fn orders_of_axes_that_are_no_permutation_are_refused_at_once() {
+    for order in [vec![2, 1, 2], vec![0, 1, 3], vec![0, 1], vec![0, 1, -1], vec![0, 1, 2, 3]] {
+        let mut file = model(&fixtures().join("operators/opset17.onnx"));
+        let graph = file.graph.as_mut().expect("a graph");
+        let node = graph.node.iter_mut().find(|node| node.name == "Transpose: axes").expect("the node");
+        node.attribute[0].ints = order;
+        let said = run(file, "Transpose: axes").expect_err("a refusal");
+        assert!(said.contains("Transpose: axes"), "{said}");
+    }
+}
+
+#[test]
 fn numbers_without_elements_are_refused() {
     // tract looks for a single number in each of them, and reads beyond its end.
     for (name, input) in [("Pow: float to a float", 1), ("Mul: broadcast", 1), ("Softmax: last axis", 0)] {

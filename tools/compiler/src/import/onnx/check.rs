@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{FunctionProto, GraphProto, ModelProto, NodeProto};
 
-use super::proto::{is_default_domain, label};
+use super::proto::{attribute, is_default_domain, label};
 use super::tensors::settle;
 
 /// Nested graphs (`If`, `Loop`) deeper than this are refused; no exporter writes more than two.
@@ -151,6 +151,7 @@ fn check_nodes(nodes: &mut [NodeProto], scope: &mut Scope, depth: usize) -> Resu
                 label(node)
             );
         }
+        check_permutation(node)?;
         let named = label(node);
         let node_named = || format!("in node {named}");
         for attribute in &mut node.attribute {
@@ -166,6 +167,22 @@ fn check_nodes(nodes: &mut [NodeProto], scope: &mut Scope, depth: usize) -> Resu
             }
         }
     }
+    Ok(())
+}
+
+/// tract looks without end for the transpositions of what is no permutation.
+fn check_permutation(node: &NodeProto) -> Result<()> {
+    if node.op_type != "Transpose" {
+        return Ok(());
+    }
+    let Some(order) = attribute(node, "perm").map(|attribute| &attribute.ints) else { return Ok(()) };
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    ensure!(
+        sorted.into_iter().eq(0..order.len() as i64),
+        "node {} puts axes in the order {order:?}, which is no permutation; export the model again",
+        label(node)
+    );
     Ok(())
 }
 
