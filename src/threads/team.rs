@@ -9,6 +9,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::vec::Vec;
 use std::{format, io};
 
@@ -18,11 +19,17 @@ use super::Team;
 /// turns among threads: there they would last for ever.)
 const SPINS: usize = if cfg!(miri) { 20 } else { 4000 };
 
-/// Jobs for which the machine counts as crowded once one was held up for longer than [`SPINS`]: another program may want
+/// Pauses of [`SPINS`] that whoever waits for the last tasks makes by giving up the rest of its time slice. After that it sleeps: a
+/// worker of lower real-time priority gets no slice while anybody above it is ready to run, and would never end its task.
+const YIELDS: usize = 8;
+/// How long it sleeps at a time.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Jobs for which the machine counts as contended once one was held up for longer than [`SPINS`]: another program may want
 /// the cores too, or a task simply takes long, which does no harm.
-const CROWDED: usize = if cfg!(miri) { 20 } else { 2000 };
-/// On a crowded machine a worker steps aside at the end of every so many jobs, between two tasks: it is going to be put
-/// aside anyway, and in the middle of a task that would hold up the others for milliseconds. Every 8 jobs of a full-size
+const CONTENDED: usize = if cfg!(miri) { 20 } else { 2000 };
+/// On a contended machine a worker steps aside at the end of every so many jobs, between two tasks: it is going to be preempted
+/// anyway, and within a task that would hold up the others for milliseconds. Every 8 jobs of a full-size
 /// model are less than the system lets a thread run.
 const JOBS_IN_A_ROW: usize = 8;
 
@@ -35,8 +42,8 @@ struct Shared {
     done: Line<AtomicUsize>,
     /// A [`Call`] on the stack of whoever runs the job, valid while it goes on.
     call: Line<AtomicPtr<()>>,
-    /// Jobs for which the machine still counts as crowded; whoever runs a job writes it.
-    crowded: Line<AtomicUsize>,
+    /// Jobs for which the machine still counts as contended; whoever runs a job writes it.
+    contended: Line<AtomicUsize>,
     stop: AtomicBool,
 }
 
@@ -116,7 +123,7 @@ impl Threads {
             ticket: Line(AtomicU64::new(0)),
             done: Line(AtomicUsize::new(0)),
             call: Line(AtomicPtr::new(ptr::null_mut())),
-            crowded: Line(AtomicUsize::new(0)),
+            contended: Line(AtomicUsize::new(0)),
             stop: AtomicBool::new(false),
         });
         let mut team = Self { shared, workers: Vec::new(), busy: AtomicBool::new(false) };
@@ -151,7 +158,7 @@ fn worker(index: usize, shared: &Shared, asleep: &AtomicBool) {
             idle = 0;
         } else if jobs >= JOBS_IN_A_ROW {
             jobs = 0;
-            if shared.crowded.0.load(Ordering::Relaxed) > 0 {
+            if shared.contended.0.load(Ordering::Relaxed) > 0 {
                 thread::yield_now();
             }
         } else if idle < SPINS {
@@ -188,14 +195,20 @@ unsafe impl Team for Threads {
         while shared.work(CALLER) {}
         let mut waited = 0;
         while shared.done.0.load(Ordering::Acquire) != tasks {
-            // A worker still has a task; when that takes long, the system may have put it aside for this thread.
+            // A worker still has a task; when that takes long, it may have been preempted.
             waited += 1;
-            if waited % SPINS == 0 { thread::yield_now() } else { core::hint::spin_loop() }
+            if waited > YIELDS * SPINS {
+                thread::sleep(NAP);
+            } else if waited.is_multiple_of(SPINS) {
+                thread::yield_now();
+            } else {
+                core::hint::spin_loop();
+            }
         }
-        let crowded = shared.crowded.0.load(Ordering::Relaxed);
-        let next = if waited >= SPINS { CROWDED } else { crowded.saturating_sub(1) };
-        if next != crowded {
-            shared.crowded.0.store(next, Ordering::Relaxed);
+        let contended = shared.contended.0.load(Ordering::Relaxed);
+        let next = if waited >= SPINS { CONTENDED } else { contended.saturating_sub(1) };
+        if next != contended {
+            shared.contended.0.store(next, Ordering::Relaxed);
         }
         self.busy.store(false, Ordering::Release);
     }
@@ -221,7 +234,6 @@ impl Drop for Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// Miri runs some thousand times slower.
     const ROUNDS: usize = if cfg!(miri) { 40 } else { 2000 };
@@ -265,23 +277,23 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_crowded_from_one_hold_up_to_many_jobs_later() {
+    fn a_machine_is_contended_from_one_hold_up_to_many_jobs_later() {
         let team = Threads::start(2).unwrap();
-        let crowded = || team.shared.crowded.0.load(Ordering::Relaxed);
+        let contended = || team.shared.contended.0.load(Ordering::Relaxed);
         let caller = thread::current().id();
-        while crowded() == 0 {
+        while contended() == 0 {
             // The caller waits for the worker's task, where the worker takes one.
             team.run(2, &|_, _| {
                 let ms = if thread::current().id() == caller { 1 } else { 5 };
                 thread::sleep(Duration::from_millis(ms));
             });
         }
-        assert!(crowded() > CROWDED - 10);
+        assert!(contended() > CONTENDED - 10);
         for round in 0.. {
-            if crowded() == 0 {
+            if contended() == 0 {
                 break;
             }
-            assert!(round < 1000 * CROWDED, "the machine stays crowded");
+            assert!(round < 1000 * CONTENDED, "the machine stays contended");
             team.run(2, &|_, _| {});
         }
     }
@@ -299,6 +311,50 @@ mod tests {
                 });
             }
         }
+    }
+
+    /// On one core, a caller that the system prefers to the worker at all times must still let it end its task.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn a_caller_of_higher_priority_does_not_starve_a_worker() {
+        /// How long the worker computes, in its own time on the core.
+        const WORK: Duration = Duration::from_millis(10);
+        fn time_on_the_core() -> Duration {
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: a clock that every thread has; `time` is there to be written.
+            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        }
+        // SAFETY: calls that concern this thread only, and the threads that it starts; the arguments outlive them.
+        let preferred = unsafe {
+            let mut core: libc::cpu_set_t = core::mem::zeroed();
+            libc::CPU_SET(libc::sched_getcpu() as usize, &mut core);
+            assert_eq!(libc::sched_setaffinity(0, size_of_val(&core), &core), 0);
+            let mut priority: libc::sched_param = core::mem::zeroed();
+            priority.sched_priority = 1;
+            // The call itself: musl's function refuses.
+            move || libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, &raw const priority) == 0
+        };
+        let team = Threads::start(2).unwrap();
+        if !preferred() {
+            std::eprintln!("not tested: this user may not ask for real-time priority");
+            return;
+        }
+        let start = std::time::Instant::now();
+        let begun = AtomicUsize::new(0);
+        team.run(2, &|worker, _| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            if worker == CALLER {
+                // Until the worker has the other task.
+                while begun.load(Ordering::SeqCst) < 2 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            } else {
+                while time_on_the_core() < WORK {}
+            }
+        });
+        // Spinning at real-time priority would take the core until the system's brake, 950 ms.
+        assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
     }
 
     #[test]
