@@ -8,7 +8,8 @@ use super::error::{EncoderError, IdsError, PassError};
 use super::input::{Input, Sequence};
 use super::sink::{CopyHidden, EachStep, Sink, StepOutput};
 use super::steps;
-use crate::kernels::{Kernels, Sequences};
+use crate::kernels::float_mode::Exact;
+use crate::kernels::{KernelSet, Kernels, Sequences};
 use crate::plan::format::ALIGN;
 use crate::plan::{MAX_SEQUENCES, Plan, Program, Resident, Source};
 use crate::threads::{Solo, Team};
@@ -28,7 +29,7 @@ use crate::threads::{Solo, Team};
 pub struct Encoder<'a, T = Solo, S = Resident<'a>> {
     program: Program<'a>,
     source: S,
-    kernels: Kernels,
+    kernels: KernelSet<'a>,
     team: T,
     arena: &'a mut [u8],
 }
@@ -47,14 +48,14 @@ impl<'a> Encoder<'a> {
 }
 
 impl<'a, T: Team> Encoder<'a, T> {
-    /// An encoder with chosen kernels and workers.
+    /// An encoder with chosen kernels, the same for all workers or a [`KernelSet`], and workers.
     ///
     /// # Errors
     /// [`EncoderError`] where the arena or the kernels do not do.
     pub fn with(
         plan: &Plan<'a>,
         arena: &'a mut [u8],
-        kernels: Kernels,
+        kernels: impl Into<KernelSet<'a>>,
         team: T,
     ) -> Result<Self, EncoderError> {
         Encoder::over(plan.program(), plan.constants(), arena, kernels, team)
@@ -70,24 +71,23 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         program: Program<'a>,
         source: S,
         arena: &'a mut [u8],
-        kernels: Kernels,
+        kernels: impl Into<KernelSet<'a>>,
         team: T,
     ) -> Result<Self, EncoderError> {
         if !arena.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(EncoderError::ArenaMisaligned { needed: program.arena_bytes(1) });
         }
         let packing = program.manifest().packing;
-        if !kernels.reads(packing) {
-            return Err(EncoderError::Packing(kernels.refuses(packing)));
-        }
+        let kernels = kernels.into();
+        kernels.read(packing).map_err(EncoderError::Packing)?;
         let encoder = Self { program, source, kernels, team, arena };
         encoder.has_room_for(1)?;
         Ok(encoder)
     }
 
-    /// The kernels in use.
+    /// The kernels in use, those of the first worker.
     pub fn kernels(&self) -> Kernels {
-        self.kernels
+        self.kernels.first()
     }
 
     /// Encodes `input`; `sink` is given the rows, which also stay in the arena.
@@ -164,7 +164,9 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         let rows = Sequences(&computed);
         let mut arena = Arena::new(self.arena, N);
         let workers = (self.kernels, &self.team);
+        let exact = Exact::enter();
         steps::run(program, &mut self.source, workers, &mut arena, (&sequences, rows), sink)?;
+        drop(exact);
         let (width, manifest) = (program.width(), program.manifest());
         let hidden = arena.place(manifest.hidden, 0..rows.rows());
         let pooled = manifest.pooled.map(|place| (arena.place(place, 0..N), place.columns as usize));

@@ -8,7 +8,7 @@ use super::sink::{Sink, StepOutput};
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::norm::Norm;
-use crate::kernels::{Heads, Kernels, Sequences};
+use crate::kernels::{Heads, KernelSet, Sequences};
 use crate::plan::{
     Axis, CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Format, Op, Place, Program, Source, Step,
 };
@@ -16,7 +16,7 @@ use crate::threads::Team;
 
 /// One pass through a plan.
 struct Pass<'p, 'a, T, S> {
-    kernels: Kernels,
+    kernels: KernelSet<'p>,
     team: &'p T,
     source: &'p mut S,
     arena: &'p mut Arena<'a>,
@@ -34,7 +34,7 @@ struct Pass<'p, 'a, T, S> {
 pub(super) fn run<T: Team, S: Source>(
     program: &Program<'_>,
     source: &mut S,
-    (kernels, team): (Kernels, &T),
+    (kernels, team): (KernelSet<'_>, &T),
     arena: &mut Arena<'_>,
     (sequences, rows): (&[Sequence], Sequences<'_>),
     sink: &mut impl Sink,

@@ -28,7 +28,7 @@ mod x86 {
         const FMA_F16C: u32 = 1 << 12 | 1 << 29;
         const AVX2: u32 = 1 << 5;
         const XMM_YMM: u64 = 0b110;
-        cpuid(1, |r| r.ecx, FMA_F16C) && cpuid(7, |r| r.ebx, AVX2) && saved(XMM_YMM)
+        !cfg!(miri) && cpuid(1, |r| r.ecx, FMA_F16C) && cpuid(7, |r| r.ebx, AVX2) && saved(XMM_YMM)
     }
 
     pub(crate) fn has_avx512vnni() -> bool {
@@ -40,7 +40,7 @@ mod x86 {
 
     pub(crate) fn has_crc32() -> bool {
         const SSE4_2: u32 = 1 << 20;
-        cpuid(1, |r| r.ecx, SSE4_2)
+        !cfg!(miri) && cpuid(1, |r| r.ecx, SSE4_2)
     }
 }
 
@@ -49,58 +49,20 @@ pub(super) use arm::*;
 
 #[cfg(target_arch = "aarch64")]
 mod arm {
-    /// Without an operating system the ID register is ours to read; with one we ask it.
-    #[cfg(not(feature = "std"))]
-    fn isar0() -> u64 {
-        if !cfg!(target_os = "none") {
-            return 0;
-        }
-        let value: u64;
-        // SAFETY: reads an identification register; on bare metal we run at EL1 or above.
-        unsafe {
-            core::arch::asm!("mrs {}, ID_AA64ISAR0_EL1", out(reg) value,
-                options(pure, nomem, nostack, preserves_flags));
-        }
-        value
+    /// Whether the CPU has `$feature`: the operating system is asked. Without one nobody can be: the identification registers
+    /// are EL1's, and nothing says where we run. Then what the build was told (`-C target-cpu`, `-C target-feature`) counts.
+    macro_rules! has {
+        ($name:ident, $feature:tt) => {
+            pub(crate) fn $name() -> bool {
+                #[cfg(feature = "std")]
+                return std::arch::is_aarch64_feature_detected!($feature);
+                #[cfg(not(feature = "std"))]
+                return cfg!(target_feature = $feature);
+            }
+        };
     }
 
-    /// ID_AA64ISAR1_EL1, likewise.
-    #[cfg(not(feature = "std"))]
-    fn isar1() -> u64 {
-        if !cfg!(target_os = "none") {
-            return 0;
-        }
-        let value: u64;
-        // SAFETY: as above.
-        unsafe {
-            core::arch::asm!("mrs {}, ID_AA64ISAR1_EL1", out(reg) value,
-                options(pure, nomem, nostack, preserves_flags));
-        }
-        value
-    }
-
-    #[cfg(feature = "std")]
-    pub(crate) fn has_i8mm() -> bool {
-        std::arch::is_aarch64_feature_detected!("i8mm")
-    }
-    #[cfg(feature = "std")]
-    pub(crate) fn has_dotprod() -> bool {
-        std::arch::is_aarch64_feature_detected!("dotprod")
-    }
-    #[cfg(feature = "std")]
-    pub(crate) fn has_crc32() -> bool {
-        std::arch::is_aarch64_feature_detected!("crc")
-    }
-    #[cfg(not(feature = "std"))]
-    pub(crate) fn has_i8mm() -> bool {
-        isar1() >> 52 & 0xf != 0
-    }
-    #[cfg(not(feature = "std"))]
-    pub(crate) fn has_dotprod() -> bool {
-        isar0() >> 44 & 0xf != 0
-    }
-    #[cfg(not(feature = "std"))]
-    pub(crate) fn has_crc32() -> bool {
-        isar0() >> 16 & 0xf != 0
-    }
+    has!(has_i8mm, "i8mm");
+    has!(has_dotprod, "dotprod");
+    has!(has_crc32, "crc");
 }

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::float_mode::Exact;
 use super::layout::{Packing, Panels, code_stride};
 use super::ops::attention::{Attention, Heads, head_scratch};
 use super::ops::embed::{PositionRow, TokenRow};
@@ -9,7 +10,7 @@ use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
 use super::shared::SharedMut;
-use super::{Kernels, MAX_TOKENS};
+use super::{KernelSet, Kernels, MAX_TOKENS};
 use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
@@ -61,13 +62,21 @@ fn rows_of_task(task: usize, rows: usize) -> Range<usize> {
     task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(rows)
 }
 
+/// Has the team do `tasks` tasks, each in the floating-point mode that results are right in: `task(worker, number)`.
+fn share(team: &impl Team, tasks: usize, task: impl Fn(usize, usize) + Sync) {
+    team.run(tasks, &|worker, number| {
+        let _exact = Exact::enter();
+        task(worker, number);
+    });
+}
+
 /// Cuts a product into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
 fn by_panels(
     team: &impl Team,
     panels: Panels,
     rows: usize,
     panels_per_task: usize,
-    run: impl Fn(Task) + Sync,
+    run: impl Fn(usize, Task) + Sync,
 ) {
     let count = panels.count();
     let across = count.div_ceil(panels_per_task);
@@ -77,18 +86,19 @@ fn by_panels(
     let rows_per_task = rows.div_ceil(down).next_multiple_of(2);
     // Tasks that read the same panels follow one another.
     let first_panel = |task: usize| task / down * panels_per_task;
-    team.run(across * down, &|_, task| {
+    share(team, across * down, |worker, task| {
         let (panel, row) = (first_panel(task), task % down * rows_per_task);
         let next = first_panel(task + team.workers());
-        run(Task {
+        let task = Task {
             panels: panel..(panel + panels_per_task).min(count),
             rows: row.min(rows)..(row + rows_per_task).min(rows),
             next: (next != panel).then_some(next),
-        });
+        };
+        run(worker, task);
     });
 }
 
-impl Kernels {
+impl KernelSet<'_> {
     /// `out[row] = token + position` for each pair.
     pub(crate) fn embed<'r>(
         self,
@@ -98,7 +108,7 @@ impl Kernels {
     ) {
         for ((token, position), out) in rows.zip(out.chunks_exact_mut(width)) {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.embed_row)(token, position, out) };
+            unsafe { (self.first().0.embed_row)(token, position, out) };
         }
     }
 
@@ -108,11 +118,11 @@ impl Kernels {
         assert!(norm.bias.len() == width && input.len() == out.len());
         let rows = input.len() / width;
         let out = SharedMut::new(out);
-        team.run(rows.div_ceil(ROWS_PER_TASK), &|_, task| {
+        share(team, rows.div_ceil(ROWS_PER_TASK), |worker, task| {
             for row in rows_of_task(task, rows) {
                 let place = row * width..(row + 1) * width;
                 // SAFETY: the row is this task's; holding `self` proves the instructions.
-                unsafe { (self.0.norm_row)(&norm, &input[place.clone()], out.part(place)) };
+                unsafe { (self.of(worker).0.norm_row)(&norm, &input[place.clone()], out.part(place)) };
             }
         });
     }
@@ -120,17 +130,17 @@ impl Kernels {
     /// Normalises and quantizes each row of `input` into `out`.
     pub(crate) fn norm_to_codes(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: CodesMut<'_>) {
         assert!(norm.bias.len() == norm.gain.len() && out.columns == norm.gain.len());
-        self.rows_to_codes(team, input, out, |rows, codes, params| {
+        self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.norm_rows_to_codes)(&norm, rows, codes, params) }
+            unsafe { (kernels.0.norm_rows_to_codes)(&norm, rows, codes, params) }
         });
     }
 
     /// Quantizes each row of `input` into `out`.
     pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
-        self.rows_to_codes(team, input, out, |rows, codes, params| {
+        self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.0.quantize_rows)(rows, codes, params) }
+            unsafe { (kernels.0.quantize_rows)(rows, codes, params) }
         });
     }
 
@@ -139,21 +149,21 @@ impl Kernels {
         team: &impl Team,
         input: &[f32],
         out: CodesMut<'_>,
-        quantize: impl Fn(&[f32], &mut [u8], &mut [QuantParams]) + Sync,
+        quantize: impl Fn(Kernels, &[f32], &mut [u8], &mut [QuantParams]) + Sync,
     ) {
         let (width, stride) = (out.columns, code_stride(out.columns));
         let rows = input.len() / width;
         assert!(out.codes.len() >= rows * stride && out.params.len() >= rows);
         let (codes, params) = (SharedMut::new(out.codes), SharedMut::new(out.params));
-        team.run(rows.div_ceil(ROWS_PER_TASK), &|_, task| {
-            let part = rows_of_task(task, rows);
+        share(team, rows.div_ceil(ROWS_PER_TASK), |worker, task| {
+            let (kernels, part) = (self.of(worker), rows_of_task(task, rows));
             let input = &input[part.start * width..part.end * width];
             // SAFETY: the rows are this task's, and were found to be there.
             unsafe {
                 let codes = codes.part(part.start * stride..part.end * stride);
-                quantize(input, codes, params.part(part));
+                quantize(kernels, input, codes, params.part(part));
             }
-            if let Some(pair_rows) = self.0.pair_rows {
+            if let Some(pair_rows) = kernels.0.pair_rows {
                 for row in rows_of_task(task, rows - rows % 2).step_by(2) {
                     let (first, second, end) = (row * stride, (row + 1) * stride, (row + 2) * stride);
                     // SAFETY: both rows are this task's; holding `self` proves the instructions.
@@ -175,8 +185,9 @@ impl Kernels {
     ) {
         let rows = out.len() / panels.outputs as usize;
         let stride = code_stride(input.columns);
-        let product =
-            self.product(panels.packing).expect("the encoder refuses kernels that lack the packing");
+        let product = |kernels: Kernels| {
+            kernels.product(panels.packing).expect("the encoder refuses kernels that lack the packing")
+        };
         assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
         assert!(input.codes.len() >= rows * stride && input.params.len() >= rows);
         assert!(weights.as_ptr().addr().is_multiple_of(64));
@@ -189,9 +200,9 @@ impl Kernels {
             epilogue,
             out: SharedMut::new(out),
         };
-        by_panels(team, panels, rows, product.panels, |task| {
+        by_panels(team, panels, rows, product(self.first()).panels, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (product.linear)(&step, task) }
+            unsafe { (product(self.of(worker)).linear)(&step, task) }
         });
     }
 
@@ -209,9 +220,9 @@ impl Kernels {
         assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
         assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        by_panels(team, panels, rows, 1, |task| {
+        by_panels(team, panels, rows, 1, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (self.0.linear_f32)(&step, task) }
+            unsafe { (self.of(worker).0.linear_f32)(&step, task) }
         });
     }
 
@@ -233,18 +244,20 @@ impl Kernels {
         assert!(longest <= MAX_TOKENS && scratch.len() >= tasks * task_scratch);
         let step = Attention { qkv, heads, out: SharedMut::new(out) };
         let scratch = SharedMut::new(scratch);
-        team.run(tasks, &|_, task| {
+        share(team, tasks, |worker, task| {
             let (sequence, head) = (task / heads.count, task % heads.count);
             // SAFETY: the sizes were checked, head and scratch are this task's, `self` proves the instructions.
             unsafe {
                 let scratch = scratch.part(task * task_scratch..(task + 1) * task_scratch);
-                (self.0.attend)(&step, sequences.range(sequence), head, scratch);
+                (self.of(worker).0.attend)(&step, sequences.range(sequence), head, scratch);
             }
         });
     }
+}
 
+#[cfg(test)]
+impl Kernels {
     /// Activation codes row by row, as signed bytes, whatever the form in which these kernels keep them.
-    #[cfg(test)]
     pub(crate) fn plain_codes(self, codes: &[u8], columns: usize) -> std::vec::Vec<u8> {
         let mut codes = codes.to_vec();
         let stride = code_stride(columns);

@@ -83,16 +83,6 @@ impl Packing {
         }
     }
 
-    /// The compiler's options that choose it.
-    pub const fn compiled_with(self) -> &'static str {
-        match self {
-            Packing::Int8x4 => "--target generic",
-            Packing::F32 => "--precision f32",
-            Packing::Int8x8 => "--target i8mm",
-            Packing::Int8x16 => "--target neon",
-        }
-    }
-
     /// Whether weights are int8 codes with a scale per output channel.
     pub const fn is_int8(self) -> bool {
         !matches!(self, Packing::F32)

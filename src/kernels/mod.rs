@@ -12,16 +12,35 @@
 //! | `neon` | NEON | Cortex-A53, A57, A72 |
 //! | `dotprod` | NEON with SDOT | Cortex-A55, A75, A76, A78 |
 //! | `i8mm` | NEON with SMMLA | Cortex-A710, A720, Neoverse V1, N2 |
+//!
+//! # Bare metal
+//!
+//! Without an operating system (no feature `std`) nobody says what an aarch64 core can do: its identification registers can be
+//! read at EL1 and above only, and this crate does not presume where it runs. [`Kernels::available`] then has `neon` and `scalar`, and
+//! those whose instructions the build was told of (`-C target-cpu=cortex-a76`). Others are chosen by hand: [`Kernels::assume`]. On x86-64
+//! CPUID tells.
+//!
+//! All but `scalar` use vector registers, and `scalar` those of the FPU. So before the first call:
+//!
+//! - floating point and NEON are switched on at the level that the encoder runs at: CPACR_EL1.FPEN = 0b11, and nothing traps
+//!   them above (CPTR_EL2, CPTR_EL3);
+//! - the arena and the plan lie in normal memory (the MMU is on), and SCTLR.A is 0: vectors are loaded from
+//!   multiples of 4 bytes;
+//! - an interrupt handler that uses vector registers saves them.
+//!
+//! The floating-point mode need not be set: each pass has its own, and puts the caller's back.
 
 // Loops over rows, chains and lanes index several arrays at once; closures and adaptors would leave the instruction set.
 #![allow(clippy::needless_range_loop)]
 
 pub(crate) mod crc32c;
 mod dispatch;
+pub(crate) mod float_mode;
 pub mod layout;
 pub(crate) mod ops;
 mod peak;
 mod scalar;
+mod set;
 pub(crate) mod shared;
 pub(crate) mod simd;
 
@@ -47,6 +66,7 @@ pub(crate) use dispatch::{Codes, CodesMut, Sequences, attention_scratch};
 pub(crate) use ops::attention::Heads;
 pub use ops::attention::Mask;
 pub use ops::math::Activation;
+pub use set::{KernelSet, MixError};
 
 use layout::Packing;
 use ops::attention::{Attention, Exercise};
@@ -68,7 +88,6 @@ struct Table {
     /// The int8 layouts that it reads, the one made for it first, each with its product.
     products: &'static [Product],
     /// What activation codes are xor-ed with.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests read codes back"))]
     flip: u8,
     embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
@@ -316,6 +335,19 @@ impl Kernels {
         if (table.supported)() { Ok(Kernels(table)) } else { Err(KernelError::Unsupported) }
     }
 
+    /// The kernels called `name`, whether the CPU is known to have their instructions or not: for bare metal, where nobody can be
+    /// asked (see [this module](self)).
+    ///
+    /// # Errors
+    /// [`KernelError::Unknown`] where this build has no such kernels.
+    ///
+    /// # Safety
+    /// Every core that runs the kernels has their instructions, switched on.
+    pub unsafe fn assume(name: &str) -> Result<Kernels, KernelError> {
+        let table = TABLES.iter().find(|table| table.name == name).ok_or(KernelError::Unknown)?;
+        Ok(Kernels(table))
+    }
+
     /// The names of all kernels in this build, whether the CPU can run them or not.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLES.iter().map(|table| table.name)
@@ -329,6 +361,11 @@ impl Kernels {
     /// The product of int8 codes with weights in `packing`.
     fn product(self, packing: Packing) -> Option<&'static Product> {
         self.0.products.iter().find(|product| product.packing == packing)
+    }
+
+    /// The form in which they keep activation codes: what each is xor-ed with, and whether two rows' are paired.
+    fn code_form(self) -> (u8, bool) {
+        (self.0.flip, self.0.pair_rows.is_some())
     }
 
     /// Whether they read weights in `packing`.
@@ -387,9 +424,7 @@ impl fmt::Display for PackingError {
         let Self { packing, kernel, wants } = self;
         write!(
             f,
-            "the weights are packed as {packing} ({}), which kernel {kernel} does not read: compile the plan with {}",
-            packing.compiled_with(),
-            wants.compiled_with()
+            "the weights are packed as {packing}, which kernel {kernel} does not read: it wants them as {wants}"
         )
     }
 }

@@ -56,6 +56,13 @@ impl Aligned {
     }
 }
 
+impl Kernels {
+    /// The same for all workers.
+    fn set(self) -> KernelSet<'static> {
+        self.into()
+    }
+}
+
 /// The packings of int8 weights.
 fn int8_packings() -> impl Iterator<Item = Packing> {
     Packing::ALL.into_iter().filter(|packing| packing.is_int8())
@@ -118,14 +125,14 @@ fn int8_products_agree_over_odd_shapes() {
                     let mut codes = vec![0x55; rows * code_stride(inputs as usize)];
                     let mut params = vec![QuantParams::default(); rows];
                     let columns = inputs as usize;
-                    kernels.quantize(
+                    kernels.set().quantize(
                         &Solo,
                         &input,
                         CodesMut { codes: &mut codes, params: &mut params, columns },
                     );
                     let codes = Codes { codes: &codes, params: &params, columns };
                     let epilogue = Epilogue { activation, residual };
-                    kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
+                    kernels.set().linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
                     bits(&out)
                 });
             }
@@ -150,7 +157,11 @@ fn the_largest_codes_do_not_saturate() {
                 input.iter_mut().step_by(columns).for_each(|first| *first = other * value);
                 let mut codes = vec![0; 7 * code_stride(columns)];
                 let mut params = vec![QuantParams::default(); 7];
-                kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, params: &mut params, columns });
+                kernels.set().quantize(
+                    &Solo,
+                    &input,
+                    CodesMut { codes: &mut codes, params: &mut params, columns },
+                );
                 let QuantParams { scale, neg_zero_point } = params[6];
                 let plain = kernels.plain_codes(&codes, columns);
                 let code = |code: u8| i32::from(code as i8) + neg_zero_point;
@@ -159,7 +170,7 @@ fn the_largest_codes_do_not_saturate() {
                 let codes = Codes { codes: &codes, params: &params, columns };
                 let mut out = vec![0.0; 7 * 80];
                 let epilogue = Epilogue { activation: Activation::Identity, residual: false };
-                kernels.linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
+                kernels.set().linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
                 for (index, got) in out.iter().enumerate() {
                     let at = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
                     let (by_channel, bias) =
@@ -190,11 +201,11 @@ fn int8_products_are_the_products_in(packing: Packing) {
     let kernels = Kernels::named("scalar").unwrap();
     let input = random.values(5 * 52);
     let (mut codes, mut params) = (vec![0; 5 * 64], vec![QuantParams::default(); 5]);
-    kernels.quantize(&Solo, &input, CodesMut { codes: &mut codes, params: &mut params, columns: 52 });
+    kernels.set().quantize(&Solo, &input, CodesMut { codes: &mut codes, params: &mut params, columns: 52 });
     let mut out = vec![0.0; 5 * 37];
     let epilogue = Epilogue { activation: Activation::Identity, residual: false };
     let view = Codes { codes: &codes, params: &params, columns: 52 };
-    kernels.linear_int8(&Solo, view, panels, weights.bytes(), epilogue, &mut out);
+    kernels.set().linear_int8(&Solo, view, panels, weights.bytes(), epilogue, &mut out);
     let float = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
     for row in 0..5 {
         for output in 0..37 {
@@ -226,7 +237,7 @@ fn codes_are_never_minus_128_and_flip_as_the_kernel_wants() {
         let mut plain: Option<(Vec<u8>, Vec<[u32; 2]>)> = None;
         for kernels in Kernels::available() {
             let (mut codes, mut params) = (vec![0; 3 * code_stride(width)], vec![QuantParams::default(); 3]);
-            kernels.quantize(
+            kernels.set().quantize(
                 &Solo,
                 &input,
                 CodesMut { codes: &mut codes, params: &mut params, columns: width },
@@ -247,15 +258,15 @@ fn norms_agree() {
         let norm = Norm { gain: &gain, bias: &bias, epsilon: 1e-5 };
         all_agree(Packing::F32, &format!("norm of {width}"), |kernels| {
             let mut out = vec![0.0; input.len()];
-            kernels.norm(&Solo, norm, &input, &mut out);
+            kernels.set().norm(&Solo, norm, &input, &mut out);
             let stride = code_stride(width);
             let (mut codes, mut params) = (vec![0; 11 * stride], vec![QuantParams::default(); 11]);
             let place = CodesMut { codes: &mut codes, params: &mut params, columns: width };
-            kernels.norm_to_codes(&Solo, norm, &input, place);
+            kernels.set().norm_to_codes(&Solo, norm, &input, place);
             let codes = kernels.plain_codes(&codes, width);
             // The two forms must tell the same: quantizing the rows gives the codes.
             let (mut again, mut again_params) = (vec![0; 11 * stride], vec![QuantParams::default(); 11]);
-            kernels.quantize(
+            kernels.set().quantize(
                 &Solo,
                 &out,
                 CodesMut { codes: &mut again, params: &mut again_params, columns: width },
@@ -266,7 +277,7 @@ fn norms_agree() {
         });
         // And it is a layer norm.
         let mut out = vec![0.0; input.len()];
-        Kernels::fastest(Packing::F32).unwrap().norm(&Solo, norm, &input, &mut out);
+        Kernels::fastest(Packing::F32).unwrap().set().norm(&Solo, norm, &input, &mut out);
         for (row, out) in input.chunks(width).zip(out.chunks(width)) {
             let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
             let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / width as f64;
@@ -300,7 +311,7 @@ fn f32_products_agree() {
                 all_agree(Packing::F32, &format!("{rows} {inputs} {outputs} {activation:?}"), |kernels| {
                     let mut out = vec![0.5; rows * outputs as usize];
                     let epilogue = Epilogue { activation, residual: true };
-                    kernels.linear_f32(&Solo, &input, panels, weights.bytes(), epilogue, &mut out);
+                    kernels.set().linear_f32(&Solo, &input, panels, weights.bytes(), epilogue, &mut out);
                     bits(&out)
                 });
             }
@@ -315,7 +326,7 @@ fn attend(kernels: Kernels, heads: Heads, qkv: &[f32], lengths: &[usize]) -> Vec
     let mut out = vec![0.0; sequences.rows() * heads.width()];
     let scratch = attention_scratch(longest, heads.count, heads.channels).unwrap();
     let mut scratch = vec![f32::NAN; scratch * lengths.len()];
-    kernels.attention(&Solo, qkv, heads, sequences, &mut scratch, &mut out);
+    kernels.set().attention(&Solo, qkv, heads, sequences, &mut scratch, &mut out);
     bits(&out)
 }
 
@@ -422,7 +433,7 @@ fn embeddings_agree() {
                 (TokenRow::Int8(&codes, 0.037), PositionRow::F16(&halves)),
                 (TokenRow::F32(&values), PositionRow::F32(&values)),
             ];
-            kernels.embed(rows.into_iter(), width, &mut out);
+            kernels.set().embed(rows.into_iter(), width, &mut out);
             bits(&out)
         });
     }
@@ -439,6 +450,49 @@ fn kernels_are_had_by_name_only_where_they_run() {
 }
 
 #[test]
+fn kernels_may_be_assumed_by_their_names() {
+    for kernels in Kernels::available() {
+        // SAFETY: the CPU has their instructions.
+        assert_eq!(unsafe { Kernels::assume(kernels.name()) }, Ok(kernels));
+    }
+    // SAFETY: there are none.
+    assert_eq!(unsafe { Kernels::assume("warp") }, Err(KernelError::Unknown));
+}
+
+/// Values so small that sums and products of them are subnormal: flushed to zero, or rounded otherwise, they differ.
+#[test]
+fn subnormal_results_are_kept_whatever_the_mode_of_the_thread() {
+    let mut random = Random(12);
+    let heads = Heads { count: 2, channels: 20, scale: 0.3, mask: Mask::Causal };
+    let panels = Panels { inputs: 24, outputs: 40, packing: Packing::F32 };
+    let small = |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(|value| value * 1e-39).collect() };
+    let (qkv, rows) = (small(random.values(9 * 120)), small(random.values(9 * 24)));
+    let gain = small(random.values(24));
+    let norm = Norm { gain: &gain, bias: &gain, epsilon: 1e-5 };
+    let mut weights: Vec<u8> =
+        random.values(panels.bytes().unwrap() / 4).into_iter().flat_map(f32::to_le_bytes).collect();
+    (0..40).for_each(|output| weights[panels.bias_at(output)..][..4].fill(0));
+    let weights = Aligned::new(&weights);
+    for kernels in Kernels::available() {
+        let run = || {
+            let epilogue = Epilogue { activation: Activation::Identity, residual: false };
+            let (mut products, mut normed) = (vec![0.0; 9 * 40], vec![0.0; rows.len()]);
+            kernels.set().linear_f32(&Solo, &rows, panels, weights.bytes(), epilogue, &mut products);
+            kernels.set().norm(&Solo, norm, &rows, &mut normed);
+            [bits(&products), bits(&normed), attend(kernels, heads, &qkv, &[9])]
+        };
+        let want = run();
+        let subnormal = |bits: &&u32| f32::from_bits(**bits).is_subnormal();
+        assert!(want.iter().all(|bits| bits.iter().filter(subnormal).count() > bits.len() / 4));
+        float_mode::hostile::set();
+        let got = run();
+        let stayed = float_mode::hostile::is_set();
+        float_mode::hostile::unset();
+        assert!(got == want && stayed, "{}", kernels.name());
+    }
+}
+
+#[test]
 fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
     let best = Kernels::available().next().unwrap();
     for packing in Packing::ALL {
@@ -449,8 +503,9 @@ fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
             Err(error) => {
                 assert!(!best.reads(packing) && best.reads(error.wants) && error.packing == packing);
                 let sentence = format!("{error}");
-                assert!(sentence.contains(packing.compiled_with()), "{sentence}");
-                assert!(sentence.ends_with(&format!("with {}", error.wants.compiled_with())), "{sentence}");
+                let (packing, wants) =
+                    (format!("packed as {packing},"), format!("wants them as {}", error.wants));
+                assert!(sentence.contains(&packing) && sentence.ends_with(&wants), "{sentence}");
             }
         }
         // Forced, the reference reads everything.
@@ -462,7 +517,7 @@ fn a_packing_without_a_fast_kernel_is_refused_with_what_to_compile_for() {
 fn through_codes(row: &[f32]) -> (Vec<i8>, QuantParams, Vec<f32>) {
     let (mut codes, mut params) = (vec![0; code_stride(row.len())], [QuantParams::default()]);
     let place = CodesMut { codes: &mut codes, params: &mut params, columns: row.len() };
-    Kernels::named("scalar").unwrap().quantize(&Solo, row, place);
+    Kernels::named("scalar").unwrap().set().quantize(&Solo, row, place);
     let [params] = params;
     let codes: Vec<i8> = codes[..row.len()].iter().map(|&code| code as i8).collect();
     let value = |&code: &i8| (i32::from(code) + params.neg_zero_point) as f32 * params.scale;

@@ -298,9 +298,11 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     // Tiles alike in height: a low one costs more than its share.
     let steps = rows.len().div_ceil(T::ROW_STEP);
     let (low, high) = (steps / tiles.max(1), steps % tiles.max(1));
-    let mut row = rows.start;
-    for tile in 0..tiles {
-        let height = ((low + usize::from(tile < high)) * T::ROW_STEP).min(rows.end - row);
+    let (mut row, mut tile) = (rows.start, 0);
+    while row < rows.end {
+        // Within these bounds by the division above; said again so that no tile can be too high or empty.
+        let even = ((low + usize::from(tile < high)) * T::ROW_STEP).clamp(1, T::ROWS);
+        let height = even.min(rows.end - row);
         let input = TileInput {
             // SAFETY: `row` is one of the step's, `panel` one of the step's.
             codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
@@ -319,18 +321,20 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             self::tile::<T, FULL>(t, height, &input, &mut sums);
             scale_out(s, step, row, height, panel, if FULL { T::PANELS } else { 1 }, &sums);
         }
-        row += height;
+        (row, tile) = (row + height, tile + 1);
     }
 }
 
 /// Calls the tile for the number of rows at hand.
 ///
 /// # Safety
-/// As [`Int8Tile::tile`].
+/// As [`Int8Tile::tile`]; there are 1 to `T::ROWS` rows.
 #[inline(always)]
 unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInput, out: &mut Accumulators) {
     macro_rules! for_rows {
-        ($($rows:literal)*) => {
+        ($($rows:literal)*) => {{
+            // A kernel with a higher tile than these does not compile.
+            const { assert!(T::ROWS <= [$($rows),*].len() && T::ROWS <= MAX_TILE_ROWS) };
             match rows {
                 $(
                     // SAFETY: the caller's promise; `T::PANELS` is 1, 2 or 4.
@@ -342,13 +346,13 @@ unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInp
                         }
                     },
                 )*
-                _ => debug_assert!(rows == 0),
+                _ => unreachable!("a tile of {rows} rows"),
             }
-        };
+        }};
     }
     const {
-        assert!(T::ROWS <= MAX_TILE_ROWS && matches!(T::PANELS, 1 | 2 | 4));
-        // So that no tile is higher than a full one.
+        assert!(matches!(T::PANELS, 1 | 2 | 4));
+        // So that an even division into steps leaves no tile higher than a full one.
         assert!(T::ROWS.is_multiple_of(T::ROW_STEP));
     };
     for_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13)

@@ -9,6 +9,7 @@ use cliptext::threads::{Threads, default_threads};
 use cliptext::{EncoderError, Kernels, Plan};
 
 use crate::failure::{Failure, Outcome, work};
+use crate::packing::{advice, compiled_with};
 use crate::plan::{Access, Source};
 
 /// A team of so many threads, or of as many as this machine has use for.
@@ -19,13 +20,16 @@ pub(crate) fn team(threads: Option<usize>) -> Outcome<Threads> {
 
 /// An encoder that can't be made or used.
 pub(crate) fn cannot_encode(error: EncoderError) -> Failure {
-    Failure::Work(error.to_string())
+    Failure::Work(match error {
+        EncoderError::Packing(error) => advice(error),
+        error => error.to_string(),
+    })
 }
 
 /// The kernels called `name`, or the fastest for the plan.
 pub(crate) fn kernels(plan: &Plan<'_>, name: Option<&str>) -> Outcome<Kernels> {
     let Some(name) = name else {
-        return plan.kernels().map_err(|error| Failure::Work(error.to_string()));
+        return plan.kernels().map_err(|error| Failure::Work(advice(error)));
     };
     Kernels::named(name).map_err(|error| {
         let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
@@ -44,7 +48,7 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
         sayln!("tower       {layers} layers, width {width}, {heads} heads, padding {padding}");
     }
     sayln!("context     {} tokens", plan.context());
-    sayln!("weights     {} ({})", manifest.packing, manifest.packing.compiled_with());
+    sayln!("weights     {} ({})", manifest.packing, compiled_with(manifest.packing));
     sayln!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
     match manifest.pooled {
         Some(rows) => {
@@ -62,7 +66,7 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
     sayln!("constants   {} bytes", plan.constant_bytes());
     match plan.kernels() {
         Ok(kernels) => sayln!("kernel      {} on this CPU", kernels.name()),
-        Err(error) => sayln!("kernel      none on this CPU: {error}"),
+        Err(error) => sayln!("kernel      none on this CPU: {}", advice(error)),
     }
     sayln!("steps");
     for (index, step) in plan.steps().enumerate() {

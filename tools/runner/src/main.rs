@@ -11,6 +11,7 @@ mod encode;
 mod failure;
 mod images;
 mod output;
+mod packing;
 mod paths;
 mod plan;
 mod prompts;
