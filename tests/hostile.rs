@@ -103,7 +103,7 @@ fn other_files_and_other_versions_are_told_apart() {
     let mut bytes = demo().bytes().to_vec();
     bytes[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
     let error = load(&bytes).unwrap_err();
-    assert_eq!(error, LoadError::Version { found: VERSION + 1 });
+    assert_eq!(error, LoadError::Version { found: VERSION + 1, reads: VERSION });
     let sentence = error.to_string();
     assert!(sentence.contains(&VERSION.to_string()) && sentence.contains(&(VERSION + 1).to_string()));
     let mut memory = AlignedBytes::zeroed(demo().bytes().len() + 1);

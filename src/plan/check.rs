@@ -9,8 +9,9 @@ use core::ops::Range;
 
 use super::error::{LoadError, StepFault};
 use super::format::ALIGN;
+use super::manifest::Manifest;
 use super::place::{Axis, Format, Place};
-use super::program::Program;
+use super::record::Record;
 use super::step::{Embed, EmbedPrecision, Mask, Op, Part, Role, Step};
 use crate::kernels::MAX_TOKENS;
 use crate::tokenizer::Padding;
@@ -23,6 +24,17 @@ const MAX_VALUES: usize = 16;
 
 /// Places that a step uses.
 const MAX_PLACES: usize = 5;
+
+/// What is checked: the parts of a program.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'p> {
+    pub(super) manifest: &'p Manifest<'p>,
+    pub(super) records: &'p [Record],
+    /// Every id of the vocabulary is below it.
+    pub(super) ids: u32,
+    /// Bytes of the constants section.
+    pub(super) constant_bytes: u64,
+}
 
 /// What only the walk over all steps shows.
 pub(super) struct Findings {
@@ -37,16 +49,16 @@ pub(super) struct Findings {
 }
 
 /// Checks all. The arena of a whole pass must not have more than `most` bytes: what memory can be addressed.
-pub(super) fn check(program: &Program<'_>, most: u64) -> Result<Findings, LoadError> {
-    let manifest = program.manifest();
+pub(super) fn check(parts: Parts<'_>, most: u64) -> Result<Findings, LoadError> {
+    let manifest = parts.manifest;
     if manifest.logit_scale.is_some_and(|scale| !scale.is_finite() || scale <= 0.0) {
         return Err(LoadError::LogitScale);
     }
     if u64::from(manifest.arena_bytes) * MAX_SEQUENCES as u64 > most {
         return Err(LoadError::ArenaTooLarge { bytes: manifest.arena_bytes });
     }
-    let mut walk = Walk::new(program);
-    for (index, record) in program.records().iter().enumerate() {
+    let mut walk = Walk::new(parts);
+    for (index, record) in parts.records.iter().enumerate() {
         let step = Step::of_record(record).ok_or(StepFault::Unreadable);
         step.and_then(|step| walk.step(&step)).map_err(|fault| LoadError::Step { index, fault })?;
     }
@@ -63,7 +75,7 @@ struct Value {
 
 /// The state between two steps.
 struct Walk<'p> {
-    program: &'p Program<'p>,
+    parts: Parts<'p>,
     values: heapless::Vec<Value, MAX_VALUES>,
     /// Where the next step's constants are.
     constants: u64,
@@ -94,9 +106,9 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 impl<'p> Walk<'p> {
-    fn new(program: &'p Program<'p>) -> Self {
+    fn new(parts: Parts<'p>) -> Self {
         Self {
-            program,
+            parts,
             values: heapless::Vec::new(),
             constants: 0,
             role: None,
@@ -152,7 +164,7 @@ impl<'p> Walk<'p> {
         ensure(step.constants == self.constants, StepFault::ConstantsPlace)?;
         let end = step.constant_bytes().and_then(|bytes| step.constants.checked_add(bytes));
         self.constants = end.ok_or(StepFault::TooLarge)?;
-        ensure(self.constants <= self.program.constant_bytes(), StepFault::MissingConstants)
+        ensure(self.constants <= self.parts.constant_bytes, StepFault::MissingConstants)
     }
 
     /// The range of a place, which must be one, in the arena.
@@ -162,7 +174,7 @@ impl<'p> Walk<'p> {
         let start = u64::from(place.offset);
         let end = start + place.bytes();
         ensure(start.is_multiple_of(ALIGN as u64), StepFault::Misaligned)?;
-        ensure(end <= u64::from(self.program.manifest().arena_bytes), StepFault::OutsideArena)?;
+        ensure(end <= u64::from(self.parts.manifest.arena_bytes), StepFault::OutsideArena)?;
         Ok(start..end)
     }
 
@@ -237,7 +249,7 @@ impl<'p> Walk<'p> {
             }
             Step { op: Op::Linear { packing, .. }, input: Some(input), second, scratch: None, .. } => {
                 f32_out()?;
-                ensure(packing == self.program.manifest().packing, StepFault::Packing)?;
+                ensure(packing == self.parts.manifest.packing, StepFault::Packing)?;
                 let format = if packing.is_int8() { Format::Codes } else { Format::F32 };
                 ensure(input.format == format, StepFault::Format)?;
                 ensure(input.has_rows_of(out), StepFault::Rows)?;
@@ -307,9 +319,9 @@ impl<'p> Walk<'p> {
 
     fn embed(&mut self, embed: Embed, out: &Place) -> Result<(), StepFault> {
         let Embed { vocabulary, precision, f16_rows, padding } = embed;
-        padding.check(self.program.tokenizer().vocabulary().size()).map_err(|_| StepFault::Padding)?;
+        padding.check(self.parts.ids).map_err(|_| StepFault::Padding)?;
         // A text tower has a row for each token of the text.
-        let tokens = self.program.manifest().context;
+        let tokens = self.parts.manifest.context;
         ensure(out.axis == Axis::Token && out.rows == tokens, StepFault::Rows)?;
         ensure(f16_rows == 0 || precision == EmbedPrecision::Int8, StepFault::Tables)?;
         let (rows, first) = self.embeddings.unwrap_or((u32::MAX, padding));
@@ -319,12 +331,11 @@ impl<'p> Walk<'p> {
 
     /// What must hold behind the last step.
     fn finish(mut self) -> Result<Findings, LoadError> {
-        let (manifest, tokenizer) = (self.program.manifest(), self.program.tokenizer());
-        if self.constants != self.program.constant_bytes() {
+        let Parts { manifest, ids, .. } = self.parts;
+        if self.constants != self.parts.constant_bytes {
             return Err(LoadError::Leftover);
         }
         let (token_rows, padding) = self.embeddings.unwrap_or((0, Padding::End));
-        let ids = tokenizer.vocabulary().size();
         if ids > token_rows {
             return Err(LoadError::TokenRange { ids, rows: token_rows });
         }
@@ -354,9 +365,9 @@ mod tests {
         let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
         let arena = plan.manifest().arena_bytes;
         let pair = u64::from(arena) * MAX_SEQUENCES as u64;
-        assert!(check(&plan, pair).is_ok());
-        assert_eq!(check(&plan, pair - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
-        assert!(check(&plan, i32::MAX as u64).is_ok());
+        assert!(check(plan.parts(), pair).is_ok());
+        assert_eq!(check(plan.parts(), pair - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
+        assert!(check(plan.parts(), i32::MAX as u64).is_ok());
     }
 
     /// The largest place that a record can name, whose size does not fit 32 bits.
@@ -372,7 +383,7 @@ mod tests {
         assert_eq!(place(Format::F32).bytes(), (4 * 0xffff_ffff * 0xffff_u64).next_multiple_of(64));
         assert_eq!(place(Format::Codes).bytes(), (0xffff * ((1_u64 << 32) + 8)).next_multiple_of(64));
         let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
-        let walk = Walk::new(&plan);
+        let walk = Walk::new(plan.parts());
         for format in [Format::F32, Format::Codes] {
             assert_eq!(walk.range(&place(format)), Err(StepFault::OutsideArena));
             assert_eq!(walk.range(&Place { offset: 0, ..place(format) }), Err(StepFault::OutsideArena));
@@ -411,7 +422,7 @@ mod tests {
         }
         let scratch = step.scratch_values().unwrap_or(0) as u32;
         step.scratch = step.scratch.map(|place| Place { columns: scratch.max(1), ..place });
-        Walk::new(&plan).operation(&step)
+        Walk::new(plan.parts()).operation(&step)
     }
 
     /// A tower's rows are its own: those of image towers, 257 and 577, are more than any text's.

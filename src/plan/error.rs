@@ -2,7 +2,6 @@
 
 use core::fmt;
 
-use super::format::VERSION;
 use crate::tokenizer::{TokenizerError, VocabularyError};
 
 /// Why bytes are not a plan that this build can run.
@@ -17,6 +16,8 @@ pub enum LoadError {
     Version {
         /// The version that the plan has.
         found: u32,
+        /// The one that this build reads.
+        reads: u32,
     },
     /// The file ends too early.
     Truncated,
@@ -155,10 +156,10 @@ impl fmt::Display for LoadError {
             LoadError::NotAPlan => {
                 f.write_str("this is not a cliptext plan (make one with `cliptext compile`)")
             }
-            LoadError::Version { found } => {
+            LoadError::Version { found, reads } => {
                 write!(
                     f,
-                    "the plan has format version {found}, this build reads version {VERSION}: compile it again"
+                    "the plan has format version {found}, this build reads version {reads}: compile it again"
                 )
             }
             LoadError::Truncated => f.write_str("the plan is cut short: copy or compile it again"),

@@ -159,7 +159,7 @@ impl Header {
         }
         let version = u32_at(bytes, VERSION_AT).ok_or(LoadError::Truncated)?;
         if version != VERSION {
-            return Err(LoadError::Version { found: version });
+            return Err(LoadError::Version { found: version, reads: VERSION });
         }
         let header = bytes.first_chunk::<HEADER>().ok_or(LoadError::Truncated)?;
         let u64_at = |at: usize| header[at..].first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));

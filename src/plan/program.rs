@@ -58,7 +58,7 @@ impl<'a> Program<'a> {
             cached_token: None,
             causal: true,
         };
-        let findings = check::check(&program, isize::MAX as u64)?;
+        let findings = check::check(program.parts(), isize::MAX as u64)?;
         program.token_rows = findings.token_rows;
         program.cached_token = findings.cached_token;
         program.causal = findings.causal;
@@ -88,9 +88,14 @@ impl<'a> Program<'a> {
         self.records.len()
     }
 
-    /// The steps as they stand in the file.
-    pub(super) fn records(&self) -> &'a [Record] {
-        self.records
+    /// What is checked of it.
+    pub(super) fn parts(&self) -> check::Parts<'_> {
+        check::Parts {
+            manifest: &self.manifest,
+            records: self.records,
+            ids: self.tokenizer.vocabulary().size(),
+            constant_bytes: self.constant_bytes,
+        }
     }
 
     /// The towers in their order.
