@@ -17,7 +17,7 @@
 //! What is promised, and the tests that hold it:
 //!
 //! - nothing is allocated, by the whole crate: it does not link `alloc` (`tests/no_alloc.rs`);
-//! - the RAM is known beforehand: [`Plan::arena_bytes`];
+//! - the RAM is known beforehand: [`Program::arena_bytes`];
 //! - after [`Plan::load`] nothing fails or panics, whatever the text (`tests/hostile.rs`, `tests/tokenizer.rs`);
 //! - the same plan and text give the same bytes on every CPU (`tests/demo.rs`, [`kernels`]).
 //!
