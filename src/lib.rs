@@ -45,6 +45,7 @@ pub mod tokenizer;
 pub use executor::{Embedding, Encoder, EncoderError, IdsError, Input, PassError, Sink, StepOutput};
 #[cfg(feature = "std")]
 pub use file::PlanFile;
+pub use kernels::set::{KernelSet, MixError};
 pub use kernels::{KernelError, Kernels, PackingError};
 #[cfg(feature = "std")]
 pub use memory::AlignedBytes;

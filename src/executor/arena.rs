@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
+use crate::kernels::dispatch::{Codes as CodeRows, CodesMut as CodeRowsMut};
 use crate::kernels::layout::code_stride;
-use crate::kernels::{Codes as CodeRows, CodesMut as CodeRowsMut};
 use crate::plan::{Place, QUANT_PARAMS_BYTES};
 
 /// The arena of an encoder during a pass over `sequences` sequences.

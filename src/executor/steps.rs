@@ -5,10 +5,12 @@ use core::ops::Range;
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
 use super::input::Sequence;
 use super::sink::{Sink, StepOutput};
+use crate::kernels::Heads;
+use crate::kernels::dispatch::Sequences;
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::norm::Norm;
-use crate::kernels::{Heads, KernelSet, Sequences};
+use crate::kernels::set::KernelSet;
 use crate::plan::{
     Axis, CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Format, Op, Place, Program, Source, Step,
 };

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 
 use super::*;
+use crate::kernels::Kernels;
 use crate::kernels::float_mode::hostile;
-use crate::kernels::{KernelSet, Kernels, MixError};
+use crate::kernels::set::{KernelSet, MixError};
 use crate::plan::Plan;
 use crate::threads::{Solo, Team, Threads};
 use crate::{AlignedBytes, include_plan};

@@ -9,8 +9,9 @@ use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
+use super::set::KernelSet;
 use super::shared::SharedMut;
-use super::{KernelSet, Kernels, MAX_TOKENS};
+use super::{Kernels, MAX_TOKENS};
 use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.

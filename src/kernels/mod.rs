@@ -34,13 +34,13 @@
 #![allow(clippy::needless_range_loop)]
 
 pub(crate) mod crc32c;
-mod dispatch;
+pub(crate) mod dispatch;
 pub(crate) mod float_mode;
 pub mod layout;
 pub(crate) mod ops;
 mod peak;
 mod scalar;
-mod set;
+pub mod set;
 pub(crate) mod shared;
 pub(crate) mod simd;
 
@@ -62,11 +62,9 @@ mod cpu;
 use core::fmt;
 use core::ops::Range;
 
-pub(crate) use dispatch::{Codes, CodesMut, Sequences, attention_scratch};
 pub(crate) use ops::attention::Heads;
 pub use ops::attention::Mask;
 pub use ops::math::Activation;
-pub use set::{KernelSet, MixError};
 
 use layout::Packing;
 use ops::attention::{Attention, Exercise};

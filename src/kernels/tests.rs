@@ -3,10 +3,12 @@
 use std::vec::Vec;
 use std::{format, vec};
 
+use super::dispatch::{Codes, CodesMut, Sequences, attention_scratch};
 use super::layout::{MAX_ZERO_POINT, Packing, Panels, code_stride};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Epilogue;
 use super::ops::norm::Norm;
+use super::set::KernelSet;
 use super::*;
 use crate::threads::Solo;
 

@@ -17,8 +17,7 @@ pub use crate::kernels::crc32c::{BLOCK, crc32c};
 /// The first eight bytes of a plan.
 pub const MAGIC: [u8; 8] = *b"cliptext";
 
-/// The version of the format that this build writes and reads.
-pub const VERSION: u32 = 5;
+pub use super::version::VERSION;
 
 /// Sections, and the plan itself, start at multiples of this.
 pub const ALIGN: usize = 64;

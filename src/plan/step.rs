@@ -2,9 +2,10 @@
 
 use super::format::ALIGN;
 use super::place::{Format, Place};
+use crate::kernels::Activation;
 pub use crate::kernels::Mask;
+use crate::kernels::dispatch::attention_scratch;
 use crate::kernels::layout::{MAX_INPUTS, Packing, Panels};
-use crate::kernels::{Activation, attention_scratch};
 use crate::tokenizer::Padding;
 
 /// One fused step over places `P`: in a plan [`Place`]s in the arena, in the compiler buffers that have no place yet.

@@ -1,35 +1,12 @@
 //! Unicode properties and canonical decompositions and compositions of single characters.
 
+mod record;
 mod tables;
 
 use tables::{BLOCK_BITS, BLOCKS, COMPOSITIONS, DECOMPOSITIONS, PARTS, PROPERTIES, RECORDS};
 
+pub(super) use record::{Category, Record};
 pub(super) use tables::CLASSES;
-
-/// What the pre-tokenizer's regular expressions tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Category {
-    /// `\p{L}`
-    Letter,
-    /// `\p{N}`
-    Number,
-    /// `\s`
-    Space,
-    /// Everything else, unassigned characters included.
-    Other,
-}
-
-/// The properties of a character.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Record {
-    pub(super) category: Category,
-    /// Canonical combining class, as its rank among the classes in use: order is all that normalization asks.
-    pub(super) class: u8,
-    /// Its canonical decomposition is not itself.
-    pub(super) decomposes: bool,
-    /// Some character before it composes with it.
-    pub(super) composes: bool,
-}
 
 /// Never needed, for the tables refer to existing rows and records; it spares the code a panic.
 const UNASSIGNED: Record = Record { category: Category::Other, class: 0, decomposes: false, composes: false };
