@@ -10,7 +10,7 @@
 //! ```
 //! Every section starts at the next multiple of 64, the bytes between are zero, the last one ends the file.
 
-use super::LoadError;
+use super::error::LoadError;
 use crate::kernels::crc32c::verify;
 pub use crate::kernels::crc32c::{BLOCK, crc32c};
 
