@@ -2,10 +2,6 @@
 
 use core::fmt;
 
-<<<<<<< HEAD
-=======
-use super::version::VERSION;
->>>>>>> 83330e6 (Leave no circle of files, and let the gate keep it so)
 use crate::tokenizer::{TokenizerError, VocabularyError};
 
 /// Why bytes are not a plan that this build can run.

@@ -9,14 +9,12 @@
 mod check;
 mod error;
 pub mod format;
-mod load;
 mod manifest;
 mod place;
 mod program;
 mod record;
 mod source;
 mod step;
-mod version;
 
 pub use check::MAX_SEQUENCES;
 pub use error::{LoadError, StepFault};
@@ -32,7 +30,7 @@ use core::cmp::Ordering;
 use core::ops::Deref;
 
 use format::Section;
-use load::read_header;
+use program::read_header;
 
 /// A validated plan over borrowed bytes: a [`Program`], which it derefs to, and its constants in memory. Small, to be copied.
 #[derive(Clone, Copy, Debug)]

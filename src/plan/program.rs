@@ -1,27 +1,29 @@
 //! What a plan computes: all of it but the constants.
 
+use super::LoadError;
+use super::check;
+use super::format::{ALIGN, Header, Section};
 use super::manifest::Manifest;
 use super::record::Record;
 use super::step::{Embed, Mask, Op, Part, Step};
 use crate::kernels::{Kernels, PackingError};
-use crate::tokenizer::{Padding, Tokenizer};
+use crate::tokenizer::{Padding, Tokenizer, Vocabulary};
 
 /// A plan without its constants: manifest, steps and tokenizer, checked, and read in place from the front of the file.
 #[derive(Clone, Copy)]
 pub struct Program<'a> {
-    pub(super) manifest: Manifest<'a>,
-    pub(super) records: &'a [Record],
-    pub(super) tokenizer: Tokenizer<'a>,
-    pub(super) vocabulary_bytes: usize,
-    pub(super) constant_bytes: u64,
-    pub(super) file_bytes: u64,
-    pub(super) token_rows: u32,
-    pub(super) cached_token: Option<u32>,
-    pub(super) causal: bool,
+    manifest: Manifest<'a>,
+    records: &'a [Record],
+    tokenizer: Tokenizer<'a>,
+    vocabulary_bytes: usize,
+    constant_bytes: u64,
+    file_bytes: u64,
+    token_rows: u32,
+    cached_token: Option<u32>,
+    causal: bool,
 }
 
 impl<'a> Program<'a> {
-<<<<<<< HEAD
     /// Reads the program at the front of a plan of which only the [head](Header::head_bytes) need be in memory. `head` starts
     /// at a multiple of 64; nothing is copied.
     ///
@@ -65,8 +67,6 @@ impl<'a> Program<'a> {
         Ok(program)
     }
 
-=======
->>>>>>> 83330e6 (Leave no circle of files, and let the gate keep it so)
     /// What the plan says of itself.
     pub fn manifest(&self) -> &Manifest<'a> {
         &self.manifest
@@ -216,4 +216,12 @@ impl TowerInfo {
             (self.heads, self.mask) = (heads, mask);
         }
     }
+}
+
+/// The header at the front of a plan, which must start at a multiple of 64.
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, LoadError> {
+    if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
+        return Err(LoadError::Misaligned);
+    }
+    Header::read(bytes)
 }
