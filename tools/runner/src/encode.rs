@@ -7,11 +7,11 @@ use clap::Args;
 use cliptext::{AlignedBytes, Embedding, Encoder, Kernels, Plan};
 
 use crate::arguments::{PadArgs, PromptArgs, RunArgs};
-use crate::commands::{cannot_encode, kernels, team};
 use crate::failure::{Failure, Outcome};
 use crate::output::ArrayFile;
 use crate::plan::{Access, Source};
 use crate::prompts::{shown, warn_of_truncation};
+use crate::setup::{cannot_encode, kernels, team};
 
 #[derive(Args)]
 pub(crate) struct EncodeArgs {

@@ -6,15 +6,17 @@
 mod print;
 mod arguments;
 mod bench;
-mod commands;
+mod describe;
 mod encode;
 mod failure;
 mod images;
+mod inspect;
 mod output;
 mod packing;
 mod paths;
 mod plan;
 mod prompts;
+mod setup;
 mod similarity;
 mod tokenize;
 
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::tokenize(&args, access),
         Command::Bench(args) => bench::bench(&args, access),
         Command::Cold(args) => bench::cold(&args, access),
-        Command::Inspect { plan } => commands::inspect(plan.as_deref(), access),
+        Command::Inspect { plan } => inspect::inspect(plan.as_deref(), access),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

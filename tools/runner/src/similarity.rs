@@ -8,11 +8,11 @@ use cliptext::{AlignedBytes, Encoder, Plan};
 use serde_json::{Value, json};
 
 use crate::arguments::{PromptArgs, RunArgs};
-use crate::commands::{cannot_encode, kernels, team};
 use crate::failure::{Failure, Outcome, work};
 use crate::images::{Images, direction};
 use crate::plan::{Access, Source};
 use crate::prompts::{shown, warn_of_truncation};
+use crate::setup::{cannot_encode, kernels, team};
 
 /// What CLIP's published models end up with: the bound of their training.
 const USUAL_LOGIT_SCALE: f64 = 100.0;

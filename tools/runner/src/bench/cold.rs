@@ -9,9 +9,9 @@ use cliptext::{AlignedBytes, Encoder};
 use super::arguments::{BenchArgs, ColdArgs};
 use super::machine::resident;
 use super::workload::PROMPT;
-use crate::commands::{cannot_encode, kernels, team};
 use crate::failure::{Failure, Outcome, work};
 use crate::plan::{Access, Source};
+use crate::setup::{cannot_encode, kernels, team};
 
 /// Processes started.
 const RUNS: usize = 7;

@@ -10,8 +10,9 @@ use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 use super::machine;
 use super::report::{Report, Short, StepTime, Times};
 use super::workload::{NEGATIVE, PROMPT, SHORT_PROMPT};
-use crate::commands::{cannot_encode, describe};
+use crate::describe::describe;
 use crate::failure::Outcome;
+use crate::setup::cannot_encode;
 
 /// Encodings before the clock starts: pages are mapped, caches and clock rates settle.
 const WARM_UP: usize = 3;

@@ -10,9 +10,9 @@ mod workload;
 pub(crate) use arguments::{BenchArgs, ColdArgs};
 pub(crate) use cold::cold;
 
-use crate::commands::{kernels, team};
 use crate::failure::{Failure, Outcome, work};
 use crate::plan::{Access, Source};
+use crate::setup::{kernels, team};
 
 /// Measures and prints.
 pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
