@@ -208,6 +208,18 @@ fn orders_of_axes_that_are_no_permutation_are_refused_at_once() {
 }
 
 #[test]
+fn gathering_at_a_single_number_is_refused_at_once() {
+    let mut file = model(&fixtures().join("operators/opset17.onnx"));
+    let name = "GatherND: no batches by default";
+    let graph = file.graph.as_mut().expect("a graph");
+    let indices = format!("{name}#1");
+    let tensor = graph.initializer.iter_mut().find(|tensor| tensor.name == indices).expect("the indices");
+    (tensor.dims, tensor.raw_data) = (vec![], vec![0; 8]);
+    let said = run(file, name).expect_err("a refusal");
+    assert!(said.contains("at a single number") && said.contains(name), "{said}");
+}
+
+#[test]
 fn numbers_without_elements_are_refused() {
     // tract looks for a single number in each of them, and reads beyond its end.
     for (name, input) in [("Pow: float to a float", 1), ("Mul: broadcast", 1), ("Softmax: last axis", 0)] {

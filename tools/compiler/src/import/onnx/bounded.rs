@@ -78,6 +78,12 @@ impl Bounded {
             "{} of a tensor without elements; export the model again",
             self.op.name()
         );
+        // tract counts to one less than the indices' rank.
+        let rank = inputs.get(1).and_then(|fact| fact.shape.rank().concretize());
+        ensure!(
+            self.op.name() != "GatherNd" || rank != Some(0),
+            "GatherND at a single number; export the model again"
+        );
         Ok(())
     }
 
