@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::compile::report::Tower;
+use crate::compile::report::TowerReport;
 
 /// Below this SQNR a plan is written with a warning.
 const DOUBTFUL_DB: f64 = 20.0;
@@ -14,7 +14,7 @@ const UNUSABLE_DB: f64 = 10.0;
 ///
 /// # Errors
 /// When an output is too far from the f32 model's: says which one, and what to try.
-pub fn quality(towers: &[Tower], force: bool, mut warn: impl FnMut(&str)) -> Result<()> {
+pub fn quality(towers: &[TowerReport], force: bool, mut warn: impl FnMut(&str)) -> Result<()> {
     for tower in towers {
         for (what, quality) in
             [("hidden states", tower.hidden_quality), ("pooled output", tower.pooled_quality)]

@@ -10,7 +10,7 @@ use crate::import::onnx;
 use crate::ir::Activation;
 use crate::progress::Progress;
 use crate::recognise::recognise;
-use crate::source::{self, Tower, Weights};
+use crate::source::{self, SourceTower, Weights};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -69,7 +69,7 @@ pub fn inspect(path: &Path, activation: Option<Activation>, progress: &Progress)
     })
 }
 
-fn tower(tower: &Tower) -> Result<FoundTower> {
+fn tower(tower: &SourceTower) -> Result<FoundTower> {
     let of = |sizes: [usize; 5], projection, kind: Option<Activation>, stored_as| FoundTower {
         name: tower.name.clone(),
         file: tower.path().display().to_string(),

@@ -14,7 +14,7 @@ use crate::ir::{Outputs, Pooled, TextModel};
 use crate::preset::{Choice, Facts, Preset};
 use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
-use crate::source::{self, NamedTower, Source, Tower, Weights};
+use crate::source::{self, NamedTower, Source, SourceTower, Weights};
 use crate::tract::run::F32Run;
 use crate::verify::reference::Reference;
 
@@ -67,7 +67,7 @@ impl Spec {
     ///
     /// # Errors
     /// When it isn't clear which.
-    pub fn select<'s>(&self, source: &'s Source, choice: &Choice) -> Result<Vec<&'s Tower>> {
+    pub fn select<'s>(&self, source: &'s Source, choice: &Choice) -> Result<Vec<&'s SourceTower>> {
         let towers = select(source, self.tower.as_deref(), choice.preset)?;
         same_context(&towers, choice.context)?;
         Ok(towers)
@@ -80,7 +80,7 @@ impl Spec {
     /// and when the edits don't fit them all.
     pub fn load_towers(
         &self,
-        towers: &[&Tower],
+        towers: &[&SourceTower],
         choice: &Choice,
         progress: &Progress,
     ) -> Result<Vec<LoadedTower>> {
@@ -110,7 +110,11 @@ impl Spec {
 }
 
 /// The towers that the plan is made of.
-fn select<'s>(source: &'s Source, name: Option<&str>, preset: Option<Preset>) -> Result<Vec<&'s Tower>> {
+fn select<'s>(
+    source: &'s Source,
+    name: Option<&str>,
+    preset: Option<Preset>,
+) -> Result<Vec<&'s SourceTower>> {
     let names = || source.towers.iter().map(|tower| tower.name.as_str()).collect::<Vec<_>>().join(", ");
     let path = source.path.display();
     if let Some(name) = name {
@@ -132,8 +136,8 @@ fn select<'s>(source: &'s Source, name: Option<&str>, preset: Option<Preset>) ->
 }
 
 /// Refuses towers whose contexts differ, where `context` does not cut them to one length: Long-CLIP beside bigG.
-fn same_context(towers: &[&Tower], context: Option<usize>) -> Result<()> {
-    let positions = |tower: &&Tower| match &tower.weights {
+fn same_context(towers: &[&SourceTower], context: Option<usize>) -> Result<()> {
+    let positions = |tower: &&SourceTower| match &tower.weights {
         Weights::Tensors(named) => Some((tower.name.clone(), named.shape.context)),
         Weights::Onnx(_) => None,
     };
@@ -185,7 +189,7 @@ impl LoadedTower {
 }
 
 /// Imports `tower` and makes of it what `choice` and `edits` ask for.
-fn load(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<LoadedTower> {
+fn load(tower: &SourceTower, choice: &Choice, edits: &Edits, progress: &Progress) -> Result<LoadedTower> {
     let mut loaded = match &tower.weights {
         Weights::Tensors(named) => named_tower(tower, named, choice, progress)?,
         Weights::Onnx(path) => graph(tower, path, choice, progress)?,
@@ -202,7 +206,7 @@ fn load(tower: &Tower, choice: &Choice, edits: &Edits, progress: &Progress) -> R
 
 /// The tower of named tensors: their names say what each is.
 fn named_tower(
-    tower: &Tower,
+    tower: &SourceTower,
     named: &NamedTower,
     choice: &Choice,
     progress: &Progress,
@@ -225,7 +229,7 @@ fn named_tower(
 }
 
 /// The tower of a graph, which has to be recognised: what was understood is held against tract's run of the graph itself.
-fn graph(tower: &Tower, path: &Path, choice: &Choice, progress: &Progress) -> Result<LoadedTower> {
+fn graph(tower: &SourceTower, path: &Path, choice: &Choice, progress: &Progress) -> Result<LoadedTower> {
     let imported = progress.stage("import: load, type, fold, declutter", || onnx::load(path))?;
     let Recognised { model, outputs: own, outlets } = progress
         .stage("recognise", || recognise(&imported.model))

@@ -85,8 +85,11 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
     for tower in &loaded {
         check::finite(&tower.model).with_context(|| format!("{}, ready to be packed", tower.name))?;
     }
-    let towers: Vec<report::Tower> =
-        loaded.iter().zip(&paddings).map(|(tower, padding)| report::Tower::new(tower, *padding)).collect();
+    let towers: Vec<report::TowerReport> = loaded
+        .iter()
+        .zip(&paddings)
+        .map(|(tower, padding)| report::TowerReport::new(tower, *padding))
+        .collect();
     let plan_for = |target| plan_for(job, target, &loaded, &found, &paddings, vocabulary);
     let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
@@ -107,7 +110,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         let figures = || verify::figures(&measured, &references, &prompts);
         (progress.stage("measure against f32", figures)?, None)
     };
-    let towers: Vec<report::Tower> =
+    let towers: Vec<report::TowerReport> =
         towers.into_iter().zip(figures.towers).map(|(tower, found)| tower.measured(found)).collect();
     gate::quality(&towers, job.force, |warning| progress.note(warning))?;
     progress.stage("write", || output::write(&job.plan, &emitted.bytes))?;

@@ -27,7 +27,7 @@ pub struct Report {
     /// How weights are stored.
     pub precision: &'static str,
     /// The text towers, in the order of their columns in the outputs.
-    pub towers: Vec<Tower>,
+    pub towers: Vec<TowerReport>,
     /// Bytes of the plan and its parts.
     pub bytes: Bytes,
     /// Prompts on which the plan was compared with tract's f32 run, all tokens of each.
@@ -44,7 +44,7 @@ pub struct Report {
 
 /// A text tower: its sizes, what the plan gives out of it, and how close that is to f32.
 #[derive(Clone, Debug, Serialize)]
-pub struct Tower {
+pub struct TowerReport {
     /// What to call it.
     pub name: String,
     /// Layers that the outputs need.
@@ -73,12 +73,12 @@ pub struct Tower {
     pub pooled_quality: Option<Quality>,
 }
 
-impl Tower {
+impl TowerReport {
     /// What is known before the plan has run.
     pub fn new(tower: &LoadedTower, padding: Padding) -> Self {
         let (model, outputs) = (&tower.model, &tower.outputs);
         let layers = outputs.layers(model.layers.len());
-        Tower {
+        TowerReport {
             name: tower.name.clone(),
             layers,
             width: model.width(),
@@ -103,7 +103,7 @@ impl Tower {
 
     /// The same with the figures of a run.
     pub fn measured(self, figures: TowerFigures) -> Self {
-        Tower { hidden_quality: figures.hidden, pooled_quality: figures.pooled, ..self }
+        TowerReport { hidden_quality: figures.hidden, pooled_quality: figures.pooled, ..self }
     }
 }
 
@@ -158,9 +158,11 @@ impl fmt::Display for Report {
     }
 }
 
-impl Tower {
+impl TowerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>, prompts: usize) -> fmt::Result {
-        let Tower { name, layers, width, heads, context, vocabulary, hidden_layer, hidden_norm, .. } = self;
+        let TowerReport {
+            name, layers, width, heads, context, vocabulary, hidden_layer, hidden_norm, ..
+        } = self;
         writeln!(
             f,
             "  tower       {name}: {layers} layers, width {width}, {heads} heads, {context} tokens of {vocabulary}, padded with {}",

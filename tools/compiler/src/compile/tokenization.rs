@@ -9,7 +9,7 @@ use crate::compile::load::LoadedTower;
 use crate::ir::Pooled;
 use crate::preset::Choice;
 use crate::progress::Progress;
-use crate::source::Tower;
+use crate::source::SourceTower;
 use crate::vocabulary::{self, VocabularySource, VocabularyTable};
 
 /// Tokens of nearly every CLIP.
@@ -29,8 +29,8 @@ impl Vocabularies {
     ///
     /// # Errors
     /// When one can't be read, or the towers' have other words.
-    pub fn read(path: Option<&Path>, towers: &[&Tower], progress: &Progress) -> Result<Self> {
-        let source = |tower: &Tower| match path.or(tower.tokenizer.as_deref()) {
+    pub fn read(path: Option<&Path>, towers: &[&SourceTower], progress: &Progress) -> Result<Self> {
+        let source = |tower: &SourceTower| match path.or(tower.tokenizer.as_deref()) {
             Some(path) => VocabularySource::Path(path.to_owned()),
             None => VocabularySource::Standard,
         };

@@ -2,7 +2,7 @@
 
 use super::axes::{self, Dim};
 use super::misfit::{Mismatch, Rule, mismatch};
-use super::tower::{self, Found, Tower};
+use super::tower::{self, Found, Stream};
 use super::value::{EndToken, Expr, Id, Values, View};
 use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel, highest_end};
 
@@ -101,7 +101,7 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
         Output::Ignored => None,
     });
     let states: Vec<State<'_>> = states.collect();
-    let mut deepest: Option<Tower> = None;
+    let mut deepest: Option<Stream> = None;
     for &(state, ..) in &states {
         if deepest.as_ref().is_some_and(|tower| tower.states.contains(&state)) {
             continue;
@@ -136,7 +136,7 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
 
 fn build(
     values: &Values,
-    tower: &Tower,
+    tower: &Stream,
     states: &[State<'_>],
     wanted: Wanted,
     outputs: &[(String, Output)],

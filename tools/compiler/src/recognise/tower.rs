@@ -29,7 +29,7 @@ struct Block {
 
 /// The residual stream of a tower: its state before the first layer, and after each.
 #[derive(Clone, Debug)]
-pub struct Tower {
+pub struct Stream {
     /// `states[n]`: after `n` layers.
     pub states: Vec<Id>,
     blocks: Vec<Block>,
@@ -43,8 +43,8 @@ fn at<T>(id: Id, rule: Rule<T>) -> Found<T> {
 }
 
 /// Reads the layers behind a hidden state.
-pub fn tower(values: &Values, hidden: Id) -> Found<Tower> {
-    let mut tower = Tower { states: vec![hidden], blocks: vec![] };
+pub fn tower(values: &Values, hidden: Id) -> Found<Stream> {
+    let mut tower = Stream { states: vec![hidden], blocks: vec![] };
     let mut state = hidden;
     while !matches!(values.get(state), Expr::Embedding { .. }) {
         let (middle, mut block) = mlp(values, state)?;
@@ -164,7 +164,7 @@ fn attention(values: &Values, sum: Id, block: &mut Block) -> Found<Id> {
     Ok(input)
 }
 
-impl Tower {
+impl Stream {
     /// Attention heads, if every layer has as many.
     pub fn heads(&self, values: &Values) -> Found<usize> {
         let mut heads = None;

@@ -4,7 +4,7 @@ use crate::import::safetensors::naming::Location;
 use crate::preset::Preset;
 use crate::tensors::Tensors;
 
-use super::tower::Tower;
+use super::tower::SourceTower;
 
 /// Whether a file holds a text tower alone, or a whole CLIP, so that the `config.json` in its folder describes it: the one
 /// beside a checkpoint describes something larger. What all names in the file begin with, such as the `module.` of a
@@ -16,7 +16,7 @@ pub fn is_component(tensors: &Tensors, location: &Location) -> bool {
 }
 
 /// The family of models that a file with text towers belongs to, and what to call such a file.
-pub fn family(tensors: &Tensors, towers: &[Tower]) -> (Option<Preset>, &'static str) {
+pub fn family(tensors: &Tensors, towers: &[SourceTower]) -> (Option<Preset>, &'static str) {
     let any = |start: &str| tensors.names().any(|name| name.starts_with(start));
     if any("conditioner.embedders.") {
         return (Some(Preset::Sdxl), "a Stable Diffusion XL checkpoint");

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::tower::{NamedTower, Tower, Weights};
+use super::tower::{NamedTower, SourceTower, Weights};
 use super::{beside, contents};
 use crate::import::safetensors::naming::{Location, locate};
 use crate::import::safetensors::{self, Known};
@@ -22,7 +22,7 @@ const OPEN_CLIP_TEXTS: &str = "OpenCLIP's own tokenizer first mends a prompt (ft
 /// What a file with weights holds.
 pub struct Opened {
     /// The text towers.
-    pub towers: Vec<Tower>,
+    pub towers: Vec<SourceTower>,
     /// The family that it belongs to.
     pub preset: Option<Preset>,
     /// What to call such a file.
@@ -41,8 +41,11 @@ pub fn open(path: &Path, folder: &Path, activation: Option<Activation>) -> Resul
             path.display()
         );
         let name = file_name(path);
-        let tower =
-            Tower { name, weights: Weights::Onnx(path.to_owned()), tokenizer: beside::tokenizer(folder) };
+        let tower = SourceTower {
+            name,
+            weights: Weights::Onnx(path.to_owned()),
+            tokenizer: beside::tokenizer(folder),
+        };
         return Ok(Opened { towers: vec![tower], preset: None, kind: "an ONNX graph", notes: vec![] });
     }
     let tensors = Rc::new(Tensors::open(path)?);
@@ -85,7 +88,7 @@ pub fn open(path: &Path, folder: &Path, activation: Option<Activation>) -> Resul
         let named =
             NamedTower { tensors: tensors.clone(), location, config: config.clone(), shape, logit_scale };
         let weights = Weights::Tensors(Box::new(named));
-        towers.push(Tower { name, weights, tokenizer: beside::tokenizer(folder) });
+        towers.push(SourceTower { name, weights, tokenizer: beside::tokenizer(folder) });
     }
     let (preset, kind) = contents::family(&tensors, &towers);
     Ok(Opened { towers, preset, kind, notes })

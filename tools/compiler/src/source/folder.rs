@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::beside::{COMPONENT, OPEN_CLIP_CONFIG};
 use super::file::{self, Opened, file_name};
-use super::tower::{Source, Tower};
+use super::tower::{Source, SourceTower};
 use crate::import::safetensors::config::Config;
 use crate::ir::Activation;
 use crate::preset::Preset;
@@ -94,7 +94,7 @@ fn pipeline(path: &Path, index: Option<&Path>, activation: Option<Activation>) -
     for name in components {
         let found = component(&path.join(&name), activation)?;
         notes.extend(found.notes);
-        towers.extend(found.towers.into_iter().map(|tower| Tower { name: name.clone(), ..tower }));
+        towers.extend(found.towers.into_iter().map(|tower| SourceTower { name: name.clone(), ..tower }));
     }
     let preset = family(&class, &towers);
     Ok(Source {
@@ -108,7 +108,7 @@ fn pipeline(path: &Path, index: Option<&Path>, activation: Option<Activation>) -
 }
 
 /// The family that a pipeline's class belongs to.
-fn family(class: &str, towers: &[Tower]) -> Option<Preset> {
+fn family(class: &str, towers: &[SourceTower]) -> Option<Preset> {
     if class.contains("XL") {
         return Some(Preset::Sdxl);
     }

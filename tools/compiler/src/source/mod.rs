@@ -18,7 +18,7 @@ mod tower;
 use crate::ir::Activation;
 use crate::progress::Progress;
 use file::{Opened, file_name};
-pub use tower::{NamedTower, Source, Tower, Weights};
+pub use tower::{NamedTower, Source, SourceTower, Weights};
 
 /// Looks at what `model` names: a path, or a name such as `hf:OWNER/REPO`, whose files are fetched from the hub first. A
 /// file whose own name begins with `hf:` is reached as `./hf:…`.

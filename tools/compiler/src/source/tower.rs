@@ -21,7 +21,7 @@ pub struct Source {
     /// The family of models that it belongs to, if the files say so.
     pub preset: Option<Preset>,
     /// Its CLIP text towers, the narrower first.
-    pub towers: Vec<Tower>,
+    pub towers: Vec<SourceTower>,
     /// What was seen and left aside.
     pub notes: Vec<String>,
     /// The folder of the file, where it came out of a pipe.
@@ -30,7 +30,7 @@ pub struct Source {
 
 /// A text tower that can be imported.
 #[derive(Debug)]
-pub struct Tower {
+pub struct SourceTower {
     /// What to call it: the component's folder, or what its tensors' names begin with.
     pub name: String,
     /// Where its weights are.
@@ -63,7 +63,7 @@ pub struct NamedTower {
     pub logit_scale: Option<f32>,
 }
 
-impl Tower {
+impl SourceTower {
     /// The file with the weights.
     pub fn path(&self) -> &Path {
         match &self.weights {
