@@ -225,7 +225,7 @@ impl<'m> Builder<'m> {
             axis: Axis::Token,
             format: Format::F32,
         });
-        let f16_rows = quantized.map_or(&[][..], |quantized| &quantized.fine);
+        let f16_rows = quantized.map_or(&[][..], |quantized| &quantized.f16_rows);
         let embed = Embed {
             vocabulary: u32::try_from(model.token_embedding.rows)
                 .context("more tokens than 32 bits count")?,

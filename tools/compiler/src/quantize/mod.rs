@@ -58,8 +58,8 @@ impl Options {
         let prompts = evenly(&self.calibration, prompts);
         let prompts = calibrate::tokens(&prompts, joined, vocabulary, model.context(), padding)?;
         let layers = outputs.layers(model.layers.len());
-        let fine = fine_tokens(model, layers, &prompts, budget);
-        quantize(model, layers, &prompts, fine, &self.recipe, |done| layer_done(done, layers))
+        let f16_rows = f16_tokens(model, layers, &prompts, budget);
+        quantize(model, layers, &prompts, f16_rows, &self.recipe, |done| layer_done(done, layers))
     }
 }
 
@@ -69,9 +69,9 @@ fn evenly(prompts: &[String], count: usize) -> Vec<&str> {
     (0..count).map(|index| prompts[index * prompts.len() / count].as_str()).collect()
 }
 
-/// The tokens to keep fine embeddings of, in ascending order: as many as `budget` has room for, those that are met most
+/// The tokens whose embeddings are kept in f16, in ascending order: as many as `budget` has room for, those that are met most
 /// often in `prompts` and the padding behind them, then those of the lowest ids, which vocabularies give to what is common.
-fn fine_tokens(model: &TextModel, layers: usize, prompts: &[Vec<u32>], budget: f64) -> Vec<u32> {
+fn f16_tokens(model: &TextModel, layers: usize, prompts: &[Vec<u32>], budget: f64) -> Vec<u32> {
     let table = &model.token_embedding;
     let weights = |layer: &Layer| {
         let linears = [&layer.query, &layer.key, &layer.value, &layer.out, &layer.fc1, &layer.fc2];
@@ -97,14 +97,14 @@ pub struct Quantized {
     /// The first position.
     pub start: Start,
     /// Tokens whose embedding is kept in f16, in ascending order.
-    pub fine: Vec<u32>,
+    pub f16_rows: Vec<u32>,
     /// What smoothing did, layer after layer.
     pub smoothed: Vec<Smoothed>,
 }
 
 /// A token's embedding as the plan has it.
-fn embedding(model: &TextModel, table: &QuantizedMatrix, fine: &[u32], id: usize, row: &mut [f32]) {
-    if fine.binary_search(&(id as u32)).is_ok() {
+fn embedding(model: &TextModel, table: &QuantizedMatrix, f16_rows: &[u32], id: usize, row: &mut [f32]) {
+    if f16_rows.binary_search(&(id as u32)).is_ok() {
         let values = model.token_embedding.row(id).iter();
         row.iter_mut().zip(values).for_each(|(x, &value)| *x = half::f16::from_f32(value).to_f32());
     } else {
@@ -114,7 +114,7 @@ fn embedding(model: &TextModel, table: &QuantizedMatrix, fine: &[u32], id: usize
 }
 
 /// Quantizes the first `layers` layers, one after the other: each is fitted to what the layers before it, already
-/// quantized, give out. `fine` are the tokens whose embeddings stay fine.
+/// quantized, give out. `f16_rows` are the tokens whose embeddings are kept in f16.
 ///
 /// `prompts` hold the start token first, and all as many tokens.
 ///
@@ -124,7 +124,7 @@ fn quantize(
     model: &mut TextModel,
     layers: usize,
     prompts: &[Vec<u32>],
-    fine: Vec<u32>,
+    f16_rows: Vec<u32>,
     recipe: &Recipe,
     mut layer_done: impl FnMut(usize),
 ) -> Result<Quantized> {
@@ -132,7 +132,7 @@ fn quantize(
     let table = quantize_rows(&model.token_embedding);
     let mut streams = Streams {
         exact: embedded(model, prompts, |id, row| row.copy_from_slice(model.token_embedding.row(id))),
-        ours: embedded(model, prompts, |id, row| embedding(model, &table, &fine, id, row)),
+        ours: embedded(model, prompts, |id, row| embedding(model, &table, &f16_rows, id, row)),
         tokens: prompts[0].len() - 1,
     };
     let mut smoothed = Vec::new();
@@ -141,5 +141,5 @@ fn quantize(
         smoothed.extend(found.into_iter().map(|found| Smoothed { layer: index + 1, ..found }));
         layer_done(index + 1);
     }
-    Ok(Quantized { start, fine, smoothed })
+    Ok(Quantized { start, f16_rows, smoothed })
 }

@@ -16,12 +16,12 @@ pub struct Recipe {
     pub prompts: usize,
     /// Further ones that are made by joining some of them.
     pub joined: usize,
-    /// Whether difficulty is moved from activations into weights.
+    /// Whether outlier channels are smoothed (SmoothQuant).
     pub smooth: bool,
-    /// Whether the errors of rounding are made up for by the weights still to be rounded; else each weight goes to its
-    /// nearest code.
+    /// Whether rounding errors are compensated by the weights still to be rounded (GPTQ); else each weight goes to its nearest
+    /// code.
     pub compensate: bool,
-    /// Parts of the full scale that are tried for each row where errors are made up for.
+    /// Parts of the full scale that are tried for each row where errors are compensated.
     pub clips: &'static [f32],
     /// By what part of itself a plan may grow for the sake of precision, 0 to 1.
     pub budget: f64,

@@ -1,4 +1,4 @@
-//! Rounding of weights in which each error is made up for by the weights that are still to be rounded.
+//! Rounding with GPTQ's error compensation: each weight's rounding error is compensated by those still to be rounded.
 //!
 //! Of all codes, those are wanted that keep what the layer computes: with inputs `X` (as the runtime will see them,
 //! quantized) and the steps given, `|X·Vᵀ − X·Wᵀ|² + λ|V − W|²` is to be small. With `H = XᵀX + λI = L·Lᵀ` that is

@@ -1,7 +1,8 @@
-//! Moving difficulty from activations into weights, where a factor per channel costs nothing at run time.
+//! SmoothQuant: outlier channels of activations are scaled down and the weights that read them up, where a factor per channel
+//! costs nothing at run time.
 //!
 //! Channel `j` of a linear's input is divided by `s_j` in whatever makes it (a layer norm's gain and bias, or a linear's row),
-//! and column `j` of its weights is multiplied by it: the product stays the same, while a few loud channels no longer set
+//! and column `j` of its weights is multiplied by it: the product stays the same, while a few outlier channels no longer set
 //! the step of a whole row. `s_j = a_j^α / w_j^(1-α)`, with `a` the channel's largest or mean input and `w` its column's largest
 //! weight (Xiao et al., "SmoothQuant", 2022); of a list of `α`, the one with the least error on the calibration's inputs is
 //! taken, and none at all where nothing does better.
