@@ -147,7 +147,7 @@ fn sections_that_lie_are_refused() {
 #[test]
 fn manifests_and_steps_that_do_not_read_are_refused() {
     let parts = Parts::of(&two_towers());
-    let manifest = parts.manifest.section();
+    let manifest = parts.manifest.section().expect("a manifest");
     let steps = records(&parts.steps);
     let with = |manifest: &[u8], steps: &[u8]| {
         load(&put_together(manifest, steps, &parts.vocabulary, &parts.constants))
@@ -168,7 +168,7 @@ fn manifests_and_steps_that_do_not_read_are_refused() {
     let bytes_of_steps = telling.flat_map(|(index, _)| index * RECORD..(index + 1) * RECORD);
     for at in (0..manifest.len()).chain(bytes_of_steps.map(|at| manifest.len() + at)) {
         for value in [0, 1, 2, 0xff] {
-            let (mut manifest, mut steps) = (manifest, steps.clone());
+            let (mut manifest, mut steps) = (manifest.clone(), steps.clone());
             let place = match at.checked_sub(manifest.len()) {
                 Some(at) => &mut steps[at],
                 None => &mut manifest[at],

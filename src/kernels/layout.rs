@@ -23,6 +23,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Half of a row's range below which its activation codes are all zero: its reciprocal would overflow.
 pub const TINY: f32 = 1e-30;
 /// Half of a row's range is taken for this part of its middle at least: so a zero point is small.
@@ -47,7 +49,7 @@ const VECTOR: usize = 4 * PANEL;
 pub const CODE_ALIGN: usize = 64;
 
 /// How the weights of a linear step are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packing {
     /// Int8 in groups of 4 inputs: what one lane of a dot-product instruction takes.
     Int8x4,

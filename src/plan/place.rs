@@ -1,5 +1,7 @@
 //! Places in the arena.
 
+use serde::{Deserialize, Serialize};
+
 use super::format::ALIGN;
 use crate::kernels::layout::CODE_ALIGN;
 
@@ -8,7 +10,7 @@ use crate::kernels::layout::CODE_ALIGN;
 pub(crate) const QUANT_PARAMS_BYTES: usize = 8;
 
 /// What a row belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Axis {
     /// A token: as many rows as the tower has tokens, or as a prompt without padding has.
     Token,
@@ -17,7 +19,7 @@ pub enum Axis {
 }
 
 /// What a row is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// f32 values.
     F32,
@@ -29,7 +31,7 @@ pub enum Format {
 /// A place in the arena for the rows of one sequence.
 ///
 /// For `n` sequences at once, offset and size are `n`-fold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// In bytes, a multiple of 64.
     pub offset: u32,

@@ -48,7 +48,12 @@ impl Parts {
     }
 
     pub fn bytes_as_they_are(&self) -> Vec<u8> {
-        put_together(&self.manifest.section(), &records(&self.steps), &self.vocabulary, &self.constants)
+        put_together(
+            &self.manifest.section().expect("a manifest"),
+            &records(&self.steps),
+            &self.vocabulary,
+            &self.constants,
+        )
     }
 
     /// The first step whose operation is `kind`.

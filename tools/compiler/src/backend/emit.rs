@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{Context, Result, bail};
 use cliptext::kernels::layout::Packing;
 use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
-use cliptext::plan::{EmbedPrecision, MANIFEST, Manifest, Op, RECORD, Step};
+use cliptext::plan::{EmbedPrecision, Manifest, Op, RECORD, Step, TEXT};
 
 use crate::backend::lower::{self, Constants, Tower};
 use crate::backend::pack;
@@ -67,7 +67,7 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
     let program = lower::lower(towers, packing)?;
     let manifest = Manifest {
         producer: concat!("cliptext ", env!("CARGO_PKG_VERSION")),
-        source: &options.source,
+        source: &options.source[..options.source.floor_char_boundary(TEXT)],
         context: program.context,
         packing,
         arena_bytes: program.arena_bytes as u32,
@@ -75,6 +75,7 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
         pooled: program.pooled,
         logit_scale: options.logit_scale,
     };
+    let manifest = manifest.section().context("the manifest is too large")?;
     let mut sizes = Emitted {
         bytes: Vec::new(),
         embeddings: 0,
@@ -95,16 +96,14 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
         }
     }
     debug_assert_eq!(steps.len(), RECORD * program.steps.len());
-    let lengths = [MANIFEST, steps.len(), vocabulary.len()].map(|length| length as u64);
+    let lengths = [manifest.len(), steps.len(), vocabulary.len()].map(|length| length as u64);
     let header = Header::lay_out(lengths[0], lengths[1], lengths[2], program.constant_bytes)
         .context("the plan is too large")?;
     let mut bytes = Vec::with_capacity(header.file_bytes() as usize);
     bytes.resize(header.body() as usize, 0);
-    for (section, content) in [
-        (Section::Manifest, &manifest.section()[..]),
-        (Section::Steps, &steps),
-        (Section::Vocabulary, vocabulary),
-    ] {
+    for (section, content) in
+        [(Section::Manifest, &manifest[..]), (Section::Steps, &steps), (Section::Vocabulary, vocabulary)]
+    {
         bytes.resize(header.place(section).0 as usize, 0);
         bytes.extend_from_slice(content);
     }
