@@ -3,7 +3,7 @@
 mod record;
 mod tables;
 
-use tables::{BLOCK_BITS, BLOCKS, COMPOSITIONS, DECOMPOSITIONS, PARTS, PROPERTIES, RECORDS};
+use tables::{BLOCK_BITS, BLOCKS, COMPOSITIONS, DECOMPOSITIONS, LOWER_CASE, PARTS, PROPERTIES, RECORDS};
 
 pub(super) use record::{Category, Record};
 pub(super) use tables::CLASSES;
@@ -19,6 +19,19 @@ pub(super) fn record(c: char) -> Record {
         .get(usize::from(block))
         .and_then(|row| RECORDS.get(usize::from(row[code & ((1 << BLOCK_BITS) - 1)])));
     record.copied().unwrap_or(UNASSIGNED)
+}
+
+/// The lower case of a character: one character, in one case with a second behind it. That of Unicode 17, whatever the toolchain
+/// that compiles this has.
+pub(super) fn lower_case(c: char) -> (char, Option<char>) {
+    if c.is_ascii() {
+        return (c.to_ascii_lowercase(), None);
+    }
+    if c == '\u{130}' {
+        return ('i', Some('\u{307}'));
+    }
+    let entry = LOWER_CASE.binary_search_by_key(&c, |entry| entry.0);
+    (entry.ok().and_then(|entry| LOWER_CASE.get(entry)).map_or(c, |entry| entry.1), None)
 }
 
 /// The longest canonical decomposition.
@@ -86,6 +99,24 @@ mod tests {
             assert_eq!(found, expected, "{c:?}");
             assert_eq!(record(c).decomposes, expected != [c], "{c:?}");
         }
+    }
+
+    /// The hash is that of Unicode 17's lower case, which the reference has; the standard library of this toolchain may have a later
+    /// one, which adds to it.
+    #[test]
+    fn lower_case_is_that_of_unicode_17() {
+        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+        for c in '\0'..=char::MAX {
+            let (first, second) = lower_case(c);
+            let lower: Vec<char> = core::iter::once(first).chain(second).collect();
+            if lower != [c] {
+                assert!(c.to_lowercase().eq(lower.iter().copied()), "{c:?}");
+                for c in core::iter::once(c).chain(lower) {
+                    hash = (hash ^ u64::from(c as u32)).wrapping_mul(0x100_0000_01B3);
+                }
+            }
+        }
+        assert_eq!(hash, 0xB1EA_558E_7D02_99AB);
     }
 
     #[test]
