@@ -9,6 +9,7 @@ use crate::kernels::Heads;
 use crate::kernels::dispatch::Sequences;
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
+use crate::kernels::ops::math::{fused, sqrt};
 use crate::kernels::ops::norm::Norm;
 use crate::kernels::set::KernelSet;
 use crate::plan::{
@@ -260,7 +261,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let place = self.arena.place(rows, self.rows(rows.axis));
         let [bytes] = self.arena.cut([place]);
         for row in values_mut::<f32>(bytes).chunks_exact_mut(rows.columns as usize) {
-            let length = libm::sqrtf(row.iter().fold(0.0, |sum, &x| libm::fmaf(x, x, sum)));
+            let length = sqrt(row.iter().fold(0.0, |sum, &x| fused(x, x, sum)));
             if length != 0.0 {
                 row.iter_mut().for_each(|x| *x /= length);
             }

@@ -2,7 +2,7 @@
 
 use super::layout::PANEL;
 use super::ops::linear::{Accumulators, Int8Tile, TileInput};
-use super::ops::math::round;
+use super::ops::math::{fused, round};
 use super::simd::{Block, LANES, Simd};
 
 /// Plain Rust.
@@ -87,7 +87,7 @@ impl Simd for Scalar {
     fn mul_add(self, a: Block, b: Block, c: Block) -> Block {
         let mut out = c;
         for i in 0..LANES {
-            out[i] = libm::fmaf(a[i], b[i], c[i]);
+            out[i] = fused(a[i], b[i], c[i]);
         }
         out
     }

@@ -337,12 +337,13 @@ const MASKS: [Mask; 2] = [Mask::Causal, Mask::None];
 #[test]
 fn attention_agrees_and_is_causal_where_it_is_masked() {
     let mut random = Random(9);
-    for ((count, channels), mask) in
-        [(1, 16), (2, 8), (3, 20), (2, 64)].into_iter().flat_map(|heads| MASKS.map(|mask| (heads, mask)))
-    {
+    let sizes: &[(usize, usize)] = if cfg!(miri) { &[(2, 20)] } else { &[(1, 16), (2, 8), (3, 20), (2, 64)] };
+    for ((count, channels), mask) in sizes.iter().flat_map(|&heads| MASKS.map(|mask| (heads, mask))) {
         let heads = Heads { count, channels, scale: 0.125, mask };
         let width = heads.width();
-        for lengths in [&[1][..], &[5], &[16], &[17], &[77], &[6, 30]] {
+        let all: &[&[usize]] =
+            if cfg!(miri) { &[&[2, 18]] } else { &[&[1], &[5], &[16], &[17], &[77], &[6, 30]] };
+        for &lengths in all {
             let sequences = Sequences(lengths);
             let qkv = random.values(sequences.rows() * 3 * width);
             all_agree(Packing::F32, &format!("{count}×{channels} {mask:?} {lengths:?}"), |kernels| {

@@ -2,6 +2,25 @@
 
 use crate::kernels::simd::Simd;
 
+/// `a · b + c`, rounded once.
+#[inline(always)]
+pub(crate) fn fused(a: f32, b: f32, c: f32) -> f32 {
+    // Miri cannot ask the CPU for the instruction, as libm does.
+    #[cfg(all(miri, feature = "std"))]
+    return a.mul_add(b, c);
+    #[cfg(not(all(miri, feature = "std")))]
+    libm::fmaf(a, b, c)
+}
+
+/// The square root, rounded once.
+#[inline(always)]
+pub(crate) fn sqrt(x: f32) -> f32 {
+    #[cfg(all(miri, feature = "std"))]
+    return x.sqrt();
+    #[cfg(not(all(miri, feature = "std")))]
+    libm::sqrtf(x)
+}
+
 /// The nearest integer, ties to even, for `|x| < 2^22`: adding 1.5 · 2^23 leaves no bits for a fraction.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> f32 {

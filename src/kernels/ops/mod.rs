@@ -5,6 +5,6 @@
 pub(super) mod attention;
 pub(crate) mod embed;
 pub(crate) mod linear;
-pub(super) mod math;
+pub(crate) mod math;
 pub(crate) mod norm;
 pub(super) mod quantize;

@@ -1,5 +1,6 @@
 //! Layer normalisation of a row, to f32 or straight to int8 codes.
 
+use super::math::sqrt;
 use super::quantize::{CHAINS, QuantParams, Range, load_last};
 use crate::kernels::simd::{LANES, Simd};
 
@@ -91,7 +92,7 @@ impl<S: Simd> Moments<S> {
         }
         let mut moments = [Self { inverse: zero, shift: zero }; R];
         for (row, sum) in sums::<S, R, true>(s, rows, mean_lanes).into_iter().enumerate() {
-            let inverse = 1.0 / libm::sqrtf(sum / rows[row].len() as f32 + epsilon);
+            let inverse = 1.0 / sqrt(sum / rows[row].len() as f32 + epsilon);
             moments[row] = Self { inverse: s.splat(inverse), shift: s.splat(-means[row] * inverse) };
         }
         moments
