@@ -2,16 +2,16 @@
 
 use core::ops::Range;
 
+use super::choice::Kernels;
 use super::float_mode::Exact;
 use super::layout::{Packing, Panels, code_stride};
-use super::ops::attention::{Attention, Heads, head_scratch};
+use super::ops::attention::{Attention, Heads, MAX_TOKENS, head_scratch};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::{Epilogue, LinearF32, LinearInt8, Task};
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
 use super::set::KernelSet;
 use super::shared::SharedMut;
-use super::{Kernels, MAX_TOKENS};
 use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.

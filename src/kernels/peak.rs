@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use super::Kernels;
+use super::choice::Kernels;
 use super::layout::{CODE_ALIGN, PANEL, Packing};
 use super::ops::attention::{EXERCISE, Exercise};
 use super::ops::linear::{Accumulators, Ahead, MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};

@@ -2,8 +2,9 @@
 
 use core::fmt;
 
+use super::choice::Kernels;
+use super::error::PackingError;
 use super::layout::Packing;
-use super::{Kernels, PackingError};
 
 /// The kernels that each worker of a team runs: the same for all, or one's own for each class of cores.
 ///

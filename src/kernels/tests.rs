@@ -8,6 +8,7 @@ use super::layout::{MAX_ZERO_POINT, Packing, Panels, code_stride};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Epilogue;
 use super::ops::norm::Norm;
+use super::ops::quantize::QuantParams;
 use super::set::KernelSet;
 use super::*;
 use crate::threads::Solo;

@@ -6,6 +6,9 @@ use super::math::{EXP2_LIMIT, exp2};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
 
+/// The most rows of a sequence: CLIP's image encoders have up to 577. Each row takes room in the arena, not on the stack.
+pub const MAX_TOKENS: usize = 1024;
+
 /// Which rows of its sequence a row sees in attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {

@@ -1,0 +1,48 @@
+//! Why kernels can't be had.
+
+use core::fmt;
+
+use super::layout::Packing;
+
+/// Why kernels can't be had by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelError {
+    /// No kernels of that name are in this build.
+    Unknown,
+    /// The CPU lacks their instructions.
+    Unsupported,
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KernelError::Unknown => "this build has no kernel of that name",
+            KernelError::Unsupported => "this CPU lacks the instructions of that kernel",
+        })
+    }
+}
+
+impl core::error::Error for KernelError {}
+
+/// A plan's weights are packed for another kind of CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackingError {
+    /// How the weights are packed.
+    pub packing: Packing,
+    /// The kernels that do not read them: those asked for, else the CPU's fastest.
+    pub kernel: &'static str,
+    /// The packing made for these kernels.
+    pub wants: Packing,
+}
+
+impl fmt::Display for PackingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { packing, kernel, wants } = self;
+        write!(
+            f,
+            "the weights are packed as {packing}, which kernel {kernel} does not read: it wants them as {wants}"
+        )
+    }
+}
+
+impl core::error::Error for PackingError {}

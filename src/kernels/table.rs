@@ -1,0 +1,233 @@
+//! One table of functions for each instruction set: the generic operations of `ops`, compiled with its instructions.
+
+use core::ops::Range;
+
+use super::layout::Packing;
+use super::ops::attention::{Attention, Exercise};
+use super::ops::embed::{PositionRow, TokenRow};
+use super::ops::linear::{Accumulators, Int8Tile, LinearF32, LinearInt8, Task, TileInput};
+use super::ops::norm::Norm;
+use super::ops::quantize::QuantParams;
+use super::simd::Block;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512vnni};
+use super::{cpu, ops, scalar};
+#[cfg(target_arch = "aarch64")]
+use super::{dotprod, i8mm, neon};
+
+/// One instruction set's functions. All are unsafe to call: the CPU must have the instructions, and the arguments
+/// must keep the promises of the generic function behind each.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) supported: fn() -> bool,
+    /// The int8 layouts that it reads, the one made for it first, each with its product.
+    pub(super) products: &'static [Product],
+    /// What activation codes are xor-ed with.
+    pub(super) flip: u8,
+    pub(super) embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
+    pub(super) norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
+    pub(super) norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [QuantParams]),
+    pub(super) quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [QuantParams]),
+    /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
+    pub(super) pair_rows: Option<PairRowsFn>,
+    pub(super) linear_f32: unsafe fn(&LinearF32<'_>, Task),
+    pub(super) attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
+    /// The inner loop of `attend` alone; returns its number of multiplications.
+    pub(super) exercise: unsafe fn(&Exercise, &mut Block) -> usize,
+}
+
+/// Rearranges the codes of two rows.
+pub(super) type PairRowsFn = unsafe fn(&mut [u8], &mut [u8]);
+
+/// The product of int8 codes with weights in one layout.
+pub(super) struct Product {
+    pub(super) packing: Packing,
+    /// Rows of a full tile.
+    pub(super) rows: usize,
+    /// Panels of a full tile.
+    pub(super) panels: usize,
+    /// A linear step, for a part of its panels and rows.
+    pub(super) linear: unsafe fn(&LinearInt8<'_>, Task),
+    /// A full tile alone.
+    pub(super) tile: unsafe fn(&TileInput, &mut Accumulators),
+}
+
+/// Compiles a function for an instruction set.
+macro_rules! compiled {
+    ([] $function:item) => {
+        $function
+    };
+    ([$features:literal] $function:item) => {
+        #[target_feature(enable = $features)]
+        $function
+    };
+}
+
+/// Compiles the generic operations for one instruction set, with a tile for each packing that it reads, the one made
+/// for it first.
+macro_rules! table {
+    ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $pair_rows:expr,
+     [$($packing:ident => $tile:ty = $value:expr),*]) => {
+        pub(super) static $table: Table = {
+            // The codes do not know which of the tiles will read them.
+            const FLIPS: &[u8] = &[$(<$tile>::FLIP),*];
+            const FLIP: u8 = FLIPS[0];
+            $(const { assert!(<$tile>::FLIP == FLIP) };)*
+            // The functions below are reached through a `Kernels`, which exists only where `supported` said yes.
+            compiled!($features
+                unsafe fn embed_row(token: TokenRow<'_>, position: PositionRow<'_>, out: &mut [f32]) {
+                    ops::embed::embed_row($simd, token, position, out)
+                }
+            );
+            compiled!($features
+                unsafe fn norm_row(norm: &Norm<'_>, row: &[f32], out: &mut [f32]) {
+                    ops::norm::norm_row($simd, norm, row, out)
+                }
+            );
+            compiled!($features
+                unsafe fn norm_rows_to_codes(
+                    norm: &Norm<'_>,
+                    rows: &[f32],
+                    codes: &mut [u8],
+                    params: &mut [QuantParams],
+                ) {
+                    ops::norm::norm_rows_to_codes($simd, norm, rows, FLIP, codes, params)
+                }
+            );
+            compiled!($features
+                unsafe fn quantize_rows(rows: &[f32], codes: &mut [u8], params: &mut [QuantParams]) {
+                    ops::quantize::quantize_rows($simd, rows, FLIP, codes, params)
+                }
+            );
+            compiled!($features
+                unsafe fn linear_f32(step: &LinearF32<'_>, task: Task) {
+                    // SAFETY: the caller's promise.
+                    unsafe { ops::linear::linear_f32($simd, step, task) }
+                }
+            );
+            compiled!($features
+                unsafe fn attend(step: &Attention<'_>, rows: Range<usize>, head: usize, keys: &mut [f32]) {
+                    // SAFETY: the caller's promise.
+                    unsafe { ops::attention::attend($simd, step, rows, head, keys) }
+                }
+            );
+            compiled!($features
+                unsafe fn exercise(exercise: &Exercise, out: &mut Block) -> usize {
+                    ops::attention::exercise($simd, exercise, out)
+                }
+            );
+            Table {
+                name: $name,
+                supported: $supported,
+                flip: FLIP,
+                embed_row,
+                norm_row,
+                norm_rows_to_codes,
+                quantize_rows,
+                pair_rows: $pair_rows,
+                products: &[$({
+                    compiled!($features
+                        unsafe fn linear(step: &LinearInt8<'_>, task: Task) {
+                            // SAFETY: the caller's promise.
+                            unsafe { ops::linear::linear_int8($simd, $value, step, task) }
+                        }
+                    );
+                    compiled!($features
+                        unsafe fn tile(input: &TileInput, out: &mut Accumulators) {
+                            // SAFETY: the caller's promise.
+                            unsafe { $value.tile::<{ <$tile>::ROWS }, { <$tile>::PANELS }>(input, out) }
+                        }
+                    );
+                    let (rows, panels) = (<$tile>::ROWS, <$tile>::PANELS);
+                    Product { packing: Packing::$packing, rows, panels, linear, tile }
+                }),*],
+                linear_f32,
+                attend,
+                exercise,
+            }
+        };
+    };
+}
+
+table!(
+    SCALAR,
+    "scalar",
+    scalar::Scalar,
+    || true,
+    [],
+    None,
+    [
+        Int8x4 => scalar::Scalar = scalar::Scalar,
+        Int8x8 => scalar::Scalar = scalar::Scalar,
+        Int8x16 => scalar::Scalar = scalar::Scalar
+    ]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    AVX2,
+    "avx2",
+    avx2::Avx2(()),
+    cpu::has_avx2,
+    ["avx2,fma,f16c"],
+    None,
+    [Int8x4 => avx2::Avx2 = avx2::Avx2(())]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    AVX512VNNI,
+    "avx512vnni",
+    avx512vnni::Avx512Vnni(()),
+    cpu::has_avx512vnni,
+    ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
+    None,
+    [Int8x4 => avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(())]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    NEON,
+    "neon",
+    neon::Neon,
+    || true,
+    [],
+    None,
+    [Int8x16 => neon::By16 = neon::By16, Int8x4 => neon::By4 = neon::By4]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    DOTPROD,
+    "dotprod",
+    neon::Neon,
+    cpu::has_dotprod,
+    ["dotprod"],
+    None,
+    [
+        Int8x4 => dotprod::By4 = dotprod::By4(()),
+        Int8x16 => dotprod::By16 = dotprod::By16(()),
+        Int8x8 => dotprod::By8 = dotprod::By8(())
+    ]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    I8MM,
+    "i8mm",
+    neon::Neon,
+    cpu::has_i8mm,
+    ["i8mm"],
+    Some(i8mm::pair_rows),
+    [Int8x8 => i8mm::By8 = i8mm::By8(())]
+);
+
+/// Every table of this build, the fastest first.
+pub(super) static TABLES: &[&Table] = &[
+    #[cfg(target_arch = "x86_64")]
+    &AVX512VNNI,
+    #[cfg(target_arch = "x86_64")]
+    &AVX2,
+    #[cfg(target_arch = "aarch64")]
+    &I8MM,
+    #[cfg(target_arch = "aarch64")]
+    &DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    &NEON,
+    &SCALAR,
+];
