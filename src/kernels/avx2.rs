@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
 use super::layout::PANEL;
-use super::ops::linear::{Accumulators, Ahead, Int8Tile, TileInput};
+use super::ops::tile::{Accumulators, Ahead, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
 /// The instructions are there: see [`Simd`].

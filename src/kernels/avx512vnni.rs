@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::layout::PANEL;
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
 /// The instructions are there: see [`Simd`].

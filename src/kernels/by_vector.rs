@@ -8,7 +8,7 @@ macro_rules! asm_tile {
         core::arch::asm!(
             $($body)*
             R = const R,
-            row = const $crate::kernels::ops::linear::ROW,
+            row = const $crate::kernels::ops::tile::ROW,
             $($codes = inout(reg) $input.row::<R>($row) => _,)*
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _,
@@ -25,7 +25,7 @@ pub(super) use asm_tile;
 /// times, in every group, the eight vectors of weights that begin `first` bytes into it, as 24 vectors of sums.
 ///
 /// Sums are folded in pairs (ADDP) `$folds` times and stored: `8 >> $folds` vectors for a row, rows
-/// [`ROW`](super::ops::linear::ROW) bytes apart.
+/// [`ROW`](super::ops::tile::ROW) bytes apart.
 ///
 /// `$load` loads a row's codes of a group, `$bytes` of them, in `$form`; `$group` are the bytes of a group in the panel.
 /// `$column` are the lines of the assembler macro `column weights, a0, a1, a2`: it multiplies vector `v\weights` by the

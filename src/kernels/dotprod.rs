@@ -1,7 +1,7 @@
 //! aarch64 with the dot-product instructions: Cortex-A55, A75, A76, A78.
 
 use super::by_vector::{asm_tile, by_vector, tile_of_halves};
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 
 /// The instructions are there: for weights in groups of 4, the packing made for them.
 #[derive(Clone, Copy)]

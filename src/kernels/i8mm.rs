@@ -6,7 +6,7 @@
 use core::arch::aarch64::*;
 
 use super::by_vector::asm_tile;
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::LANES;
 
 /// The instructions are there: for weights in groups of 8, the packing made for them.

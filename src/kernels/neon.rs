@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use super::by_vector::{asm_tile, by_vector, tile_of_halves};
 use super::layout::PANEL;
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
+use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
 /// Every aarch64 CPU has the instructions.

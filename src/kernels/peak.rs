@@ -5,8 +5,8 @@ use core::hint::black_box;
 use super::choice::Kernels;
 use super::layout::{CODE_ALIGN, PANEL, Packing};
 use super::ops::attention::{EXERCISE, Exercise};
-use super::ops::linear::{Accumulators, Ahead, MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
 use super::ops::quantize::QuantParams;
+use super::ops::tile::{Accumulators, Ahead, MAX_TILE_PANELS, MAX_TILE_ROWS, TileInput};
 use super::simd::LANES;
 
 /// Inputs of the products: few enough that everything stays in the first-level cache.

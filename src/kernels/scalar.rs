@@ -1,8 +1,8 @@
 //! The portable reference: plain Rust, one lane after the other. Every other kernel must give its bits.
 
 use super::layout::PANEL;
-use super::ops::linear::{Accumulators, Int8Tile, TileInput};
 use super::ops::math::{fused, round};
+use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
 /// Plain Rust.

@@ -5,9 +5,12 @@ use core::ops::Range;
 use super::layout::Packing;
 use super::ops::attention::{Attention, Exercise};
 use super::ops::embed::{PositionRow, TokenRow};
-use super::ops::linear::{Accumulators, Int8Tile, LinearF32, LinearInt8, Task, TileInput};
+use super::ops::linear::Task;
+use super::ops::linear_f32::LinearF32;
+use super::ops::linear_int8::LinearInt8;
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
+use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::Block;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512vnni};
@@ -102,7 +105,7 @@ macro_rules! table {
             compiled!($features
                 unsafe fn linear_f32(step: &LinearF32<'_>, task: Task) {
                     // SAFETY: the caller's promise.
-                    unsafe { ops::linear::linear_f32($simd, step, task) }
+                    unsafe { ops::linear_f32::linear_f32($simd, step, task) }
                 }
             );
             compiled!($features
@@ -129,7 +132,7 @@ macro_rules! table {
                     compiled!($features
                         unsafe fn linear(step: &LinearInt8<'_>, task: Task) {
                             // SAFETY: the caller's promise.
-                            unsafe { ops::linear::linear_int8($simd, $value, step, task) }
+                            unsafe { ops::linear_int8::linear_int8($simd, $value, step, task) }
                         }
                     );
                     compiled!($features

@@ -5,6 +5,9 @@
 pub(super) mod attention;
 pub(crate) mod embed;
 pub(crate) mod linear;
+pub(super) mod linear_f32;
+pub(super) mod linear_int8;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(super) mod quantize;
+pub(crate) mod tile;

@@ -1,0 +1,210 @@
+//! Matrix products of int8 codes, tile by tile.
+
+use core::ops::Range;
+
+use super::linear::{Epilogue, Task, block_at, channels, finish};
+use super::math::{Activation, activate, quick_gelu};
+use super::quantize::QuantParams;
+use super::tile::{Accumulators, Ahead, Int8Tile, MAX_TILE_ROWS, TileInput};
+use crate::kernels::layout::{PANEL, Panels};
+use crate::kernels::shared::SharedMut;
+use crate::kernels::simd::Simd;
+
+/// A linear step over int8 codes.
+pub(crate) struct LinearInt8<'a> {
+    /// Rows of `code_stride(inputs)` bytes.
+    pub(crate) codes: &'a [u8],
+    pub(crate) stride: usize,
+    /// Each row's quantization parameters.
+    pub(crate) params: &'a [QuantParams],
+    pub(crate) panels: Panels,
+    /// `panels.bytes()` bytes, aligned to 64.
+    pub(crate) weights: &'a [u8],
+    pub(crate) epilogue: Epilogue,
+    /// `[rows, outputs]`.
+    pub(crate) out: SharedMut<'a, f32>,
+}
+
+/// `rows` of `panels`; meanwhile the panels from `next` on are prefetched. `next` may lie past the last panel, where
+/// the next step's weights follow.
+///
+/// # Safety
+/// The slices of `step` have the sizes that it says, `panels` and `rows` lie in it, and no other task has any of those
+/// rows of those panels.
+#[inline(always)]
+pub(crate) unsafe fn linear_int8<S: Simd, T: Int8Tile>(s: S, t: T, step: &LinearInt8<'_>, task: Task) {
+    let Task { panels, rows, next } = task;
+    let mut panel = panels.start;
+    while panel < panels.end {
+        if panel + T::PANELS <= panels.end {
+            // SAFETY: the caller's promise.
+            unsafe { rows_by_tile::<S, T, true>(s, t, step, panel, rows.clone(), next) };
+            panel += T::PANELS;
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { rows_by_tile::<S, T, false>(s, t, step, panel, rows.clone(), next) };
+            panel += 1;
+        }
+    }
+}
+
+/// Rows of `T::PANELS` panels (`FULL`) or of one.
+///
+/// # Safety
+/// As [`linear_int8`].
+#[inline(always)]
+unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
+    s: S,
+    t: T,
+    step: &LinearInt8<'_>,
+    panel: usize,
+    rows: Range<usize>,
+    next: Option<usize>,
+) {
+    let mut sums = Accumulators::new();
+    let panel_stride = step.panels.panel_bytes();
+    let groups = step.panels.groups();
+    let tiles = rows.len().div_ceil(T::ROWS);
+    let ahead = |tile: usize| match next {
+        Some(next) if T::FETCHES => {
+            let start = step.weights.as_ptr().wrapping_add(next * panel_stride).cast();
+            Ahead::part(start, T::PANELS * panel_stride, tile, tiles, groups)
+        }
+        _ => Ahead::NONE,
+    };
+    // Tiles of nearly equal height: a low one costs more than its share.
+    let steps = rows.len().div_ceil(T::ROW_STEP);
+    let (low, high) = (steps / tiles.max(1), steps % tiles.max(1));
+    let (mut row, mut tile) = (rows.start, 0);
+    while row < rows.end {
+        // Within these bounds by the division above; clamped so that no tile can be too high or empty.
+        let even = ((low + usize::from(tile < high)) * T::ROW_STEP).clamp(1, T::ROWS);
+        let height = even.min(rows.end - row);
+        let input = TileInput {
+            // SAFETY: `row` is one of the step's, `panel` one of the step's.
+            codes: unsafe { step.codes.as_ptr().add(row * step.stride) },
+            stride: step.stride,
+            // SAFETY: as above.
+            params: unsafe { step.params.as_ptr().add(row) },
+            // SAFETY: as above.
+            panel: unsafe { step.weights.as_ptr().add(panel * panel_stride).cast() },
+            panel_stride,
+            groups,
+            group: step.panels.packing.group(),
+            ahead: ahead(tile),
+        };
+        // SAFETY: rows and panels exist.
+        unsafe {
+            self::tile::<T, FULL>(t, height, &input, &mut sums);
+            scale_out(s, step, row, height, panel, if FULL { T::PANELS } else { 1 }, &sums);
+        }
+        (row, tile) = (row + height, tile + 1);
+    }
+}
+
+/// Calls the tile for the number of rows at hand.
+///
+/// # Safety
+/// As [`Int8Tile::tile`]; there are 1 to `T::ROWS` rows.
+#[inline(always)]
+unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInput, out: &mut Accumulators) {
+    macro_rules! for_rows {
+        ($($rows:literal)*) => {{
+            // A kernel with a higher tile than these does not compile.
+            const { assert!(T::ROWS <= [$($rows),*].len() && T::ROWS <= MAX_TILE_ROWS) };
+            match rows {
+                $(
+                    // SAFETY: the caller's promise; `T::PANELS` is 1, 2 or 4.
+                    $rows if $rows <= T::ROWS => unsafe {
+                        match (FULL, T::PANELS) {
+                            (true, 4) => t.tile::<$rows, 4>(input, out),
+                            (true, 2) => t.tile::<$rows, 2>(input, out),
+                            _ => t.tile::<$rows, 1>(input, out),
+                        }
+                    },
+                )*
+                _ => unreachable!("a tile of {rows} rows"),
+            }
+        }};
+    }
+    const {
+        assert!(matches!(T::PANELS, 1 | 2 | 4));
+        // So that an even division into steps leaves no tile higher than a full one.
+        assert!(T::ROWS.is_multiple_of(T::ROW_STEP));
+    };
+    for_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13)
+}
+
+/// Turns a tile's sums into outputs.
+///
+/// # Safety
+/// As [`linear_int8`]; a tile of so many rows and panels wrote the sums.
+#[inline(always)]
+unsafe fn scale_out<S: Simd>(
+    s: S,
+    step: &LinearInt8<'_>,
+    first_row: usize,
+    rows: usize,
+    first_panel: usize,
+    panels: usize,
+    sums: &Accumulators,
+) {
+    // Matched once per tile: each activation has a loop of its own, with its constants in registers.
+    macro_rules! with {
+        ($activation:expr) => {
+            for panel in 0..panels {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let sums = sums.of_panel(rows, panel);
+                    scale_rows::<S, $activation>(s, step, first_row, first_panel + panel, sums);
+                }
+            }
+        };
+    }
+    match step.epilogue.activation {
+        Activation::Identity => with!(IDENTITY),
+        Activation::QuickGelu => with!(QUICK_GELU),
+        _ => with!(ANY),
+    }
+}
+
+// The activations that have a loop of their own, and the others. Constants, not closures: a closure is a function of
+// its own, compiled without the target features of the enclosing one.
+const IDENTITY: u8 = 0;
+const QUICK_GELU: u8 = 1;
+const ANY: u8 = 2;
+
+/// The rows of one panel.
+///
+/// # Safety
+/// As [`linear_int8`].
+#[inline(always)]
+unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
+    s: S,
+    step: &LinearInt8<'_>,
+    first_row: usize,
+    panel: usize,
+    sums: impl Iterator<Item = &'s [i32; PANEL]>,
+) {
+    let outputs = step.panels.outputs as usize;
+    let channels = channels(&step.panels, panel);
+    // SAFETY: the trailer belongs to the panel.
+    let (scale, bias) = unsafe {
+        let trailer = step.weights.as_ptr();
+        (
+            s.load(block_at(trailer, step.panels.scale_at(channels.start))),
+            s.load(block_at(trailer, step.panels.bias_at(channels.start))),
+        )
+    };
+    for (sums, (row, row_params)) in sums.zip(step.params.iter().enumerate().skip(first_row)) {
+        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(row_params.scale)), scale, bias);
+        let place = row * outputs + channels.start..row * outputs + channels.end;
+        let value = match ACTIVATION {
+            IDENTITY => value,
+            QUICK_GELU => quick_gelu(s, value),
+            _ => activate(s, step.epilogue.activation, value),
+        };
+        // SAFETY: these channels are this task's.
+        unsafe { finish(s, step.epilogue.residual, value, step.out, place) };
+    }
+}
