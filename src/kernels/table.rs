@@ -13,10 +13,10 @@ use super::ops::quantize::QuantParams;
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::Block;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512vnni};
-use super::{cpu, ops, scalar};
+use super::{avx2, avx512vnni, cpu};
 #[cfg(target_arch = "aarch64")]
-use super::{dotprod, i8mm, neon};
+use super::{cpu, dotprod, i8mm, neon};
+use super::{ops, scalar};
 
 /// One instruction set's functions. All are unsafe to call: the CPU must have the instructions, and the arguments
 /// must keep the promises of the generic function behind each.
