@@ -43,7 +43,7 @@ def loops(program):
     code = list(instructions(program))
     place = {instruction[0]: index for index, instruction in enumerate(code)}
     for index, (address, name, operands, function) in enumerate(code):
-        kernel = re.search(r"kernels\d+(NEON|DOTPROD|I8MM)\d+(?:linear|tile)17", function)
+        kernel = re.search(r"kernels\d+table\d+(NEON|DOTPROD|I8MM)\d+(?:linear|tile)17", function)
         target = re.search(r"0x([0-9a-f]+)$", operands)
         if not (kernel and target and name.startswith("b.")) or int(target[1], 16) >= address:
             continue
