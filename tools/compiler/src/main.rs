@@ -292,7 +292,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cliptext: {error:#}");
+            cliptext_files::to_stderr!("cliptext: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -496,7 +496,7 @@ fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
 /// Prints a result: to standard error where one of `outputs` goes to standard output.
 fn tell(text: &str, outputs: &[Option<&PathBuf>]) -> anyhow::Result<()> {
     if outputs.iter().flatten().any(|path| cliptext_files::is_stdout(path)) {
-        eprintln!("{text}");
+        cliptext_files::to_stderr!("{text}");
         return Ok(());
     }
     writeln!(std::io::stdout(), "{text}").map_err(|error| match error.kind() {

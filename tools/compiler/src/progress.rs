@@ -59,7 +59,7 @@ impl Progress {
     /// Tells something that the user should know.
     pub fn note(&self, note: &str) {
         if !self.quiet {
-            eprintln!("note: {note}");
+            cliptext_files::to_stderr!("note: {note}");
         }
     }
 

@@ -304,4 +304,20 @@ mod pipes {
         }
         assert!(plan.is_file());
     }
+
+    #[test]
+    fn a_closed_standard_error_stops_nothing() {
+        let scratch = Scratch::new();
+        let model = export_file(SMALL, &scratch);
+        let plan = scratch.path().join("x.plan");
+        for (model, code) in [(model.as_path(), 0), (Path::new("nowhere.onnx"), 1)] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut program = Command::new(env!("CARGO_BIN_EXE_cliptext"));
+            program.args(["compile", text(model), "-o", text(&plan), "--precision", "f32"]);
+            let output = program.stderr(writer).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{model:?}");
+        }
+        assert!(plan.is_file());
+    }
 }

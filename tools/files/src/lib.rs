@@ -12,3 +12,11 @@ pub use destination::{is_stdout, same_file};
 pub use durable::sync_folder;
 pub use output::{Output, write};
 pub use unfinished::{Temporary, temporary, temporary_by, temporary_folder};
+
+/// Prints a line to standard error, as `eprintln!`; where nobody reads it any more, the work goes on.
+#[macro_export]
+macro_rules! to_stderr {
+    ($($text:tt)*) => {{
+        let _ = ::std::io::Write::write_fmt(&mut ::std::io::stderr(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}

@@ -82,7 +82,10 @@ fn tensor(bytes: &[u8]) -> Result<Array, String> {
     let name = match names[..] {
         [only] => only,
         _ if names.contains(&USUAL_NAME) => {
-            eprintln!("cliptext-run: of the images' {} tensors {USUAL_NAME} is taken", names.len());
+            cliptext_files::to_stderr!(
+                "cliptext-run: of the images' {} tensors {USUAL_NAME} is taken",
+                names.len()
+            );
             USUAL_NAME
         }
         [] => return Err("no tensor in the file".into()),

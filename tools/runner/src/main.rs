@@ -70,11 +70,11 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(message)) => {
-            eprintln!("cliptext-run: {message}");
+            cliptext_files::to_stderr!("cliptext-run: {message}");
             ExitCode::from(2)
         }
         Err(Failure::Work(message)) => {
-            eprintln!("cliptext-run: {message}");
+            cliptext_files::to_stderr!("cliptext-run: {message}");
             ExitCode::FAILURE
         }
     }

@@ -31,7 +31,9 @@ impl Source {
     pub(crate) fn open(path: Option<&Path>, access: Access) -> Outcome<Self> {
         let Some(path) = path else {
             let read = if access.read { ", which is in memory: --read has no effect" } else { "" };
-            eprintln!("cliptext-run: no plan given: using the built-in demonstration plan{read}");
+            cliptext_files::to_stderr!(
+                "cliptext-run: no plan given: using the built-in demonstration plan{read}"
+            );
             return Ok(Source::BuiltIn);
         };
         let name = path.display().to_string();

@@ -25,11 +25,13 @@ impl PromptArgs {
         if plan.is_none()
             && let Some(first) = alone.first()
         {
-            eprintln!("cliptext-run: {first:?} names no file: taken as a prompt");
+            cliptext_files::to_stderr!("cliptext-run: {first:?} names no file: taken as a prompt");
         }
         let others = if plan.is_none() { alone.get(1..) } else { Some(alone) };
         for other in others.unwrap_or_default().iter().filter(|argument| Path::new(argument).is_file()) {
-            eprintln!("cliptext-run: {other:?} names a file, and is taken as a prompt: the plan comes first");
+            cliptext_files::to_stderr!(
+                "cliptext-run: {other:?} names a file, and is taken as a prompt: the plan comes first"
+            );
         }
         Ok((plan, prompts))
     }
@@ -43,7 +45,7 @@ fn text(argument: &OsString) -> Outcome<String> {
 /// Tells of a prompt that is longer than the context.
 pub(crate) fn warn_of_truncation(prompt: &str, is_truncated: bool, context: usize) {
     if is_truncated {
-        eprintln!("cliptext-run: cut to {context} tokens: {}", shown(prompt));
+        cliptext_files::to_stderr!("cliptext-run: cut to {context} tokens: {}", shown(prompt));
     }
 }
 

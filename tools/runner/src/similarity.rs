@@ -81,7 +81,7 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     };
     let images = Images::read(&args.images, width)?;
     let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
-        eprintln!(
+        cliptext_files::to_stderr!(
             "cliptext-run: the plan does not say the logit scale: taking {USUAL_LOGIT_SCALE}, as in CLIP's published models"
         );
         USUAL_LOGIT_SCALE

@@ -182,3 +182,13 @@ fn a_signal_that_was_ignored_stays_so() {
     assert!(child.wait().unwrap().success());
     assert!(pooled.starts_with(b"\x93NUMPY") && npy(&output).0 == [1, 77, 32]);
 }
+
+#[test]
+fn a_closed_standard_error_stops_nothing() {
+    for (args, code) in [(&["encode", "a dog"][..], 0), (&["encode", "nowhere.plan"], 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = program(args).stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
