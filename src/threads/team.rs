@@ -3,7 +3,7 @@
 //! All of its state is one word, the *ticket*: the number of the current job in the upper half, the tasks of it that
 //! nobody has taken yet in the lower. Whoever takes a task, by compare-and-swap, knows that the job is still going on:
 //! it ends only when every taken task is done. So nobody ever waits for a worker that has nothing to do: one that is
-//! asleep or held up by the system simply takes no task.
+//! asleep or preempted takes no task.
 
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -25,11 +25,11 @@ const YIELDS: usize = 8;
 /// How long it sleeps at a time.
 const NAP: Duration = Duration::from_micros(50);
 
-/// Jobs for which the machine counts as contended once one was held up for longer than [`SPINS`]: another program may want
+/// Jobs for which the machine counts as contended once one waited for longer than [`SPINS`]: another program may want
 /// the cores too, or a task simply takes long, which does no harm.
 const CONTENDED: usize = if cfg!(miri) { 20 } else { 2000 };
-/// On a contended machine a worker steps aside at the end of every so many jobs, between two tasks: it is going to be preempted
-/// anyway, and within a task that would hold up the others for milliseconds. Every 8 jobs of a full-size
+/// On a contended machine a worker yields at the end of every so many jobs, between two tasks: it is going to be preempted
+/// anyway, and within a task the others would wait for it for milliseconds. Every 8 jobs of a full-size
 /// model are less than the system lets a thread run.
 const JOBS_IN_A_ROW: usize = 8;
 
@@ -56,7 +56,7 @@ struct Worker {
 /// Threads that wait for work, the calling one among them.
 ///
 /// Starting a team allocates; running tasks does not, and makes no system call unless a worker has gone to sleep,
-/// which it does after about 100 µs without work, or a job was held up lately, as where other programs want the cores.
+/// which it does after about 100 µs without work, or the cores were contended lately.
 pub struct Threads {
     shared: Arc<Shared>,
     workers: Vec<Worker>,

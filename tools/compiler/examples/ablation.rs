@@ -41,16 +41,16 @@ fn main() -> Result<()> {
     let full = Recipe::of(Quality::Fast);
     let none = Recipe { budget: 0.0, ..Recipe::PLAIN };
     let rows: [(&str, Option<Recipe>); 12] = [
-        ("each weight to its nearest code", None),
-        ("+ first row known", Some(none)),
-        ("+ smoothing", Some(Recipe { smooth: true, ..none })),
-        ("+ errors made up for", Some(Recipe { smooth: true, compensate: true, ..none })),
+        ("each weight rounded to its nearest code", None),
+        ("+ cached first row", Some(none)),
+        ("+ SmoothQuant", Some(Recipe { smooth: true, ..none })),
+        ("+ GPTQ error compensation", Some(Recipe { smooth: true, compensate: true, ..none })),
         ("+ all 96 prompts instead of 32", Some(Recipe { prompts: 100, clips: &[1.0], budget: 0.0, ..full })),
-        ("`--quality fast`: 32 prompts, scales found by search, 1% for embeddings", Some(full)),
-        ("fast without smoothing", Some(Recipe { smooth: false, ..full })),
-        ("fast without making up for errors", Some(Recipe { compensate: false, ..full })),
-        ("fast without scales found by search", Some(Recipe { clips: &[1.0], ..full })),
-        ("fast with 2% for embeddings", Some(Recipe { budget: 0.02, ..full })),
+        ("`--quality fast`: 32 prompts, scale search, 1 % for f16 rows", Some(full)),
+        ("fast without SmoothQuant", Some(Recipe { smooth: false, ..full })),
+        ("fast without error compensation", Some(Recipe { compensate: false, ..full })),
+        ("fast without scale search", Some(Recipe { clips: &[1.0], ..full })),
+        ("fast with 2 % for f16 rows", Some(Recipe { budget: 0.02, ..full })),
         ("fast with all 96 prompts", Some(Recipe { prompts: 100, ..full })),
         ("`--quality best`", Some(Recipe::of(Quality::Best))),
     ];

@@ -288,7 +288,7 @@ impl<'m> Builder<'m> {
         Some(out)
     }
 
-    /// Puts the known first row into `rows`.
+    /// Puts the cached first row into `rows`.
     fn cached_row(&mut self, token: u32, rows: Buffer, row: Cow<'m, [f32]>) {
         self.push(self.from(Op::CachedRow { token }, rows, rows), Constants::Row(row));
     }

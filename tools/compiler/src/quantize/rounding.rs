@@ -60,7 +60,7 @@ impl Inputs {
     }
 
     /// The codes of `weight` (`[outputs, count]`). Each row's scale is its largest magnitude's times that one of `clips` which
-    /// leaves the least error: what a smaller scale clips is made up for, too.
+    /// leaves the least error: what a smaller scale clips is compensated, too.
     pub fn round(&self, weight: &Matrix, clips: &[f32]) -> QuantizedMatrix {
         let full: Vec<f32> = weight.values.chunks_exact(self.count).map(row_scale).collect();
         let scaled = |clip: f32| full.iter().map(|scale| scale * clip).collect();
