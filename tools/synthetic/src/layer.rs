@@ -4,8 +4,8 @@ use crate::arithmetic::{exact_sum, inverse_sqrt};
 use crate::maker::{LayerNorm, Maker, Scales};
 use crate::tensor::PREFIX;
 
-/// Where a layer stands.
-struct Place {
+/// Which layer it is.
+struct LayerPosition {
     index: usize,
     /// 0 for the first layer, 1 for the last.
     depth: f64,
@@ -45,23 +45,23 @@ impl Linear {
 /// Adds layer `index`. `start` is the direction in which the start token stands out.
 pub(crate) fn add_layer(maker: &mut Maker, index: usize, start: &[f64]) {
     let depth = index as f64 / last(maker);
-    let place = Place { index, depth, prefix: format!("{PREFIX}encoder.layers.{index}.") };
+    let position = LayerPosition { index, depth, prefix: format!("{PREFIX}encoder.layers.{index}.") };
     // The massive channels have small gains; one layer in four leaves them larger.
     let massive_gain = if index % 4 == 2 { 0.30 } else { 0.06 };
 
     let base = 0.45 + 0.55 * depth;
-    let name = format!("{}layer_norm1", place.prefix);
+    let name = format!("{}layer_norm1", position.prefix);
     let norm =
         maker.layer_norm(&name, &LayerNorm { base, sigma: 0.30, bias_std: 0.06, tiny: 0.01, massive_gain });
     maker.store_affine(&name, &norm);
-    add_attention(maker, &place, base, &norm.gain);
+    add_attention(maker, &position, base, &norm.gain);
 
     let base = 0.60 + 0.60 * depth;
-    let name = format!("{}layer_norm2", place.prefix);
+    let name = format!("{}layer_norm2", position.prefix);
     let norm =
         maker.layer_norm(&name, &LayerNorm { base, sigma: 0.25, bias_std: 0.06, tiny: 0.01, massive_gain });
     maker.store_affine(&name, &norm);
-    add_mlp(maker, &place, base, &norm.gain, start);
+    add_mlp(maker, &position, base, &norm.gain, start);
 }
 
 /// The last layer's index, or 1 for a tower of one layer: what depths are counted in.
@@ -70,8 +70,8 @@ fn last(maker: &Maker) -> f64 {
 }
 
 /// Adds the attention: queries and keys of standard deviation about 1 whatever the layer norm's gain.
-fn add_attention(maker: &mut Maker, place: &Place, norm_base: f64, norm_gain: &[f64]) {
-    let &Place { index, depth, ref prefix } = place;
+fn add_attention(maker: &mut Maker, position: &LayerPosition, norm_base: f64, norm_gain: &[f64]) {
+    let &LayerPosition { index, depth, ref prefix } = position;
     let width = maker.options.width;
     let unit = inverse_sqrt(width);
     let std = unit / norm_base;
@@ -87,22 +87,28 @@ fn add_attention(maker: &mut Maker, place: &Place, norm_base: f64, norm_gain: &[
     if index == 0 {
         out.bias.iter_mut().for_each(|b| *b *= 0.2);
     }
-    make_sink(maker, place, norm_gain, &mut queries, &mut keys);
+    make_sink(maker, position, norm_gain, &mut queries, &mut keys);
     for linear in [queries, keys, values, out] {
         linear.store(maker);
     }
 }
 
 /// Lets the heads rest on the start token: a large key there, where a massive channel is huge, met by the query bias.
-fn make_sink(maker: &Maker, place: &Place, norm_gain: &[f64], queries: &mut Linear, keys: &mut Linear) {
+fn make_sink(
+    maker: &Maker,
+    position: &LayerPosition,
+    norm_gain: &[f64],
+    queries: &mut Linear,
+    keys: &mut Linear,
+) {
     let (width, heads) = (maker.options.width, maker.options.heads);
     let head_width = width / heads;
     let channel = maker.outliers.positive;
     let at_start = (width as f64 / 2.0).sqrt() * norm_gain[channel];
-    let wanted: Vec<f64> = maker.stream(&format!("{}sink", place.prefix)).normals().take(heads).collect();
+    let wanted: Vec<f64> = maker.stream(&format!("{}sink", position.prefix)).normals().take(heads).collect();
     for (head, wanted) in wanted.into_iter().enumerate() {
         let logit = 2.5 + 1.5 * wanted;
-        let stream = maker.stream(&format!("{}sink.{head}", place.prefix));
+        let stream = maker.stream(&format!("{}sink.{head}", position.prefix));
         let mut direction: Vec<f64> = stream.normals().take(head_width).collect();
         let length = exact_sum(direction.iter().map(|x| x * x)).sqrt();
         direction.iter_mut().for_each(|x| *x /= length);
@@ -110,7 +116,7 @@ fn make_sink(maker: &Maker, place: &Place, norm_gain: &[f64], queries: &mut Line
         let key_size = size.copysign(logit) / at_start;
         for (output, u) in (head * head_width..).zip(direction) {
             queries.bias[output] += size * u;
-            if place.index > 0 {
+            if position.index > 0 {
                 keys.weights[output * width + channel] += key_size * u;
             }
         }
@@ -118,8 +124,8 @@ fn make_sink(maker: &Maker, place: &Place, norm_gain: &[f64], queries: &mut Line
 }
 
 /// Adds the MLP; the first layer's writes the massive channels.
-fn add_mlp(maker: &mut Maker, place: &Place, norm_base: f64, norm_gain: &[f64], start: &[f64]) {
-    let &Place { index, depth, ref prefix } = place;
+fn add_mlp(maker: &mut Maker, position: &LayerPosition, norm_base: f64, norm_gain: &[f64], start: &[f64]) {
+    let &LayerPosition { index, depth, ref prefix } = position;
     let (width, mlp, layers) = (maker.options.width, maker.options.mlp, maker.options.layers);
     let std = inverse_sqrt(2 * width) / norm_base * 1.3;
     let scales = Scales { std, rows: 0.35, columns: 0.20 };
@@ -130,7 +136,7 @@ fn add_mlp(maker: &mut Maker, place: &Place, norm_base: f64, norm_gain: &[f64], 
     let mut down = Linear::new(maker, format!("{prefix}mlp.fc2"), [width, mlp], scales, 0.04, 0.0);
 
     if index == 0 {
-        make_massive(maker, place, norm_gain, start, &mut up, &mut down);
+        make_massive(maker, position, norm_gain, start, &mut up, &mut down);
     } else {
         // The massive channels drift slowly.
         down.bias[maker.outliers.negative] -= 4.0 / last(maker);
@@ -150,7 +156,7 @@ fn add_mlp(maker: &mut Maker, place: &Place, norm_base: f64, norm_gain: &[f64], 
 /// Turns a few neurons into detectors of the start token that write the massive channels.
 fn make_massive(
     maker: &Maker,
-    place: &Place,
+    position: &LayerPosition,
     norm_gain: &[f64],
     start: &[f64],
     up: &mut Linear,
@@ -158,7 +164,7 @@ fn make_massive(
 ) {
     let (width, mlp, massive) = (maker.options.width, maker.options.mlp, maker.options.massive);
     let count = (mlp / 256).max(2);
-    let mut uniforms = maker.stream(&format!("{}massive", place.prefix)).uniforms();
+    let mut uniforms = maker.stream(&format!("{}massive", position.prefix)).uniforms();
     let activations: Vec<f64> = uniforms.by_ref().take(count).map(|u| 10.0 + 4.0 * u).collect();
     let mut shares: Vec<f64> = uniforms.take(count).map(|u| 0.5 + u).collect();
     let total = exact_sum(shares.iter().copied());
@@ -166,7 +172,7 @@ fn make_massive(
     // The norm's output at the start token is about sqrt(width) * gain * start * cosine; that cosine is about 0.8.
     let overlap = exact_sum(start.iter().zip(norm_gain).map(|(x, g)| x * x * g));
     let gain = (width as f64).sqrt() * 0.8 * overlap;
-    let noise = maker.stream(&format!("{}massive.noise", place.prefix));
+    let noise = maker.stream(&format!("{}massive.noise", position.prefix));
     for (k, (activation, share)) in activations.into_iter().zip(shares).enumerate() {
         let neuron = (k * (mlp / count) + 7 * mlp / 3072) % mlp;
         let slope = (activation + 2.0) / gain;

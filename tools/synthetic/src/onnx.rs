@@ -108,12 +108,12 @@ pub fn check(options: &Options) -> Result<(), Error> {
 
 /// Where the bytes of an initializer come from.
 #[derive(Deserialize)]
-struct Place {
+struct InitializerSource {
     tensor: String,
     transposed: bool,
 }
 
-fn read_skeleton(axes: Axes) -> (Model, HashMap<String, Place>) {
+fn read_skeleton(axes: Axes) -> (Model, HashMap<String, InitializerSource>) {
     let (skeleton, map) = axes.skeleton();
     let model = Model::decode(skeleton).expect("the embedded skeleton is an ONNX model");
     let places = serde_json::from_str(map).expect("the embedded map lists places");

@@ -43,7 +43,7 @@ pub enum Constants<'m> {
 }
 
 /// Text towers as steps with their places.
-pub struct Program<'m> {
+pub struct Lowered<'m> {
     /// The steps and what their constants are made of.
     pub steps: Vec<(Step, Constants<'m>)>,
     /// Bytes of all steps' constants.
@@ -76,7 +76,7 @@ struct Builder<'m> {
 ///
 /// # Errors
 /// When there is no tower, the towers' contexts differ, a tower lacks what is wanted of it, or a size is too large.
-pub fn lower<'m>(towers: &[Tower<'m>], packing: Packing) -> Result<Program<'m>> {
+pub fn lower<'m>(towers: &[Tower<'m>], packing: Packing) -> Result<Lowered<'m>> {
     let context = towers.first().context("a plan needs a text tower")?.model.context();
     let role = Role { tower: 0, layer: 0, part: Part::Embedding };
     let mut b = Builder { packing, role, buffers: vec![], steps: vec![] };
@@ -332,7 +332,7 @@ impl<'m> Builder<'m> {
     }
 
     /// Gives every buffer its place.
-    fn finish(self, context: usize, hidden: Buffer, pooled: Option<Buffer>) -> Result<Program<'m>> {
+    fn finish(self, context: usize, hidden: Buffer, pooled: Option<Buffer>) -> Result<Lowered<'m>> {
         let demands = self.demands([Some(hidden), pooled])?;
         let (offsets, arena_bytes) = arena::lay_out(&demands);
         ensure!(
@@ -351,7 +351,7 @@ impl<'m> Builder<'m> {
         }
         let context = u16::try_from(context).context("the context has more than 65535 tokens")?;
         let (hidden, pooled) = (place(hidden), pooled.map(place));
-        Ok(Program { steps, constant_bytes, context, arena_bytes, hidden, pooled })
+        Ok(Lowered { steps, constant_bytes, context, arena_bytes, hidden, pooled })
     }
 
     /// The bytes and the lifetime of each buffer; `outputs` live to the end.
