@@ -1,6 +1,9 @@
 //! `cliptext-run`: prompts to embeddings on the board, from a plan.
 //!
 //! One static file; it never needs the compiler, Python or a network.
+//!
+//! A library, so that the makers of the man page and of the shells' completions read the same definition of the
+//! command line as the program, which need not carry them.
 
 #[macro_use]
 mod print;
@@ -23,7 +26,7 @@ mod tokenize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
 
@@ -57,7 +60,13 @@ enum Command {
     },
 }
 
-fn main() -> ExitCode {
+/// The command line, as clap builds it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the process' arguments ask for; errors are told on standard error.
+pub fn main() -> ExitCode {
     let Cli { access, command } = Cli::parse();
     let outcome = match command {
         Command::Encode(args) => encode::encode(&args, access),

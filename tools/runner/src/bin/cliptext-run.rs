@@ -1,0 +1,7 @@
+//! The board's program; what it does is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cliptext_run::main()
+}
