@@ -50,5 +50,5 @@ pub use kernels::{KernelError, Kernels, PackingError};
 #[cfg(feature = "std")]
 pub use memory::AlignedBytes;
 pub use memory::{Aligned, ArenaBuf, align_arena};
-pub use plan::{LoadError, MAX_SEQUENCES, Plan, Program, Source};
+pub use plan::{LoadError, MAX_SEQUENCES, Plan, PlanHash, Program, Source};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};

@@ -197,14 +197,27 @@ impl Header {
         range.and_then(|(start, end)| bytes.get(start..end)).unwrap_or(&[])
     }
 
-    /// Checks every byte against the checksums. `bytes` are the plan, or whole blocks from its front.
-    pub(super) fn verify(&self, bytes: &[u8]) -> Result<(), LoadError> {
-        let checksums = self.section(bytes, Section::Checksums);
-        let header = bytes.first_chunk::<HEADER>().ok_or(LoadError::Truncated)?;
+    /// The header and the block checksums at the front of a plan.
+    pub(super) fn front<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], LoadError> {
+        let (offset, length) = self.place(Section::Checksums);
+        let end = usize::try_from(offset + length).ok();
+        end.and_then(|end| bytes.get(..end)).ok_or(LoadError::Truncated)
+    }
+
+    /// Checks the [front](Self::front) against the header's checksum, and returns it.
+    pub(super) fn verify_front<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], LoadError> {
+        let front = self.front(bytes)?;
+        let (header, checksums) = front.split_first_chunk::<HEADER>().ok_or(LoadError::Truncated)?;
         if u32_at(header, CHECKSUM_AT) != Some(header_checksum(header, checksums)) {
             return Err(LoadError::HeaderChecksum);
         }
-        let end = HEADER + checksums.len();
+        Ok(front)
+    }
+
+    /// Checks every byte against the checksums. `bytes` are the plan, or whole blocks from its front.
+    pub(super) fn verify(&self, bytes: &[u8]) -> Result<(), LoadError> {
+        let end = self.verify_front(bytes)?.len();
+        let checksums = self.section(bytes, Section::Checksums);
         let body = self.body() as usize;
         let gap = bytes.get(end..body).ok_or(LoadError::Header)?;
         if gap.iter().any(|&byte| byte != 0) {

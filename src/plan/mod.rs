@@ -9,6 +9,7 @@
 mod check;
 mod error;
 pub mod format;
+mod hash;
 mod manifest;
 mod place;
 mod program;
@@ -18,6 +19,7 @@ mod step;
 
 pub use check::MAX_SEQUENCES;
 pub use error::{LoadError, StepFault};
+pub use hash::{PlanHash, PlanHashError};
 pub use manifest::{MANIFEST, Manifest, TEXT};
 pub(crate) use place::QUANT_PARAMS_BYTES;
 pub use place::{Axis, Format, Place};

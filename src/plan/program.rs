@@ -3,6 +3,7 @@
 use super::LoadError;
 use super::check;
 use super::format::{ALIGN, Header, Section};
+use super::hash::PlanHash;
 use super::manifest::Manifest;
 use super::record::Record;
 use super::step::{Embed, Mask, Op, Part, Step};
@@ -12,6 +13,8 @@ use crate::tokenizer::{Padding, Tokenizer, Vocabulary};
 /// A plan without its constants: manifest, steps and tokenizer, checked, and read in place from the front of the file.
 #[derive(Clone, Copy)]
 pub struct Program<'a> {
+    /// Header and checksums.
+    front: &'a [u8],
     manifest: Manifest<'a>,
     records: &'a [Record],
     tokenizer: Tokenizer<'a>,
@@ -48,6 +51,7 @@ impl<'a> Program<'a> {
         let tokenizer = Tokenizer::new(vocabulary, context, Padding::End).map_err(LoadError::Tokenizer)?;
         let records = bytemuck::try_cast_slice(header.section(head, Section::Steps));
         let mut program = Program {
+            front: header.front(head)?,
             manifest,
             records: records.map_err(|_| LoadError::Steps)?,
             tokenizer,
@@ -142,6 +146,12 @@ impl<'a> Program<'a> {
     /// Bytes of arena that encoding `sequences` prompts at once needs.
     pub fn arena_bytes(&self, sequences: usize) -> usize {
         (self.manifest.arena_bytes as usize).saturating_mul(sequences)
+    }
+
+    /// Which plan it is, the same as of the [front](PlanHash::of_front) of its file. Some kilobytes are hashed at each call, none by
+    /// loading.
+    pub fn hash(&self) -> PlanHash {
+        PlanHash::of_checked(self.front)
     }
 
     /// Bytes of the whole plan.

@@ -15,6 +15,7 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
     let plan = source.load()?;
     let manifest = plan.manifest();
     sayln!("plan        {} bytes, made by {} from {}", plan.file_bytes(), manifest.producer, manifest.source);
+    sayln!("hash        {}", plan.hash());
     for tower in plan.towers() {
         let TowerInfo { layers, width, heads, padding, .. } = tower;
         sayln!("tower       {layers} layers, width {width}, {heads} heads, padding {padding}");

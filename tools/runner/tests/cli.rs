@@ -85,7 +85,8 @@ fn prompts_come_from_files() {
 #[test]
 fn inspect_tells_what_is_in_a_plan() {
     let text = ok(&["inspect", DEMO]);
-    for part in ["2 layers", "width 32", "77 tokens", "arena", "vocabulary", "QuickGelu"] {
+    let hash = cliptext::PlanHash::of_front(&std::fs::read(DEMO).unwrap()).unwrap().to_string();
+    for part in ["2 layers", "width 32", "77 tokens", "arena", "vocabulary", "QuickGelu", &hash] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }

@@ -1,0 +1,61 @@
+//! The hash of a plan names it: every byte has a part in it, and the front of the file is enough.
+
+mod common;
+
+use cliptext::plan::format::{HEADER, Header};
+use cliptext::{LoadError, Plan, PlanHash};
+use common::parts::Parts;
+use common::{demo, long, two_towers};
+
+#[test]
+fn the_hash_is_what_the_specification_says() {
+    // `hashlib.sha256(plan[:128 + checksums])` of Python, of the file as the specification lays it out.
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    assert_eq!(plan.hash().to_string(), "74740b36ed43be90dd3761bb23defc81d40697fcb0ff9525aa503a40d3a478ea");
+    assert_eq!(plan.hash().to_string().parse(), Ok(plan.hash()));
+    assert_eq!(PlanHash::from_bytes(*plan.hash().bytes()), plan.hash());
+}
+
+#[test]
+fn the_front_of_the_file_is_enough() {
+    for file in [demo(), two_towers(), long()] {
+        let bytes = file.bytes();
+        let hash = Plan::load(bytes).unwrap().hash();
+        let header = Header::read(&bytes[..HEADER]).unwrap();
+        let body = header.body() as usize;
+        assert_eq!(PlanHash::of_front(bytes), Ok(hash));
+        // Bytes that were read to anywhere in memory will do.
+        let mut anywhere = vec![0; 1];
+        anywhere.extend_from_slice(&bytes[..body]);
+        assert_eq!(PlanHash::of_front(&anywhere[1..]), Ok(hash));
+        let checksums = HEADER + 4 * header.blocks() as usize;
+        for length in 0..checksums {
+            assert_eq!(PlanHash::of_front(&bytes[..length]), Err(LoadError::Truncated), "{length}");
+        }
+        // A front that is damaged has no hash, which could be another plan's.
+        for at in 0..checksums {
+            let mut damaged = bytes[..body].to_vec();
+            damaged[at] ^= 0x10;
+            assert!(PlanHash::of_front(&damaged).is_err(), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn every_byte_has_a_part_in_it() {
+    let file = demo();
+    let parts = Parts::of(&file);
+    let hash = PlanHash::of_front(file.bytes()).unwrap();
+    let mut changed: Vec<Parts> = vec![parts.clone(); 4];
+    changed[0].manifest.source = "another";
+    changed[1].vocabulary[100] ^= 1;
+    changed[2].constants[0] ^= 1;
+    *changed[3].constants.last_mut().unwrap() ^= 1;
+    let mut hashes: Vec<PlanHash> =
+        changed.iter().map(|parts| PlanHash::of_front(&parts.bytes()).unwrap()).collect();
+    hashes.push(hash);
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 5);
+}
