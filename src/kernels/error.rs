@@ -40,9 +40,29 @@ impl fmt::Display for PackingError {
         let Self { packing, kernel, wants } = self;
         write!(
             f,
-            "the weights are packed as {packing}, which kernel {kernel} does not read: it wants them as {wants}"
+            "the weights are packed as {packing}, which kernel {kernel} does not read: it wants them as {wants}: the plan \
+             was compiled with {}, compile it with {}",
+            packing.option(),
+            wants.option()
         )
     }
 }
 
 impl core::error::Error for PackingError {}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_packing_comes_with_what_to_compile_for() {
+        let error = PackingError { packing: Packing::Int8x16, kernel: "avx2", wants: Packing::Int8x4 };
+        assert_eq!(
+            error.to_string(),
+            "the weights are packed as int8x16, which kernel avx2 does not read: it wants them as int8x4: the plan was \
+             compiled with --target neon, compile it with --target generic"
+        );
+    }
+}

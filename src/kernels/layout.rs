@@ -65,6 +65,16 @@ impl Packing {
     /// Every packing.
     pub const ALL: [Packing; 4] = [Packing::Int8x4, Packing::F32, Packing::Int8x8, Packing::Int8x16];
 
+    /// The compiler's option that packs weights so.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Packing::Int8x4 => "--target generic",
+            Packing::F32 => "--precision f32",
+            Packing::Int8x8 => "--target i8mm",
+            Packing::Int8x16 => "--target neon",
+        }
+    }
+
     /// Inputs whose weights stand side by side.
     pub const fn group(self) -> usize {
         match self {

@@ -6,7 +6,6 @@ use cliptext::plan::TowerInfo;
 
 use crate::describe::describe;
 use crate::failure::Outcome;
-use crate::packing::{advice, compiled_with};
 use crate::plan::{Access, Source};
 
 /// Prints what is in the plan at `path`, or in the built-in one.
@@ -21,7 +20,7 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
         sayln!("tower       {layers} layers, width {width}, {heads} heads, padding {padding}");
     }
     sayln!("context     {} tokens", plan.context());
-    sayln!("weights     {} ({})", manifest.packing, compiled_with(manifest.packing));
+    sayln!("weights     {} ({})", manifest.packing, manifest.packing.option());
     sayln!("hidden      [{}, {}] f32 per prompt", plan.context(), plan.width());
     match manifest.pooled {
         Some(rows) => {
@@ -39,7 +38,7 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
     sayln!("constants   {} bytes", plan.constant_bytes());
     match plan.kernels() {
         Ok(kernels) => sayln!("kernel      {} on this CPU", kernels.name()),
-        Err(error) => sayln!("kernel      none on this CPU: {}", advice(error)),
+        Err(error) => sayln!("kernel      none on this CPU: {error}"),
     }
     sayln!("steps");
     for (index, step) in plan.steps().enumerate() {

@@ -15,7 +15,6 @@ mod failure;
 mod images;
 mod inspect;
 mod output;
-mod packing;
 mod paths;
 mod plan;
 mod prompts;

@@ -4,7 +4,6 @@ use cliptext::threads::{Threads, default_threads};
 use cliptext::{EncoderError, Kernels, Plan};
 
 use crate::failure::{Failure, Outcome, work};
-use crate::packing::advice;
 
 /// A team of so many threads, or of as many as this machine has use for.
 pub(crate) fn team(threads: Option<usize>) -> Outcome<Threads> {
@@ -14,16 +13,13 @@ pub(crate) fn team(threads: Option<usize>) -> Outcome<Threads> {
 
 /// An encoder that can't be made or used.
 pub(crate) fn cannot_encode(error: EncoderError) -> Failure {
-    Failure::Work(match error {
-        EncoderError::Packing(error) => advice(error),
-        error => error.to_string(),
-    })
+    Failure::Work(error.to_string())
 }
 
 /// The kernels called `name`, or the fastest for the plan.
 pub(crate) fn kernels(plan: &Plan<'_>, name: Option<&str>) -> Outcome<Kernels> {
     let Some(name) = name else {
-        return plan.kernels().map_err(|error| Failure::Work(advice(error)));
+        return plan.kernels().map_err(|error| Failure::Work(error.to_string()));
     };
     Kernels::named(name).map_err(|error| {
         let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
