@@ -35,6 +35,7 @@ compile_error!("plans are little-endian and read in place: big-endian targets ar
 mod executor;
 #[cfg(feature = "std")]
 mod file;
+mod frame;
 #[allow(unsafe_code)] // intrinsics, and buffers shared among tasks
 pub mod kernels;
 mod memory;

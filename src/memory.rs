@@ -1,6 +1,6 @@
 //! Memory that starts at a multiple of 64, as plans and arenas do.
 
-use crate::plan::format::ALIGN;
+use crate::frame::ALIGN;
 
 /// A value at a multiple of 64.
 #[repr(C, align(64))]

@@ -28,11 +28,9 @@ pub use record::{RECORD, RECORD_WORDS, Record};
 pub use source::{Resident, Source};
 pub use step::{CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Mask, Op, Part, Role, Step};
 
-use core::cmp::Ordering;
 use core::ops::Deref;
 
-use format::Section;
-use program::read_header;
+use format::{Header, Section};
 
 /// A validated plan over borrowed bytes: a [`Program`], which it derefs to, and its constants in memory. Small, to be copied.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +45,8 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// [`LoadError`] says what is wrong and where. After `Ok`, encoding any text with the plan succeeds.
     pub fn load(bytes: &'a [u8]) -> Result<Self, LoadError> {
-        let header = read_header(bytes)?;
-        match (bytes.len() as u64).cmp(&header.file_bytes()) {
-            Ordering::Less => return Err(LoadError::Truncated),
-            Ordering::Greater => return Err(LoadError::TooLong),
-            Ordering::Equal => header.verify(bytes)?,
-        }
+        let header = Header::read_in_place(bytes)?;
+        header.verify_whole(bytes)?;
         let constants = Resident::new(header.section(bytes, Section::Constants));
         Ok(Self { program: Program::of(&header, bytes)?, constants })
     }

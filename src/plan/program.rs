@@ -2,7 +2,7 @@
 
 use super::LoadError;
 use super::check;
-use super::format::{ALIGN, Header, Section};
+use super::format::{Header, Section};
 use super::hash::PlanHash;
 use super::manifest::Manifest;
 use super::record::Record;
@@ -33,7 +33,7 @@ impl<'a> Program<'a> {
     /// # Errors
     /// [`LoadError`] says what is wrong and where.
     pub fn load(head: &'a [u8]) -> Result<Self, LoadError> {
-        let header = read_header(head)?;
+        let header = Header::read_in_place(head)?;
         let length = usize::try_from(header.head_bytes()).map_err(|_| LoadError::Truncated)?;
         let head = head.get(..length).ok_or(LoadError::Truncated)?;
         header.verify(head)?;
@@ -226,12 +226,4 @@ impl TowerInfo {
             (self.heads, self.mask) = (heads, mask);
         }
     }
-}
-
-/// The header at the front of a plan, which must start at a multiple of 64.
-pub(super) fn read_header(bytes: &[u8]) -> Result<Header, LoadError> {
-    if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
-        return Err(LoadError::Misaligned);
-    }
-    Header::read(bytes)
 }
