@@ -18,7 +18,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Follows `path`; the last link may lead to a file that is not there yet.
+    /// Follows `path`; the last link may lead to a file that is not there yet. `-` is standard output.
     ///
     /// # Errors
     /// When it leads to a folder, in circles, or into a folder that is not there.
@@ -71,10 +71,16 @@ pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The number of the open file that a path such as `/dev/stdout` or `/dev/fd/3` is another name of.
+/// The path that means standard output, and standard input where something is read.
+pub const DASH: &str = "-";
+
+/// The number of the open file that a path such as `-`, `/dev/stdout` or `/dev/fd/3` is another name of.
 ///
 /// It may lead to a regular file that the shell has opened: that file must get the bytes, not one that replaces it.
 fn descriptor(path: &Path) -> Option<u32> {
+    if path == Path::new(DASH) {
+        return Some(1);
+    }
     if !cfg!(unix) {
         return None;
     }
@@ -93,15 +99,18 @@ fn descriptor(path: &Path) -> Option<u32> {
 pub(crate) fn open(path: &Path) -> Result<File> {
     // Opened again, a file that standard output appends to would be written from its beginning.
     #[cfg(unix)]
-    {
-        use std::os::fd::AsFd;
-        match descriptor(path) {
-            Some(1) => return Ok(std::io::stdout().as_fd().try_clone_to_owned()?.into()),
-            Some(2) => return Ok(std::io::stderr().as_fd().try_clone_to_owned()?.into()),
-            _ => {}
-        }
+    use std::os::fd::AsFd as _;
+    #[cfg(windows)]
+    use std::os::windows::io::AsHandle as _;
+    match descriptor(path) {
+        #[cfg(unix)]
+        Some(1) => Ok(std::io::stdout().as_fd().try_clone_to_owned()?.into()),
+        #[cfg(unix)]
+        Some(2) => Ok(std::io::stderr().as_fd().try_clone_to_owned()?.into()),
+        #[cfg(windows)]
+        Some(1) => Ok(std::io::stdout().as_handle().try_clone_to_owned()?.into()),
+        _ => OpenOptions::new().write(true).open(path),
     }
-    OpenOptions::new().write(true).open(path)
 }
 
 /// Whether an output at `path` goes to standard output.
@@ -109,12 +118,33 @@ pub fn is_stdout(path: &Path) -> bool {
     matches!(Destination::of(path), Ok(Destination::Written(path)) if descriptor(&path) == Some(1))
 }
 
-/// Whether two paths lead to the same regular file, there or not: as two outputs, or input and output, one would be lost.
+/// Whether an input at `path` comes from standard input.
+pub fn is_stdin(path: &Path) -> bool {
+    path == Path::new(DASH) || descriptor(path) == Some(0)
+}
+
+/// Whether two paths lead to the same regular file, there or not, or the same pipe or descriptor: as two outputs, or input
+/// and output, one would be lost. Other devices, as `/dev/null`, take what comes.
 pub fn same_file(one: &Path, other: &Path) -> bool {
     match (Destination::of(one), Destination::of(other)) {
         (Ok(Destination::Replaced(one)), Ok(Destination::Replaced(other))) => one == other,
+        (Ok(Destination::Written(one)), Ok(Destination::Written(other))) => {
+            let descriptors = (descriptor(&one), descriptor(&other));
+            descriptors.0.is_some() && descriptors.0 == descriptors.1 || one == other && is_pipe(&one)
+        }
         _ => false,
     }
+}
+
+#[cfg(unix)]
+fn is_pipe(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &Path) -> bool {
+    false
 }
 
 #[cfg(all(test, unix))]
@@ -153,11 +183,17 @@ mod tests {
     fn devices_pipes_and_descriptors_are_written_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
         symlink("/dev/stdout", folder.path().join("out")).unwrap();
-        for path in ["/dev/null", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/7"] {
+        for path in ["/dev/null", "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/7"] {
             assert_eq!(Destination::of(path.as_ref()).unwrap(), Destination::Written(path.into()));
         }
         assert!(is_stdout(&folder.path().join("out")) && is_stdout("/dev/fd/1".as_ref()));
         assert!(!is_stdout("/dev/stderr".as_ref()) && !is_stdout("/dev/null".as_ref()));
+        assert!(is_stdout("-".as_ref()) && !is_stdout("./-".as_ref()));
         assert!(!same_file("/dev/null".as_ref(), "/dev/null".as_ref()));
+        assert!(same_file("-".as_ref(), "/dev/stdout".as_ref()));
+        assert!(!same_file("/dev/stderr".as_ref(), "/dev/stdout".as_ref()));
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(same_file(&pipe, &pipe));
     }
 }

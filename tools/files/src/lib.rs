@@ -1,16 +1,19 @@
-//! Files as the programs read and write them: an [`Output`] is replaced at once or not at all; NumPy's [arrays](npy);
-//! [prompts].
+//! Files as the programs read and write them: an [`Output`] is replaced at once or not at all; NumPy's [arrays](npy) of
+//! [floats]; [prompts].
 
 mod destination;
 mod durable;
+pub mod floats;
 pub mod npy;
 mod output;
 pub mod prompts;
+mod spool;
 mod unfinished;
 
-pub use destination::{is_stdout, same_file};
+pub use destination::{DASH, is_stdin, is_stdout, same_file};
 pub use durable::sync_folder;
 pub use output::{Output, write};
+pub use spool::Spool;
 pub use unfinished::{Temporary, temporary, temporary_by, temporary_folder};
 
 /// Prints a line to standard error, as `eprintln!`; where nobody reads it any more, the work goes on.

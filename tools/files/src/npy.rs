@@ -4,6 +4,8 @@ use std::fmt;
 
 use half::f16;
 
+use crate::floats::Float;
+
 /// An array out of an `.npy` file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
@@ -142,12 +144,21 @@ fn numbers<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks::<N>().0.iter().copied()
 }
 
-/// The header of a file of f32 values of `shape`: format 1.0, padded so that the values start at a multiple of 64.
-pub fn header(shape: &[usize]) -> Vec<u8> {
+/// What a header takes at least: room for every shape of three axes, so that it can be written again with another length.
+const HEADER: usize = 128;
+
+/// The header of a file of values of `shape`: format 1.0, padded so that the values start at a multiple of 64. With up to
+/// three axes it always takes the same number of bytes.
+pub fn header(float: Float, shape: &[usize]) -> Vec<u8> {
+    let kind = match float {
+        Float::F32 => "<f4",
+        Float::F16 => "<f2",
+    };
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", sizes.join(", "));
-    let padding = (10 + text.len() + 1).next_multiple_of(64) - (10 + text.len() + 1);
-    text.push_str(&" ".repeat(padding));
+    let mut text =
+        format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({},), }}", sizes.join(", "));
+    let length = 10 + text.len() + 1;
+    text.push_str(&" ".repeat(length.next_multiple_of(64).max(HEADER) - length));
     text.push('\n');
     let mut out = [MAGIC, &[1, 0]].concat();
     out.extend((text.len() as u16).to_le_bytes());
@@ -170,11 +181,17 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let mut bytes = header(&[2, 3]);
-        assert_eq!(bytes.len() % 64, 0);
+        let mut bytes = header(Float::F32, &[2, 3]);
         let values = [1.0f32, -2.5, 0.0, 1e-40, 3e38, 7.0];
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         assert_eq!(parse(&bytes), Ok(Array { shape: vec![2, 3], values: Values::F32(values.to_vec()) }));
+        let mut bytes = header(Float::F16, &[1]);
+        bytes.extend([0x00, 0x3c]);
+        assert_eq!(parse(&bytes), Ok(Array { shape: vec![1], values: Values::F32(vec![1.0]) }));
+        // A header can be written again, whatever the count.
+        for shape in [&[usize::MAX, 9999, 99_999][..], &[0], &[1, 77, 768], &[usize::MAX, 99_999]] {
+            assert_eq!(header(Float::F32, shape).len(), HEADER, "{shape:?}");
+        }
     }
 
     #[test]
@@ -221,7 +238,7 @@ mod tests {
 
     #[test]
     fn files_cut_short_anywhere_are_refused() {
-        let mut bytes = header(&[2]);
+        let mut bytes = header(Float::F32, &[2]);
         bytes.extend([0; 8]);
         for length in 0..bytes.len() {
             assert!(parse(&bytes[..length]).is_err(), "{length}");

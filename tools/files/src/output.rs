@@ -1,7 +1,7 @@
 //! Files that the programs write.
 
 use std::fs::File;
-use std::io::{BufWriter, Result, Write};
+use std::io::{BufWriter, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::destination::{self, Destination};
@@ -51,6 +51,26 @@ impl Output {
             Destination::Written(_) => Ok(()),
             Destination::Replaced(path) => temporary(destination::folder(&path)).map(|_| ()),
         }
+    }
+
+    /// Whether it is a regular file, of which the beginning can be [written again](Self::rewrite_start).
+    pub fn is_regular(&self) -> bool {
+        self.replaces.is_some()
+    }
+
+    /// The folder of a [regular](Self::is_regular) file.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.replaces.as_ref().map(|(_, path)| destination::folder(path))
+    }
+
+    /// Writes `bytes` over the beginning of a [regular](Self::is_regular) file: a header that was not known before.
+    ///
+    /// # Errors
+    /// When that can't be done.
+    pub fn rewrite_start(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(bytes)?;
+        self.file.seek(SeekFrom::End(0)).map(|_| ())
     }
 
     /// Gives the file its name, in place of what was there, once its bytes are on the disk.
