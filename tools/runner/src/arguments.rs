@@ -14,7 +14,7 @@ pub(crate) struct PromptArgs {
     /// A prompt, whatever it looks like (may be repeated)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Vec<String>,
-    /// Read prompts from FILE: one a line, or a JSON array of strings
+    /// Read prompts from FILE: one a line, or a JSON array of strings; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
 }

@@ -22,6 +22,11 @@ const TYPING_ERRORS: usize = 2;
 /// When it is a folder, or looks like a path but leads nowhere.
 pub(crate) fn is_path(argument: &OsStr) -> Outcome<bool> {
     let path = Path::new(argument);
+    if argument == cliptext_files::DASH {
+        return Err(Failure::Usage(
+            "-: for a plan from standard input give /dev/stdin, for prompts from there --prompts -, for a dash --prompt -".into(),
+        ));
+    }
     let what = match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => "a folder, not a plan",
         Ok(_) => return Ok(true),

@@ -1,25 +1,61 @@
-//! Prompts from the command line and from files.
+//! Prompts from the command line, from files and from standard input.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use crate::arguments::PromptArgs;
 use crate::failure::{Failure, Outcome, work};
 use crate::paths;
 
+/// Prompts in the order of the command line, then those of a file, one at a time.
+pub(crate) struct Prompts {
+    listed: Vec<String>,
+    given: usize,
+    file: Option<(String, cliptext_files::prompts::Prompts)>,
+}
+
+impl Prompts {
+    /// The prompts that stand on the command line.
+    pub(crate) fn listed(&self) -> &[String] {
+        &self.listed
+    }
+
+    /// How many there are: known but where a pipe gives them.
+    pub(crate) fn total(&self) -> Option<usize> {
+        let in_file = self.file.as_ref().map_or(Some(0), |(_, prompts)| prompts.total());
+        in_file.map(|count| count + self.listed.len())
+    }
+}
+
+impl Iterator for Prompts {
+    type Item = Outcome<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(prompt) = self.listed.get(self.given) {
+            self.given += 1;
+            return Some(Ok(prompt.clone()));
+        }
+        let (name, file) = self.file.as_mut()?;
+        file.next().map(|prompt| prompt.map_err(|error| work(name, error)))
+    }
+}
+
 impl PromptArgs {
     /// The plan's path, if the first argument is one, and the prompts.
-    pub(crate) fn read(&self) -> Outcome<(Option<PathBuf>, Vec<String>)> {
+    pub(crate) fn open(&self) -> Outcome<(Option<PathBuf>, Prompts)> {
         let (plan, alone) = match self.arguments.split_first() {
             Some((first, rest)) if paths::is_path(first)? => (Some(PathBuf::from(first)), rest),
             _ => (None, &self.arguments[..]),
         };
-        let mut prompts = alone.iter().map(text).collect::<Outcome<Vec<_>>>()?;
-        prompts.extend(self.prompt.iter().cloned());
-        if let Some(path) = &self.prompts {
-            prompts.extend(cliptext_files::prompts::read(path).map_err(|error| work(path.display(), error))?);
+        let mut listed = alone.iter().map(text).collect::<Outcome<Vec<_>>>()?;
+        listed.extend(self.prompt.iter().cloned());
+        let stdin = self.prompts.as_deref().is_some_and(cliptext_files::is_stdin);
+        if stdin && plan.as_deref().is_some_and(cliptext_files::is_stdin) {
+            return Err(Failure::Usage("standard input can't give both the plan and the prompts".into()));
         }
-        if prompts.is_empty() {
+        let file = self.prompts.as_deref().map(open).transpose()?;
+        if listed.is_empty() && file.is_none() {
             return Err(Failure::Usage("give a prompt, or --prompts FILE (see --help)".into()));
         }
         if plan.is_none()
@@ -33,8 +69,22 @@ impl PromptArgs {
                 "cliptext-run: {other:?} names a file, and is taken as a prompt: the plan comes first"
             );
         }
-        Ok((plan, prompts))
+        if stdin && std::io::stdin().is_terminal() {
+            cliptext_files::to_stderr!(
+                "cliptext-run: reading prompts from the terminal, one a line; Ctrl-D ends them"
+            );
+        }
+        Ok((plan, Prompts { listed, given: 0, file }))
     }
+}
+
+fn open(path: &Path) -> Outcome<(String, cliptext_files::prompts::Prompts)> {
+    let name = match path == Path::new(cliptext_files::DASH) {
+        true => "standard input".into(),
+        false => path.display().to_string(),
+    };
+    let prompts = cliptext_files::prompts::Prompts::open(path).map_err(|error| work(&name, error))?;
+    Ok((name, prompts))
 }
 
 fn text(argument: &OsString) -> Outcome<String> {

@@ -63,7 +63,7 @@ impl Scores {
 
 /// Compares and prints.
 pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
-    let (path, prompts) = args.prompts.read()?;
+    let (path, prompts) = args.prompts.open()?;
     let source = Source::open(path.as_deref(), access)?;
     let plan = source.load()?;
     let width = match plan.manifest().pooled {
@@ -79,6 +79,7 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
             )));
         }
     };
+    let prompts = prompts.collect::<Outcome<Vec<String>>>()?;
     let images = Images::read(&args.images, width)?;
     let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
         cliptext_files::to_stderr!(

@@ -19,20 +19,20 @@ pub(crate) struct TokenizeArgs {
 
 /// Prints a line of ids for each prompt.
 pub(crate) fn tokenize(args: &TokenizeArgs, access: Access) -> Outcome {
-    let (path, prompts) = args.prompts.read()?;
+    let (path, prompts) = args.prompts.open()?;
     let source = Source::open(path.as_deref(), access)?;
     let plan = source.load()?;
     let tokenizer = plan.tokenizer();
-    let mut out = String::new();
-    for prompt in &prompts {
-        let tokens = tokenizer.encode(prompt);
-        warn_of_truncation(prompt, tokens.is_truncated(), plan.context());
+    for prompt in prompts {
+        let prompt = prompt?;
+        let tokens = tokenizer.encode(&prompt);
+        warn_of_truncation(&prompt, tokens.is_truncated(), plan.context());
         let ids = if args.pad.no_pad { tokens.unpadded() } else { tokens.ids() };
+        let mut line = String::new();
         for (index, id) in ids.iter().enumerate() {
-            let _ = write!(out, "{}{id}", if index == 0 { "" } else { " " });
+            let _ = write!(line, "{}{id}", if index == 0 { "" } else { " " });
         }
-        out.push('\n');
+        sayln!("{line}");
     }
-    say!("{out}");
     Ok(())
 }

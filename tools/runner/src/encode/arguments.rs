@@ -1,0 +1,84 @@
+//! What `encode` takes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::arguments::{PadArgs, PromptArgs, RunArgs};
+use crate::failure::{Failure, Outcome};
+use crate::output::{FormatArgs, Name, Order, Target, What};
+
+#[derive(Args)]
+pub(crate) struct EncodeArgs {
+    #[command(flatten)]
+    pub(super) prompts: PromptArgs,
+    #[command(flatten)]
+    pub(super) pad: PadArgs,
+    /// A negative prompt: encoded in one pass with the first prompt, and last in the outputs
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) negative: Option<String>,
+    /// Which comes first in arrays and JSON [default: prompt-first]
+    #[arg(long, value_name = "ORDER", requires = "negative")]
+    order: Option<Order>,
+    /// Write the hidden states to FILE, in the format that its name ends in: .npy [prompts, tokens, width], .f32 or .f16 (the
+    /// same values raw), .safetensors (as diffusers names them) or .json; - is standard output; {n} in the name writes a file
+    /// for each prompt, numbered from 0 ({n:04}: four digits)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Write the pooled outputs to FILE: .npy [prompts, columns], .f32 or .f16; .safetensors and .json have them already
+    #[arg(long, value_name = "FILE")]
+    pub(super) pooled: Option<PathBuf>,
+    #[command(flatten)]
+    formats: FormatArgs,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+impl EncodeArgs {
+    /// The outputs that are asked for.
+    ///
+    /// # Errors
+    /// When names and options contradict each other, or an option has no effect.
+    pub(super) fn targets(&self) -> Outcome<Vec<Target>> {
+        let asked = [(&self.output, What::Hidden), (&self.pooled, What::Pooled)];
+        let asked = asked.into_iter().filter_map(|(path, what)| Some((path.as_deref()?, what)));
+        let asked = asked.map(|(path, what)| Ok((Name::parse(path)?, what))).collect::<Outcome<Vec<_>>>()?;
+        let formats = self.formats.formats(&asked.iter().map(|(name, _)| name).collect::<Vec<_>>())?;
+        let targets: Vec<Target> = asked
+            .into_iter()
+            .zip(formats)
+            .map(|((name, what), format)| Target { name, format, what })
+            .collect();
+        for target in &targets {
+            if target.what == What::Pooled && !target.is_array() {
+                return Err(Failure::Usage(format!(
+                    "--pooled {}: name an .npy, .f32 or .f16: in .safetensors and .json (-o) the pooled outputs stand beside the \
+                     hidden states",
+                    target.name.shown()
+                )));
+            }
+        }
+        if self.order.is_some() && !targets.iter().any(Target::has_order) {
+            return Err(Failure::Usage(match targets.first() {
+                Some(target) => {
+                    format!(
+                        "--order: in {} the prompt and its negative go by name, in no order",
+                        target.name.shown()
+                    )
+                }
+                None => "--order: there is no output that it says something of: give -o FILE".into(),
+            }));
+        }
+        Ok(targets)
+    }
+
+    /// Which comes first.
+    pub(super) fn order(&self) -> Order {
+        self.order.unwrap_or_default()
+    }
+
+    /// The options that outputs tell of.
+    pub(super) fn told(&self) -> Vec<(&'static str, String)> {
+        if self.pad.no_pad { vec![("no_pad", "true".into())] } else { Vec::new() }
+    }
+}

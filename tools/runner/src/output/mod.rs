@@ -1,0 +1,16 @@
+//! Embeddings to files, pipes and devices, in the formats that other programs read.
+
+mod array;
+mod encoded;
+mod format;
+mod json;
+mod name;
+mod outputs;
+mod safetensors;
+mod sink;
+
+pub(crate) use encoded::{About, Encoded, Kept};
+pub(crate) use format::FormatArgs;
+pub(crate) use name::Name;
+pub(crate) use outputs::{Order, Outputs, Target};
+pub(crate) use sink::What;
