@@ -2,13 +2,14 @@
 
 mod common;
 
-use cliptext::plan::{Mask, Op, Step};
-use cliptext::threads::Solo;
+use cliptext::plan::{Axis, Mask, Op, Place, Step};
+use cliptext::threads::{Solo, Team, Threads};
 use cliptext::{
-    AlignedBytes, Encoder, EncoderError, IdsError, Input, MAX_SEQUENCES, PassError, Plan, Sink, StepOutput,
+    AlignedBytes, Encoder, EncoderError, IdsError, Input, MAX_SEQUENCES, PassError, Plan, PlanFile, Sink,
+    StepOutput,
 };
 use common::parts::Parts;
-use common::{PROMPTS, demo, hash, kernels_for, two_towers};
+use common::{PROMPTS, demo, hash, kernels_for, long, two_towers};
 
 /// Keeps a copy of what it is given.
 #[derive(Default)]
@@ -61,6 +62,115 @@ fn a_sink_is_given_what_the_embedding_shows() {
     }
 }
 
+/// Texts of one to ten tokens of their own.
+const SHORT: [&str; 7] = ["cat", "", "a dog", "traffic light", "a b c", "12", "x y, z!"];
+
+/// Inputs of all kinds, as many as `seed` says, and the rows that they have together.
+fn inputs<'i>(plan: &Plan<'_>, ids: &'i [Vec<u32>], seed: usize) -> (Vec<Input<'i>>, usize) {
+    let input = |at: usize| match (seed + at) % 5 {
+        0 => Input::Text(PROMPTS[(seed * 3 + at) % PROMPTS.len()]),
+        1 => Input::Ids(&ids[(seed + 2 * at) % ids.len()]),
+        _ => Input::Unpadded(SHORT[(seed * at + at) % SHORT.len()]),
+    };
+    let inputs: Vec<_> = (0..1 + seed % MAX_SEQUENCES).map(input).collect();
+    let rows = |input: &Input<'_>| match *input {
+        Input::Ids(ids) => ids.len(),
+        Input::Unpadded(text) if plan.is_causal() => plan.tokenizer().encode(text).len(),
+        _ => plan.context(),
+    };
+    let all = inputs.iter().map(rows).sum();
+    (inputs, all)
+}
+
+/// Passes over up to sixteen inputs, each in an arena of the size that is told, full of what others may have left there.
+fn passes_give_what_each_input_gives_alone(plan: &Plan<'_>, team: &(impl Team + Sync)) {
+    let tokenizer = plan.tokenizer();
+    let ids: Vec<Vec<u32>> = SHORT.map(|text| tokenizer.encode(text).unpadded().to_vec()).into();
+    for kernels in kernels_for(plan) {
+        let mut one = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut alone = Encoder::with(plan, &mut one, kernels, Solo).unwrap();
+        for seed in 0..MAX_SEQUENCES + 1 {
+            let (inputs, rows) = inputs(plan, &ids, seed);
+            let mut want = Kept::default();
+            for (index, input) in inputs.iter().enumerate() {
+                let shown = alone.encode_from(*input, &mut ()).unwrap();
+                want.hidden.push((index, hash(shown.hidden())));
+                want.pooled.extend(shown.pooled().map(|row| (index, hash(row))));
+            }
+            let bytes = plan.pass_bytes(inputs.len(), rows).max(plan.arena_bytes(1));
+            let mut arena = AlignedBytes::zeroed(bytes);
+            arena.fill(0xff);
+            let mut got = Kept::default();
+            Encoder::with(plan, &mut arena, kernels, team).unwrap().pass(&inputs, &mut got).unwrap();
+            assert_eq!(got.hidden, want.hidden, "{}, {inputs:?}", kernels.name());
+            assert_eq!(got.pooled, want.pooled, "{}, {inputs:?}", kernels.name());
+        }
+    }
+}
+
+/// The plan with the places of sequences in front of those of tokens, where both grow with the sequences.
+fn mixed(file: &PlanFile) -> Parts {
+    let mut parts = Parts::of(file);
+    let scratch: Vec<Place> = parts.steps.iter().filter_map(|step| step.scratch).collect();
+    let of_tokens = |place: &Place| place.axis == Axis::Token || scratch.contains(place);
+    let places = || parts.steps.iter().flat_map(|step| step.places());
+    let end = places().filter(|place| of_tokens(place)).map(|place| place.offset + place.bytes() as u32);
+    let end = end.max().unwrap();
+    let behind = parts.manifest.arena_bytes - end;
+    let moved = |place: Place| {
+        let offset = if of_tokens(&place) { place.offset + behind } else { place.offset - end };
+        Place { offset, ..place }
+    };
+    parts.steps = parts.steps.iter().map(|step| step.map(moved)).collect();
+    parts.manifest.hidden = moved(parts.manifest.hidden);
+    parts.manifest.pooled = parts.manifest.pooled.map(moved);
+    parts
+}
+
+#[test]
+fn a_pass_of_many_is_many_passes_of_one() {
+    let files = [demo(), two_towers(), long()];
+    let kept: Vec<AlignedBytes> = files
+        .iter()
+        .map(|file| AlignedBytes::copy_of(file.bytes()))
+        .chain([AlignedBytes::copy_of(&mixed(&files[1]).bytes()), unmasked()])
+        .collect();
+    for bytes in &kept {
+        let plan = Plan::load(bytes).unwrap();
+        passes_give_what_each_input_gives_alone(&plan, &Solo);
+        passes_give_what_each_input_gives_alone(&plan, &Threads::start(2).unwrap());
+    }
+    // More workers than there are places for attention's working memory.
+    let plan = Plan::load(&kept[1]).unwrap();
+    passes_give_what_each_input_gives_alone(&plan, &Threads::start(9).unwrap());
+}
+
+#[test]
+fn short_texts_take_little_more_arena_than_a_prompt() {
+    for file in [demo(), two_towers(), long()] {
+        let plan = Plan::load(file.bytes()).unwrap();
+        let (one, context) = (plan.arena_bytes(1), plan.context());
+        assert_eq!(plan.pass_bytes(1, 5), one);
+        assert_eq!(plan.pass_bytes(2, 2 * context), 2 * one);
+        let many = plan.pass_bytes(MAX_SEQUENCES, context);
+        assert!(many > one && many < 2 * one, "{many}, {one}");
+        assert_eq!(plan.arena_bytes(usize::MAX), usize::MAX, "no size wraps");
+        let texts = [Input::Unpadded("a"); MAX_SEQUENCES];
+        let needed = plan.pass_bytes(MAX_SEQUENCES, 3 * MAX_SEQUENCES);
+        let mut arena = AlignedBytes::zeroed(needed);
+        Encoder::new(&plan, &mut arena).unwrap().pass(&texts, &mut ()).unwrap();
+        let given = needed - 1;
+        let mut encoder = Encoder::new(&plan, &mut arena[..given]).unwrap();
+        let error = encoder.pass(&texts, &mut ()).unwrap_err();
+        assert_eq!(error, PassError::Arena(EncoderError::ArenaTooSmall { needed, given }));
+        encoder.pass(&texts[..2], &mut ()).unwrap();
+        assert!(encoder.encode_pair_unpadded(["a", "b"]).is_ok());
+    }
+    let old = AlignedBytes::copy_of(&mixed(&two_towers()).bytes());
+    let plan = Plan::load(&old).unwrap();
+    assert_eq!(plan.pass_bytes(3, 20), plan.arena_bytes(3), "a plan whose places are mixed");
+}
+
 /// A prompt of more tokens than the context, in parts, each between a start and an end token: the parts' rows one behind the
 /// other in memory of the caller's, while the arena is used again.
 #[test]
@@ -106,7 +216,7 @@ fn inputs_that_do_not_fit_are_refused() {
     let mut error = |inputs: &[Input<'_>]| encoder.pass(inputs, &mut ()).unwrap_err();
     let text = Input::Text("a cat");
     assert_eq!(error(&[]), PassError::Inputs { given: 0 });
-    assert_eq!(error(&[text; MAX_SEQUENCES + 1]), PassError::Inputs { given: 3 });
+    assert_eq!(error(&[text; MAX_SEQUENCES + 1]), PassError::Inputs { given: MAX_SEQUENCES + 1 });
     assert_eq!(error(&[text; 2]), PassError::Arena(EncoderError::ArenaTooSmall { needed, given }));
     assert_eq!(error(&[Input::Ids(&[])]), PassError::Ids(IdsError::Count { given: 0, context: 77 }));
     assert_eq!(error(&[Input::Ids(&[49408])]), PassError::Ids(IdsError::Range { id: 49408, rows: 49408 }));

@@ -7,7 +7,7 @@ mod common;
 
 use cliptext::plan::MAX_SEQUENCES;
 use cliptext::threads::Solo;
-use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
+use cliptext::{AlignedBytes, Encoder, Input, Plan, PlanFile};
 use common::{PROMPTS, demo, kernels_for, long, two_towers};
 
 /// What `Encoder` promises.
@@ -26,6 +26,7 @@ fn encode(file: PlanFile) {
                 std::hint::black_box(encoder.encode(prompt).hidden());
                 std::hint::black_box(encoder.encode_unpadded(prompt).hidden());
                 std::hint::black_box(encoder.encode_pair([prompt, PROMPTS[1]]).unwrap()[1].hidden());
+                encoder.pass(&[Input::Text(prompt); MAX_SEQUENCES], &mut ()).unwrap();
             }
         }
     };

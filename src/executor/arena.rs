@@ -4,43 +4,62 @@ use core::ops::Range;
 
 use crate::kernels::dispatch::{Codes as CodeRows, CodesMut as CodeRowsMut};
 use crate::kernels::layout::code_stride;
-use crate::plan::{Place, QUANT_PARAMS_BYTES};
+use crate::plan::{Cut, Place, QUANT_PARAMS_BYTES, Room};
 
-/// The arena of an encoder during a pass over `sequences` sequences.
+/// Where a pass has its places, in bytes behind the ids.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) cut: Cut,
+    pub(super) room: Room,
+}
+
+impl Layout {
+    /// Bytes at the front of the arena, before the places.
+    pub(super) fn id_bytes(self) -> usize {
+        self.cut.id_bytes(self.room)
+    }
+
+    /// The bytes of `rows` of a place for rows of f32.
+    pub(super) fn place(self, place: Place, rows: Range<usize>) -> Range<usize> {
+        let start = self.cut.start(place.offset, self.room);
+        let row = place.columns as usize * 4;
+        start + rows.start * row..start + rows.end * row
+    }
+}
+
+/// The arena of an encoder during a pass, behind the ids.
 ///
 /// Places were found to lie in the arena, aligned, and apart from each other where a step uses them at once, when the
 /// plan was loaded; the conversions below cannot fail after that.
 pub(super) struct Arena<'a> {
     bytes: &'a mut [u8],
-    sequences: usize,
+    layout: Layout,
 }
 
 impl<'a> Arena<'a> {
-    pub(super) fn new(bytes: &'a mut [u8], sequences: usize) -> Self {
-        Self { bytes, sequences }
+    pub(super) fn new(bytes: &'a mut [u8], layout: Layout) -> Self {
+        Self { bytes, layout }
+    }
+
+    /// The contexts of rows that there is room for.
+    pub(super) fn contexts(&self) -> usize {
+        self.layout.room.contexts
     }
 
     /// The bytes of `rows` of a place for rows of f32.
     pub(super) fn place(&self, place: Place, rows: Range<usize>) -> Range<usize> {
-        let start = place.offset as usize * self.sequences;
-        let row = place.columns as usize * 4;
-        start + rows.start * row..start + rows.end * row
+        self.layout.place(place, rows)
     }
 
     /// The bytes of a place for `rows` rows of codes, their quantization parameters behind them.
     pub(super) fn code_place(&self, place: Place, rows: usize) -> Range<usize> {
-        let start = place.offset as usize * self.sequences;
+        let start = self.layout.cut.start(place.offset, self.layout.room);
         start..start + rows * (code_stride(place.columns as usize) + QUANT_PARAMS_BYTES)
     }
 
     /// Several places at once.
     pub(super) fn cut<const N: usize>(&mut self, places: [Range<usize>; N]) -> [&mut [u8]; N] {
         self.bytes.get_disjoint_mut(places).unwrap_or_else(|_| core::array::from_fn(|_| &mut [][..]))
-    }
-
-    /// The arena's bytes, to be read only.
-    pub(super) fn into_bytes(self) -> &'a [u8] {
-        self.bytes
     }
 }
 

@@ -1,11 +1,10 @@
 //! What a prompt became.
 
-use crate::tokenizer::Tokens;
-
 /// What a prompt became: a view into the arena.
 #[derive(Clone, Debug)]
 pub struct Embedding<'e> {
-    pub(super) tokens: Tokens,
+    pub(super) ids: &'e [u32],
+    pub(super) truncated: bool,
     pub(super) rows: usize,
     pub(super) width: usize,
     pub(super) hidden: &'e [f32],
@@ -34,12 +33,12 @@ impl<'e> Embedding<'e> {
     }
 
     /// The token ids, one per row of the hidden states, as the first text tower takes them: others may pad otherwise.
-    pub fn ids(&self) -> &[u32] {
-        self.tokens.ids().get(..self.rows).unwrap_or(&[])
+    pub fn ids(&self) -> &'e [u32] {
+        self.ids
     }
 
     /// Whether the prompt had more tokens than the context.
     pub fn is_truncated(&self) -> bool {
-        self.tokens.is_truncated()
+        self.truncated
     }
 }

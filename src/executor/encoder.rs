@@ -2,14 +2,14 @@
 
 use core::convert::Infallible;
 
-use super::arena::{Arena, values};
+use super::arena::{Arena, Layout, values, values_mut};
+use super::batch::Batch;
 use super::embedding::Embedding;
 use super::error::{EncoderError, IdsError, PassError};
 use super::input::{Input, Sequence};
 use super::sink::{CopyHidden, EachStep, Sink, StepOutput};
 use super::steps;
 use crate::kernels::Kernels;
-use crate::kernels::dispatch::Sequences;
 use crate::kernels::float_mode::Exact;
 use crate::kernels::set::KernelSet;
 use crate::plan::format::ALIGN;
@@ -82,9 +82,11 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         let packing = program.manifest().packing;
         let kernels = kernels.into();
         kernels.read(packing).map_err(EncoderError::Packing)?;
-        let encoder = Self { program, source, kernels, team, arena };
-        encoder.has_room_for(1)?;
-        Ok(encoder)
+        let (needed, given) = (program.arena_bytes(1), arena.len());
+        if given < needed {
+            return Err(EncoderError::ArenaTooSmall { needed, given });
+        }
+        Ok(Self { program, source, kernels, team, arena })
     }
 
     /// The kernels in use, those of the first worker.
@@ -126,68 +128,99 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         Ok(embedding)
     }
 
-    /// Encodes up to [`MAX_SEQUENCES`] inputs in one pass, in which the weights are read once.
+    /// Encodes up to [`MAX_SEQUENCES`] inputs in one pass, in which the weights are read once: a prompt beside its negative
+    /// prompt, or many short texts. What comes out of each is what it gives alone, bit for bit.
+    ///
+    /// The arena has [`Program::pass_bytes`] of their number and their rows, or more.
     ///
     /// # Errors
     /// [`PassError`] where there are none or too many, the arena has no room for them, an input's ids can't be encoded, or the
     /// source failed.
     pub fn pass(&mut self, inputs: &[Input<'_>], sink: &mut impl Sink) -> Result<(), PassError<S::Error>> {
-        let sequence = |input: &Input<'_>| Sequence::of(&self.program, *input);
-        match inputs {
-            [input] => {
-                let sequences = [sequence(input)?];
-                self.run(sequences, sink).map_err(PassError::Source)?;
-            }
-            [first, second] => {
-                self.has_room_for(2).map_err(PassError::Arena)?;
-                let sequences = [sequence(first)?, sequence(second)?];
-                self.run(sequences, sink).map_err(PassError::Source)?;
-            }
-            _ => return Err(PassError::Inputs { given: inputs.len() }),
+        if !(1..=MAX_SEQUENCES).contains(&inputs.len()) {
+            return Err(PassError::Inputs { given: inputs.len() });
         }
+        let mut batch = Batch::new();
+        for input in inputs {
+            self.read(*input, &mut batch)?;
+        }
+        self.has_room_for(&batch).map_err(PassError::Arena)?;
+        self.compute(&batch, sink).map_err(PassError::Source)
+    }
+
+    /// Adds an input to a pass. A function of its own, so that one input's ids at a time are on the stack.
+    #[inline(never)]
+    fn read(&mut self, input: Input<'_>, batch: &mut Batch) -> Result<(), IdsError> {
+        batch.push(&Sequence::of(&self.program, input)?, self.arena);
         Ok(())
     }
 
-    /// Whether the arena has room for so many sequences.
-    fn has_room_for(&self, sequences: usize) -> Result<(), EncoderError> {
-        let (needed, given) = (self.program.arena_bytes(sequences), self.arena.len());
+    /// Whether the arena has room for a pass.
+    fn has_room_for(&self, batch: &Batch) -> Result<(), EncoderError> {
+        let needed = self.program.pass_bytes(batch.members().len(), batch.rows().rows());
+        let given = self.arena.len();
         if given < needed { Err(EncoderError::ArenaTooSmall { needed, given }) } else { Ok(()) }
     }
 
     /// Runs the plan over `sequences`; the arena has room for all.
-    fn run<const N: usize>(
+    pub(super) fn run<const N: usize>(
         &mut self,
         sequences: [Sequence; N],
         sink: &mut impl Sink,
     ) -> Result<[Embedding<'_>; N], S::Error> {
         const { assert!(N <= MAX_SEQUENCES) };
-        let program = &self.program;
-        let computed = sequences.map(|sequence| sequence.computed);
-        let rows = Sequences(&computed);
-        let mut arena = Arena::new(self.arena, N);
+        let mut batch = Batch::new();
+        for sequence in &sequences {
+            batch.push(sequence, self.arena);
+        }
+        self.compute(&batch, sink)?;
+        Ok(core::array::from_fn(|index| self.embedding(&batch, index)))
+    }
+
+    /// Runs the plan over a batch whose ids stand in the arena, which has room for all, and tells `sink` the outputs.
+    fn compute(&mut self, batch: &Batch, sink: &mut impl Sink) -> Result<(), S::Error> {
+        let (program, layout) = (&self.program, self.layout(batch));
+        let (ids, places) = self.arena.split_at_mut(layout.id_bytes());
+        let ids = values_mut::<u32>(ids);
+        let mut arena = Arena::new(places, layout);
         let workers = (self.kernels, &self.team);
         let exact = Exact::enter();
-        steps::run(program, &mut self.source, workers, &mut arena, (&sequences, rows), sink)?;
+        steps::run(program, &mut self.source, workers, &mut arena, (batch, ids), sink)?;
         drop(exact);
-        let (width, manifest) = (program.width(), program.manifest());
-        let hidden = arena.place(manifest.hidden, 0..rows.rows());
-        let pooled = manifest.pooled.map(|place| (arena.place(place, 0..N), place.columns as usize));
-        let bytes = arena.into_bytes();
-        let hidden: &[f32] = values(&bytes[hidden]);
-        let pooled = pooled.map(|(place, columns)| (values::<f32>(&bytes[place]), columns));
-        let mut index = 0;
-        Ok(sequences.map(|Sequence { mut tokens, wanted, .. }| {
-            program.tokenizer().pad(&mut tokens);
-            let start = rows.range(index).start * width;
-            let hidden = &hidden[start..start + wanted * width];
-            let pooled = pooled.map(|(values, columns)| &values[index * columns..(index + 1) * columns]);
-            sink.hidden(index, hidden);
-            if let Some(row) = pooled {
+        let tokenizer = program.tokenizer();
+        batch.pad(ids, tokenizer.padding(), tokenizer.vocabulary().end_id());
+        for index in 0..batch.members().len() {
+            let embedding = self.embedding(batch, index);
+            sink.hidden(index, embedding.hidden());
+            if let Some(row) = embedding.pooled() {
                 sink.pooled(index, row);
             }
-            index += 1;
-            Embedding { tokens, rows: wanted, width, hidden, pooled }
-        }))
+        }
+        Ok(())
+    }
+
+    /// What stands in the arena of sequence `index` when the steps are done.
+    fn embedding(&self, batch: &Batch, index: usize) -> Embedding<'_> {
+        let (layout, manifest) = (self.layout(batch), self.program.manifest());
+        let (ids, places) = self.arena.split_at(layout.id_bytes());
+        let member = &batch.members()[index];
+        let start = batch.rows().range(index).start;
+        let hidden = layout.place(manifest.hidden, start..start + member.wanted());
+        let pooled = manifest.pooled.map(|place| layout.place(place, index..index + 1));
+        Embedding {
+            ids: batch.wanted_ids(index, ids),
+            truncated: member.is_truncated(),
+            rows: member.wanted(),
+            width: self.program.width(),
+            hidden: values(&places[hidden]),
+            pooled: pooled.map(|place| values(&places[place])),
+        }
+    }
+
+    /// Where a pass has its places.
+    fn layout(&self, batch: &Batch) -> Layout {
+        let cut = self.program.cut();
+        Layout { cut, room: cut.room(batch.members().len(), batch.rows().rows()) }
     }
 }
 
@@ -227,18 +260,28 @@ impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     /// # Errors
     /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Program::arena_bytes`]`(2)` bytes.
     pub fn encode_pair(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
-        self.has_room_for(2)?;
-        Ok(self.sure(texts.map(|text| Sequence::padded(&self.program, text)), &mut ()))
+        self.pair(texts.map(Input::Text))
     }
 
     /// [`encode_pair`](Self::encode_pair) without the padding, each text by itself: the embeddings equal those of
     /// [`encode_unpadded`](Self::encode_unpadded) bit for bit.
     ///
     /// # Errors
-    /// As [`encode_pair`](Self::encode_pair).
+    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Program::pass_bytes`] of their rows.
     pub fn encode_pair_unpadded(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
-        self.has_room_for(2)?;
-        Ok(self.sure(texts.map(|text| Sequence::unpadded(&self.program, text)), &mut ()))
+        self.pair(texts.map(Input::Unpadded))
+    }
+
+    /// Two texts in one pass.
+    fn pair(&mut self, texts: [Input<'_>; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
+        let mut batch = Batch::new();
+        for text in texts {
+            // Texts are no ids that could be refused.
+            let _ = self.read(text, &mut batch);
+        }
+        self.has_room_for(&batch)?;
+        let Ok(()) = self.compute(&batch, &mut ());
+        Ok([0, 1].map(|index| self.embedding(&batch, index)))
     }
 
     /// [`run`](Self::run), which can't fail.

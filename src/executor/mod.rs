@@ -4,6 +4,7 @@
 //! [`Sink`].
 
 mod arena;
+mod batch;
 mod embedding;
 mod encoder;
 mod error;

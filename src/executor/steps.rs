@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
-use super::input::Sequence;
+use super::batch::{Batch, Member};
 use super::sink::{Sink, StepOutput};
 use crate::kernels::Heads;
 use crate::kernels::dispatch::Sequences;
@@ -23,7 +23,9 @@ struct Pass<'p, 'a, T, S> {
     team: &'p T,
     source: &'p mut S,
     arena: &'p mut Arena<'a>,
-    sequences: &'p [Sequence],
+    /// All ids, one sequence's behind the other's.
+    ids: &'p [u32],
+    sequences: &'p [Member],
     /// How many rows of each sequence are computed.
     rows: Sequences<'p>,
     /// Rows at the front that are left out: they are cached where something depends on them. The first row of a second
@@ -32,20 +34,21 @@ struct Pass<'p, 'a, T, S> {
     end_id: u32,
 }
 
-/// Runs all steps of `program` with its constants from `source` over `sequences`, of which `rows` are computed. `sink` is
-/// told each step once it is done.
+/// Runs all steps of `program` with its constants from `source` over the sequences of `batch`, whose ids are `ids`. `sink`
+/// is told each step once it is done.
 pub(super) fn run<T: Team, S: Source>(
     program: &Program<'_>,
     source: &mut S,
     (kernels, team): (KernelSet<'_>, &T),
     arena: &mut Arena<'_>,
-    (sequences, rows): (&[Sequence], Sequences<'_>),
+    (batch, ids): (&Batch, &[u32]),
     sink: &mut impl Sink,
 ) -> Result<(), S::Error> {
     let end_id = program.tokenizer().vocabulary().end_id();
-    let first = sequences.first().and_then(|sequence| sequence.tokens.unpadded().first());
-    let skipped = usize::from(first.is_some() && first.copied() == program.cached_token());
-    let mut pass = Pass { kernels, team, source, arena, sequences, rows, skipped, end_id };
+    let (sequences, rows) = (batch.members(), batch.rows());
+    let first = sequences.first().and_then(|sequence| sequence.first_id(ids));
+    let skipped = usize::from(first.is_some() && first == program.cached_token());
+    let mut pass = Pass { kernels, team, source, arena, ids, sequences, rows, skipped, end_id };
     for (index, step) in program.steps().enumerate() {
         pass.step(&step)?;
         let (first, values) = pass.written(&step);
@@ -126,10 +129,8 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let width = out.columns as usize;
         let place = self.arena.place(out, self.rows(Axis::Token));
         let [out] = self.arena.cut([place]);
-        let ids = self
-            .sequences
-            .iter()
-            .flat_map(|sequence| sequence.tokens.padded(embed.padding, self.end_id).take(sequence.computed));
+        let ids =
+            self.sequences.iter().flat_map(|sequence| sequence.padded(self.ids, embed.padding, self.end_id));
         let rows = values_mut::<f32>(out).chunks_exact_mut(width);
         for ((id, at), out) in ids.zip(self.rows.positions()).zip(rows) {
             let id_row = id as usize;
@@ -228,7 +229,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let rows = self.rows(Axis::Token);
         let places = [
             self.arena.place(qkv, rows.clone()),
-            self.arena.place(scratch, self.rows(scratch.axis)),
+            self.arena.place(scratch, 0..self.arena.contexts()),
             self.arena.place(out, rows),
         ];
         let [qkv, scratch, out] = self.arena.cut(places);
@@ -236,7 +237,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
             self.team,
             values(qkv),
             heads,
-            self.rows,
+            (self.rows, 0),
             values_mut(scratch),
             values_mut(out),
         );
@@ -250,7 +251,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let input: &[f32] = values(input);
         let rows = values_mut::<f32>(out).chunks_exact_mut(columns);
         for ((index, sequence), out) in self.sequences.iter().enumerate().zip(rows) {
-            let row = self.rows.range(index).start + sequence.tokens.end_position();
+            let row = self.rows.range(index).start + sequence.end();
             out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
         }
     }
@@ -290,7 +291,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let [row] = self.source.get([row])?;
         let rows = values_mut::<f32>(bytes);
         for (index, sequence) in self.sequences.iter().enumerate() {
-            if sequence.tokens.unpadded().first() == Some(&token) {
+            if sequence.first_id(self.ids) == Some(token) {
                 let start = self.rows.range(index).start * columns;
                 rows[start..start + columns].copy_from_slice(values(row));
             }

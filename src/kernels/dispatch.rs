@@ -229,32 +229,41 @@ impl KernelSet<'_> {
         });
     }
 
-    /// Attention within each sequence: `qkv` is `[rows, 3 * width]`, `out` `[rows, width]`, `scratch` what [`attention_scratch`] says
-    /// for each sequence.
+    /// Attention within each sequence: `qkv` is `[rows, 3 * width]`, `out` `[rows, width]`, of which the rows from `from` on are
+    /// written, `scratch` at least what [`attention_scratch`] says of one head of the longest sequence.
     pub(crate) fn attention(
         self,
         team: &impl Team,
         qkv: &[f32],
         heads: Heads,
-        sequences: Sequences<'_>,
+        (sequences, from): (Sequences<'_>, usize),
         scratch: &mut [f32],
         out: &mut [f32],
     ) {
         let longest = sequences.0.iter().copied().max().unwrap_or(0);
         let task_scratch = head_scratch(longest, heads.channels);
         let tasks = sequences.0.len() * heads.count;
+        let places = scratch.len() / task_scratch.max(1);
         assert!(out.len() == sequences.rows() * heads.width() && qkv.len() == 3 * out.len());
-        assert!(longest <= MAX_TOKENS && scratch.len() >= tasks * task_scratch);
-        let step = Attention { qkv, heads, out: SharedMut::new(out) };
+        assert!(longest <= MAX_TOKENS && places > 0);
+        let step = Attention { qkv, heads, from, out: SharedMut::new(out) };
         let scratch = SharedMut::new(scratch);
-        share(team, tasks, |worker, task| {
-            let (sequence, head) = (task / heads.count, task % heads.count);
-            // SAFETY: the sizes were checked, head and scratch are this task's, `self` proves the instructions.
-            unsafe {
-                let scratch = scratch.part(task * task_scratch..(task + 1) * task_scratch);
-                (self.of(worker).0.attend)(&step, sequences.range(sequence), head, scratch);
-            }
-        });
+        // A place for each worker, which stays in its cache; where there are more workers than places one for each of so
+        // many tasks, and as many again when they are done.
+        let by_worker = team.workers() <= places;
+        for first in (0..tasks).step_by(if by_worker { tasks.max(1) } else { places }) {
+            let turn = if by_worker { tasks } else { places.min(tasks - first) };
+            share(team, turn, |worker, task| {
+                let place = if by_worker { worker } else { task };
+                let (sequence, head) = ((first + task) / heads.count, (first + task) % heads.count);
+                // SAFETY: the sizes were checked, the head is this task's, and the scratch: a worker has one task at a
+                // time; `self` proves the instructions.
+                unsafe {
+                    let scratch = scratch.part(place * task_scratch..(place + 1) * task_scratch);
+                    (self.of(worker).0.attend)(&step, sequences.range(sequence), head, scratch);
+                }
+            });
+        }
     }
 }
 

@@ -329,7 +329,7 @@ fn attend(kernels: Kernels, heads: Heads, qkv: &[f32], lengths: &[usize]) -> Vec
     let mut out = vec![0.0; sequences.rows() * heads.width()];
     let scratch = attention_scratch(longest, heads.count, heads.channels).unwrap();
     let mut scratch = vec![f32::NAN; scratch * lengths.len()];
-    kernels.set().attention(&Solo, qkv, heads, sequences, &mut scratch, &mut out);
+    kernels.set().attention(&Solo, qkv, heads, (sequences, 0), &mut scratch, &mut out);
     bits(&out)
 }
 

@@ -7,6 +7,7 @@
 
 use core::ops::Range;
 
+use super::cut::Cut;
 use super::error::{LoadError, StepFault};
 use super::format::ALIGN;
 use super::manifest::Manifest;
@@ -16,8 +17,8 @@ use super::step::{Embed, EmbedPrecision, Mask, Op, Part, Role, Step};
 use crate::kernels::MAX_TOKENS;
 use crate::tokenizer::Padding;
 
-/// Prompts that can be encoded in one pass: a prompt and its negative prompt.
-pub const MAX_SEQUENCES: usize = 2;
+/// Sequences that can be encoded in one pass: a prompt and its negative prompt, or as many short texts as fill a context.
+pub const MAX_SEQUENCES: usize = 16;
 
 /// Values that may be live at once.
 const MAX_VALUES: usize = 16;
@@ -46,15 +47,17 @@ pub(super) struct Findings {
     pub(super) cached_token: Option<u32>,
     /// Every attention has a causal mask.
     pub(super) causal: bool,
+    /// How the arena grows with a pass.
+    pub(super) cut: Cut,
 }
 
-/// Checks all. The arena of a whole pass must not have more than `most` bytes: what memory can be addressed.
+/// Checks all. The arena for one sequence must not have more than `most` bytes: what memory can be addressed.
 pub(super) fn check(parts: Parts<'_>, most: u64) -> Result<Findings, LoadError> {
     let manifest = parts.manifest;
     if manifest.logit_scale.is_some_and(|scale| !scale.is_finite() || scale <= 0.0) {
         return Err(LoadError::LogitScale);
     }
-    if u64::from(manifest.arena_bytes) * MAX_SEQUENCES as u64 > most {
+    if u64::from(manifest.arena_bytes) > most {
         return Err(LoadError::ArenaTooLarge { bytes: manifest.arena_bytes });
     }
     let mut walk = Walk::new(parts);
@@ -86,6 +89,8 @@ struct Walk<'p> {
     unmasked: bool,
     causal: bool,
     first_row: FirstRow,
+    /// The end of the places that have rows of tokens, or are working memory, and the beginning of the others.
+    ends: (u64, u64),
 }
 
 /// What becomes of the first row that the steps compute.
@@ -116,6 +121,7 @@ impl<'p> Walk<'p> {
             unmasked: false,
             causal: true,
             first_row: FirstRow::default(),
+            ends: (0, u64::MAX),
         }
     }
 
@@ -132,6 +138,14 @@ impl<'p> Walk<'p> {
         for &place in step.writes() {
             let value = Value { range: self.range(&place)?, place, has_first_row };
             self.values.push(value).map_err(|_| StepFault::TooManyValues)?;
+        }
+        for place in step.places() {
+            let Range { start, end } = self.range(place)?;
+            if place.axis == Axis::Token || step.scratch.as_ref() == Some(place) {
+                self.ends.0 = self.ends.0.max(end);
+            } else {
+                self.ends.1 = self.ends.1.min(start);
+            }
         }
         Ok(())
     }
@@ -349,7 +363,12 @@ impl<'p> Walk<'p> {
             self.first_row.needed |= !value.has_first_row;
         }
         let cached_token = self.first_row.token.filter(|_| !self.first_row.needed);
-        Ok(Findings { token_rows, padding, cached_token, causal: self.causal })
+        let (arena, (tokens, sequences)) = (manifest.arena_bytes, self.ends);
+        let apart = tokens <= sequences;
+        // The end of a place in the arena, so it has 32 bits.
+        let tokens = if apart { tokens as u32 } else { arena };
+        let cut = Cut { context: manifest.context, tokens, sequence: arena - tokens, apart };
+        Ok(Findings { token_rows, padding, cached_token, causal: self.causal, cut })
     }
 }
 
@@ -364,9 +383,9 @@ mod tests {
     fn arenas_that_an_address_cannot_hold_are_refused() {
         let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
         let arena = plan.manifest().arena_bytes;
-        let pair = u64::from(arena) * MAX_SEQUENCES as u64;
-        assert!(check(plan.parts(), pair).is_ok());
-        assert_eq!(check(plan.parts(), pair - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
+        let bytes = u64::from(arena);
+        assert!(check(plan.parts(), bytes).is_ok());
+        assert_eq!(check(plan.parts(), bytes - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
         assert!(check(plan.parts(), i32::MAX as u64).is_ok());
     }
 

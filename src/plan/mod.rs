@@ -7,6 +7,7 @@
 //! `docs/plan-format.md` is the specification.
 
 mod check;
+mod cut;
 mod error;
 pub mod format;
 mod hash;
@@ -18,6 +19,7 @@ mod source;
 mod step;
 
 pub use check::MAX_SEQUENCES;
+pub(crate) use cut::{Cut, Room};
 pub use error::{LoadError, StepFault};
 pub use hash::{PlanHash, PlanHashError};
 pub use manifest::{MANIFEST, Manifest, TEXT};

@@ -2,6 +2,7 @@
 
 use super::LoadError;
 use super::check;
+use super::cut::Cut;
 use super::format::{Header, Section};
 use super::hash::PlanHash;
 use super::manifest::Manifest;
@@ -24,6 +25,7 @@ pub struct Program<'a> {
     token_rows: u32,
     cached_token: Option<u32>,
     causal: bool,
+    cut: Cut,
 }
 
 impl<'a> Program<'a> {
@@ -61,11 +63,13 @@ impl<'a> Program<'a> {
             token_rows: 0,
             cached_token: None,
             causal: true,
+            cut: Cut { context: 0, tokens: 0, sequence: 0, apart: true },
         };
         let findings = check::check(program.parts(), isize::MAX as u64)?;
         program.token_rows = findings.token_rows;
         program.cached_token = findings.cached_token;
         program.causal = findings.causal;
+        program.cut = findings.cut;
         program.tokenizer =
             Tokenizer::new(vocabulary, context, findings.padding).map_err(LoadError::Tokenizer)?;
         Ok(program)
@@ -143,9 +147,23 @@ impl<'a> Program<'a> {
         self.manifest.hidden.columns as usize
     }
 
-    /// Bytes of arena that encoding `sequences` prompts at once needs.
+    /// Bytes of arena that encoding `sequences` prompts at once needs, each in the whole context.
     pub fn arena_bytes(&self, sequences: usize) -> usize {
-        (self.manifest.arena_bytes as usize).saturating_mul(sequences)
+        self.pass_bytes(sequences, sequences.saturating_mul(self.context()))
+    }
+
+    /// Bytes of arena that a pass over `sequences` inputs needs which have `rows` rows together: a row for each token, of a
+    /// padded input for each of the context. Rows take room by whole contexts: so many short texts as fill one take little
+    /// more than one prompt.
+    ///
+    /// Plans of earlier compilers that keep rows of sequences among those of tokens take a context for each input.
+    pub fn pass_bytes(&self, sequences: usize, rows: usize) -> usize {
+        self.cut.bytes(self.cut.room(sequences, rows))
+    }
+
+    /// How the arena is cut.
+    pub(crate) fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// Which plan it is, the same as of the [front](PlanHash::of_front) of its file. Some kilobytes are hashed at each call, none by

@@ -56,8 +56,9 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Puts the padding into tokens that have none.
-    pub(crate) fn pad(&self, tokens: &mut Tokens) {
-        let (from, with) = tokens.replaced(self.padding, self.vocabulary.end_id());
+    fn pad(&self, tokens: &mut Tokens) {
+        let (from, with) =
+            self.padding.replaces(tokens.len(), tokens.end_position(), self.vocabulary.end_id());
         let context = usize::from(tokens.context);
         if let Some(rest) = tokens.ids.get_mut(from..context) {
             rest.fill(with);

@@ -30,6 +30,16 @@ impl Padding {
             _ => Ok(()),
         }
     }
+
+    /// The index from which it replaces the ids of a text with `len` ids of its own, the first end token at `end`, and the id
+    /// that replaces them.
+    pub(crate) fn replaces(self, len: usize, end: usize, end_id: u32) -> (usize, u32) {
+        match self {
+            Padding::End => (len, end_id),
+            Padding::Id(id) => (len, id),
+            Padding::ZeroAfterEnd => (end + 1, 0),
+        }
+    }
 }
 
 impl fmt::Display for Padding {

@@ -3,7 +3,6 @@
 use core::fmt;
 
 use super::context::MAX_CONTEXT;
-use super::padding::Padding;
 
 /// The token ids of one text.
 #[derive(Clone, Copy)]
@@ -40,21 +39,6 @@ impl Tokens {
     #[allow(clippy::len_without_is_empty)] // there is always a start and an end
     pub fn len(&self) -> usize {
         usize::from(self.len)
-    }
-
-    /// The index from which `padding` replaces the ids, and the id that replaces them.
-    pub(super) fn replaced(&self, padding: Padding, end_id: u32) -> (usize, u32) {
-        match padding {
-            Padding::End => (self.len(), end_id),
-            Padding::Id(id) => (self.len(), id),
-            Padding::ZeroAfterEnd => (self.end_position() + 1, 0),
-        }
-    }
-
-    /// The ids as a text tower with `padding` takes them, of tokens that are [not padded](super::Tokenizer::unpadded).
-    pub(crate) fn padded(&self, padding: Padding, end_id: u32) -> impl Iterator<Item = u32> {
-        let (from, with) = self.replaced(padding, end_id);
-        self.ids().iter().enumerate().map(move |(place, &id)| if place < from { id } else { with })
     }
 
     /// Whether the text had more tokens than fit.

@@ -53,6 +53,8 @@ pub(crate) struct Attention<'a> {
     /// `[rows, 3 * width]`: queries, keys and values side by side, head after head in each.
     pub(crate) qkv: &'a [f32],
     pub(crate) heads: Heads,
+    /// The first row whose output is wanted: those of the rows before it are left alone.
+    pub(crate) from: usize,
     /// `[rows, width]`.
     pub(crate) out: SharedMut<'a, f32>,
 }
@@ -98,8 +100,8 @@ impl Head<'_> {
     }
 }
 
-/// `out[i] = Σ_j softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`; `j` goes over those rows that the mask lets `i`
-/// see.
+/// `out[i] = Σ_j softmax_j(scale · q_i · k_j) · v_j` for `head`, over the sequence `rows`, of which those from `step.from` on
+/// are written; `j` goes over those rows that the mask lets `i` see.
 ///
 /// Scores are scaled by `scale · log2 e`, so that the exponentials are powers of two.
 ///
@@ -144,11 +146,12 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
     let stride = padded_keys(tokens);
     let (keys, scores) = scratch.split_at_mut(channels * stride);
     let scores = &mut scores[..Q * stride];
+    let wanted = step.from.saturating_sub(rows.start);
     let mut head = Head { step, head, rows, keys: &[], stride };
     // SAFETY: the caller's promise.
     unsafe { transpose_keys(s, &head, keys) };
     head.keys = keys;
-    for first in (0..tokens).step_by(Q) {
+    for first in (wanted..tokens).step_by(Q) {
         let queries = (tokens - first).min(Q);
         // Keys that one of the queries sees.
         let seen = step.heads.mask.seen(first + queries - 1, tokens);

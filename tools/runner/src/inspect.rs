@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cliptext::MAX_SEQUENCES;
 use cliptext::plan::TowerInfo;
 
 use crate::describe::describe;
@@ -34,6 +35,11 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
     }
     sayln!("arena       {} bytes of RAM for a prompt", plan.arena_bytes(1));
     sayln!("            {} bytes for a prompt and its negative in one pass", plan.arena_bytes(2));
+    sayln!(
+        "            {} bytes for up to {MAX_SEQUENCES} short texts of {} tokens together in one pass",
+        plan.pass_bytes(MAX_SEQUENCES, plan.context()),
+        plan.context()
+    );
     sayln!("vocabulary  {} bytes", plan.vocabulary_bytes());
     sayln!("constants   {} bytes", plan.constant_bytes());
     match plan.kernels() {

@@ -331,10 +331,11 @@ impl<'m> Builder<'m> {
         self.push(step, Constants::Linears(linears.into_iter().map(Cow::Borrowed).collect()));
     }
 
-    /// Gives every buffer its place.
+    /// Gives every buffer its place. Those with a row for each sequence are behind all others: of them a pass over many short
+    /// texts has more than of rows of tokens.
     fn finish(self, context: usize, hidden: Buffer, pooled: Option<Buffer>) -> Result<Lowered<'m>> {
         let demands = self.demands([Some(hidden), pooled])?;
-        let (offsets, arena_bytes) = arena::lay_out(&demands);
+        let (offsets, arena_bytes) = self.lay_out(&demands);
         ensure!(
             u32::try_from(arena_bytes).is_ok(),
             "the arena would have {arena_bytes} bytes, more than 4 GiB"
@@ -352,6 +353,26 @@ impl<'m> Builder<'m> {
         let context = u16::try_from(context).context("the context has more than 65535 tokens")?;
         let (hidden, pooled) = (place(hidden), pooled.map(place));
         Ok(Lowered { steps, constant_bytes, context, arena_bytes, hidden, pooled })
+    }
+
+    /// Where each buffer is, and the bytes of the arena.
+    fn lay_out(&self, demands: &[Demand]) -> (Vec<usize>, usize) {
+        let scratch: Vec<Buffer> = self.steps.iter().filter_map(|(step, _)| step.scratch).collect();
+        let of_sequences = |buffer: &usize| {
+            self.buffers[*buffer].axis == Axis::Sequence && !scratch.contains(&Buffer(*buffer))
+        };
+        let (sequences, tokens): (Vec<usize>, Vec<usize>) = (0..demands.len()).partition(of_sequences);
+        let mut offsets = vec![0; demands.len()];
+        let mut bytes = 0;
+        for buffers in [tokens, sequences] {
+            let demands: Vec<Demand> = buffers.iter().map(|&buffer| demands[buffer]).collect();
+            let (places, end) = arena::lay_out(&demands);
+            for (buffer, place) in buffers.into_iter().zip(places) {
+                offsets[buffer] = bytes + place;
+            }
+            bytes += end;
+        }
+        (offsets, bytes)
     }
 
     /// The bytes and the lifetime of each buffer; `outputs` live to the end.
