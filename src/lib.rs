@@ -39,6 +39,7 @@ mod frame;
 #[allow(unsafe_code)] // intrinsics, and buffers shared among tasks
 pub mod kernels;
 mod memory;
+pub mod pack;
 pub mod plan;
 pub mod threads;
 pub mod tokenizer;
@@ -51,5 +52,6 @@ pub use kernels::{KernelError, Kernels, PackingError};
 #[cfg(feature = "std")]
 pub use memory::AlignedBytes;
 pub use memory::{Aligned, ArenaBuf, align_arena};
+pub use pack::{Pack, PackEntry, PackError};
 pub use plan::{LoadError, MAX_SEQUENCES, Plan, PlanHash, Program, Source};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};
