@@ -41,6 +41,7 @@ pub mod kernels;
 mod memory;
 pub mod pack;
 pub mod plan;
+pub mod prompt;
 pub mod threads;
 pub mod tokenizer;
 

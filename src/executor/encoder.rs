@@ -29,11 +29,11 @@ use crate::threads::{Solo, Team};
 /// It holds the plan's view by value, in less than a kilobyte: it borrows the plan's bytes and the arena only, so that all
 /// three can live in memory that a caller from C gives.
 pub struct Encoder<'a, T = Solo, S = Resident<'a>> {
-    program: Program<'a>,
+    pub(super) program: Program<'a>,
     source: S,
     kernels: KernelSet<'a>,
     team: T,
-    arena: &'a mut [u8],
+    pub(super) arena: &'a mut [u8],
 }
 
 impl<'a> Encoder<'a> {

@@ -54,6 +54,13 @@ pub enum IdsError {
         /// Tokens of the context.
         context: usize,
     },
+    /// There are more than stand between a start and an end token.
+    Content {
+        /// Ids that were given.
+        given: usize,
+        /// Ids for which there is room.
+        room: usize,
+    },
     /// An id has no row in the embedding table.
     Range {
         /// The id.
@@ -68,6 +75,12 @@ impl fmt::Display for IdsError {
         match self {
             IdsError::Count { given, context } => {
                 write!(f, "{given} token ids were given, the plan takes 1 to {context}")
+            }
+            IdsError::Content { given, room } => {
+                write!(
+                    f,
+                    "{given} token ids were given, between start and end token the plan takes up to {room}"
+                )
             }
             IdsError::Range { id, rows } => {
                 write!(f, "token id {id} is not below {rows}, the rows of the embedding table")
@@ -98,6 +111,27 @@ pub enum PassError<E> {
         /// Values that the hidden states have.
         needed: usize,
     },
+    /// The place for the pooled row does not have its length.
+    PooledLength {
+        /// Values that the place has.
+        given: usize,
+        /// Values that the pooled row has; 0 where the plan has none.
+        needed: usize,
+    },
+    /// The hidden states of the empty prompt do not have their length.
+    EmptyLength {
+        /// Values that were given.
+        given: usize,
+        /// Values that they have.
+        needed: usize,
+    },
+    /// The prompt was read by a tokenizer of another context, or not at all.
+    Context {
+        /// Ids of a text where it was read; 0 where it was not.
+        given: usize,
+        /// Ids of a text in the plan.
+        needed: usize,
+    },
     /// The source of the constants could not give them.
     Source(E),
 }
@@ -112,6 +146,19 @@ impl<E: fmt::Display> fmt::Display for PassError<E> {
             PassError::Arena(error) => error.fmt(f),
             PassError::Length { given, needed } => {
                 write!(f, "the place for the hidden states has {given} values, they are {needed}")
+            }
+            PassError::PooledLength { given, needed: 0 } => {
+                write!(f, "there is a place of {given} values for a pooled row, which the plan does not have")
+            }
+            PassError::PooledLength { given, needed } => {
+                write!(f, "the place for the pooled row has {given} values, they are {needed}")
+            }
+            PassError::EmptyLength { given, needed } => {
+                write!(f, "the empty prompt's hidden states are given as {given} values, they are {needed}")
+            }
+            PassError::Context { given: 0, .. } => f.write_str("the prompt was not read"),
+            PassError::Context { given, needed } => {
+                write!(f, "the prompt was read for a context of {given} tokens, the plan has {needed}")
             }
             PassError::Source(error) => write!(f, "the plan's constants: {error}"),
         }

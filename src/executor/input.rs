@@ -20,6 +20,11 @@ pub enum Input<'i> {
     ///
     /// There are 1 to [`Program::context`], all below [`Program::token_rows`].
     Ids(&'i [u32]),
+    /// Token ids of a text, without start and end token: they get both, and fill up the context as each text tower does. A chunk of a
+    /// [`Prompt`](crate::prompt::Prompt) is given so.
+    ///
+    /// There are up to two less than [`Program::context`], all below [`Program::token_rows`].
+    Content(&'i [u32]),
 }
 
 /// A sequence of a pass: its tokens, before any padding, since each text tower has its own.
@@ -50,14 +55,22 @@ impl Sequence {
     /// Token ids, all of which are text.
     pub(super) fn ids(program: &Program<'_>, ids: &[u32]) -> Result<Self, IdsError> {
         let (given, context) = (ids.len(), program.context());
-        let rows = program.token_rows();
-        if let Some(&id) = ids.iter().find(|&&id| id >= rows) {
-            return Err(IdsError::Range { id, rows });
-        }
+        check_range(program, ids)?;
         match Tokens::from_ids(ids, program.tokenizer().vocabulary().end_id()) {
             Some(tokens) if given <= context => Ok(Self { tokens, computed: given, wanted: given }),
             _ => Err(IdsError::Count { given, context }),
         }
+    }
+
+    /// Token ids of a text, with all its padding.
+    fn content(program: &Program<'_>, ids: &[u32]) -> Result<Self, IdsError> {
+        let (given, context) = (ids.len(), program.context());
+        check_range(program, ids)?;
+        let tokens = program.tokenizer().around(ids);
+        if tokens.is_truncated() {
+            return Err(IdsError::Content { given, room: context - 2 });
+        }
+        Ok(Self { tokens, computed: context, wanted: context })
     }
 
     pub(super) fn of(program: &Program<'_>, input: Input<'_>) -> Result<Self, IdsError> {
@@ -65,6 +78,16 @@ impl Sequence {
             Input::Text(text) => Ok(Self::padded(program, text)),
             Input::Unpadded(text) => Ok(Self::unpadded(program, text)),
             Input::Ids(ids) => Self::ids(program, ids),
+            Input::Content(ids) => Self::content(program, ids),
         }
+    }
+}
+
+/// Whether all ids have a row in the embedding table.
+fn check_range(program: &Program<'_>, ids: &[u32]) -> Result<(), IdsError> {
+    let rows = program.token_rows();
+    match ids.iter().find(|&&id| id >= rows) {
+        Some(&id) => Err(IdsError::Range { id, rows }),
+        None => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ mod embedding;
 mod encoder;
 mod error;
 mod input;
+mod prompt;
 mod sink;
 mod steps;
 

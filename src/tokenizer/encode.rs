@@ -1,13 +1,28 @@
 //! The pass from text to token ids.
 
 use super::bpe::Word;
-use super::context::{MAX_CONTEXT, USUAL_CONTEXT};
+use super::characters::{Characters, Plain};
+use super::context::MAX_CONTEXT;
 use super::error::TokenizerError;
 use super::padding::Padding;
 use super::pretokenize::{Piece, Words};
 use super::table::MAX_TOKEN;
 use super::tokens::Tokens;
 use super::vocabulary::{AddedIds, Neighbours, Vocabulary, is_word};
+
+/// Tokens of a word that are found at a time. A longer word is read on from where they end: what is left of an encoding
+/// without its first tokens is the encoding of its bytes (see [`bpe`](super::bpe)).
+const WINDOW: usize = 32;
+
+/// Takes the ids of a text one by one.
+pub(crate) trait Ids {
+    /// How many more are taken: only that many are looked for.
+    fn left(&self) -> usize;
+
+    /// Takes the next id, of a word, or an added token, that begins behind `place` bytes of the text and white space. False
+    /// where there is no room for it: nothing more is given.
+    fn push(&mut self, id: u32, place: usize) -> bool;
+}
 
 /// Turns texts into token ids.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +63,7 @@ impl<'a> Tokenizer<'a> {
 
     /// The ids of a text, the empty one included.
     ///
-    /// Takes up to 10 KB of stack for a context of up to 77 and up to 22 KB for longer ones, whatever the text.
+    /// Takes up to 10 KB of stack, whatever the text.
     pub fn encode(&self, text: &str) -> Tokens {
         let mut tokens = self.unpadded(text);
         self.pad(&mut tokens);
@@ -67,6 +82,16 @@ impl<'a> Tokenizer<'a> {
 
     /// The ids of a text before any padding replaces some: those from [`Tokens::len`] on mean nothing.
     pub(crate) fn unpadded(&self, text: &str) -> Tokens {
+        self.framed(|within| within.tokens.truncated = !self.read(Plain::new(text), within))
+    }
+
+    /// The tokens of ids that are a text's, without start and end token; what does not fit is cut off.
+    pub(crate) fn around(&self, ids: &[u32]) -> Tokens {
+        self.framed(|within| within.tokens.truncated = !ids.iter().all(|&id| within.push(id, 0)))
+    }
+
+    /// Tokens that `fill` puts between a start and an end token.
+    fn framed(&self, fill: impl FnOnce(&mut Within<'_>)) -> Tokens {
         let mut tokens = Tokens {
             ids: [0; MAX_CONTEXT],
             context: self.context,
@@ -74,136 +99,180 @@ impl<'a> Tokenizer<'a> {
             end_position: 0,
             truncated: false,
         };
-        // One token more than fits shows that the text is truncated, and one that fits takes the end token.
-        if self.context() <= USUAL_CONTEXT {
-            self.fill::<{ (USUAL_CONTEXT - 1) * MAX_TOKEN }>(text, &mut tokens);
-        } else {
-            self.fill::<{ (MAX_CONTEXT - 1) * MAX_TOKEN }>(text, &mut tokens);
-        }
+        let mut within = Within { tokens: &mut tokens, room: self.context() - 1 };
+        within.push(self.vocabulary.start_id(), 0);
+        fill(&mut within);
+        let end_id = self.vocabulary.end_id();
+        within.room += 1;
+        within.push(end_id, 0);
+        let first_end = tokens.unpadded().iter().position(|&id| id == end_id);
+        tokens.end_position = first_end.unwrap_or(0) as u16;
         tokens
     }
 
-    #[inline(never)] // so that a short context does not reserve the stack of a long one
-    fn fill<const REACH: usize>(&self, text: &str, tokens: &mut Tokens) {
-        let mut output = Output { tokens, room: self.context() - 1 };
-        output.push(self.vocabulary.start_id());
-        let mut word = Word::<REACH>::new(&self.vocabulary);
+    /// Gives the ids of `text`, without start and end token. False where `ids` had no room for all.
+    #[inline(never)] // so that its stack is given back before anything is computed
+    pub(crate) fn read<C: Characters>(&self, text: C, ids: &mut impl Ids) -> bool {
+        let mut word = Word::<{ WINDOW * MAX_TOKEN }>::new(&self.vocabulary);
         let mut rest = text;
         loop {
-            let (before, added) = self.cut(rest);
-            if !self.encode_section(before, &mut word, &mut output) {
-                break;
+            let (before, added) = self.cut(&rest);
+            if !self.encode_section(before, &mut word, ids) {
+                return false;
             }
-            let Some((ids, behind)) = added else { break };
-            if !output.push_all(ids) {
-                break;
+            let Some((added, place, behind)) = added else { return true };
+            if !push_all(ids, added, place) {
+                return false;
             }
             rest = behind;
         }
-        output.room += 1;
-        let end_id = self.vocabulary.end_id();
-        output.push(end_id);
-        let first_end = tokens.unpadded().iter().position(|&id| id == end_id);
-        tokens.end_position = first_end.unwrap_or(0) as u16;
     }
 
-    /// The text before the first added token, and the token's ids with the text behind it.
-    fn cut<'t>(&self, text: &'t str) -> (&'t str, Option<(AddedIds, &'t str)>) {
+    /// The text before the first added token, and the token's ids and place with the text behind it.
+    fn cut<C: Characters>(&self, text: &C) -> (C, Option<(AddedIds, usize, C)>) {
         let added = &self.vocabulary.added;
-        for (position, &byte) in text.as_bytes().iter().enumerate() {
-            if added.starts_with(byte, false)
-                && let Some((before, here)) = text.split_at_checked(position)
+        let mut here = text.clone();
+        let mut before = None;
+        loop {
+            let mut behind = here.clone();
+            let Some(c) = behind.next() else { return (text.clone(), None) };
+            let first = c.encode_utf8(&mut [0; 4]).bytes().next().unwrap_or(0);
+            if added.starts_with(first, false)
                 && let Some(token) = added.find(false, |text| {
-                    let behind = here.strip_prefix(text)?;
-                    let [word_before, word_behind] =
-                        [before.chars().next_back(), behind.chars().next()].map(|c| c.is_some_and(is_word));
-                    Some(Neighbours { word_before, word_behind })
+                    let mut behind = here.clone();
+                    text.chars().all(|c| behind.next() == Some(c)).then(|| Neighbours {
+                        word_before: before.is_some_and(is_word),
+                        word_behind: behind.next().is_some_and(is_word),
+                    })
                 })
             {
-                return (before, Some((token.ids, here.get(token.text.len()..).unwrap_or(""))));
+                token.text.chars().skip(1).for_each(|_| _ = behind.next());
+                return (text.up_to(&here), Some((token.ids, here.place(), behind)));
             }
+            before = Some(c);
+            here = behind;
         }
-        (text, None)
     }
 
-    /// Appends the ids of a text without added tokens; false if they do not all fit.
-    fn encode_section<const REACH: usize>(
+    /// Gives the ids of a text without added tokens that are looked for in raw text; false if they are not all taken.
+    fn encode_section<C: Characters>(
         &self,
-        text: &str,
-        word: &mut Word<'_, REACH>,
-        output: &mut Output<'_>,
+        text: C,
+        word: &mut Word<'_, { WINDOW * MAX_TOKEN }>,
+        ids: &mut impl Ids,
     ) -> bool {
-        let mut open = false;
-        for piece in Words::new(text, &self.vocabulary) {
-            let fits = match piece {
-                Piece::Char(c) => {
-                    if !open {
-                        open = true;
-                        word.start(output.left() + 1);
-                    }
-                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push(byte));
-                    // Settled means that there are more tokens than fit, so there is no need to go on.
-                    !word.is_settled() || output.take(word, &self.vocabulary)
-                }
-                Piece::End => {
-                    open = false;
-                    output.take(word, &self.vocabulary)
-                }
-                Piece::Added(ids) => output.push_all(ids),
+        let mut words = Words::new(text, &self.vocabulary);
+        loop {
+            let place = words.place();
+            let taken = match words.next() {
+                None => return true,
+                Some(Piece::End) => true,
+                Some(Piece::Added(added)) => push_all(ids, added, place),
+                Some(Piece::Char(first)) => self.encode_word((first, place), &mut words, word, ids),
             };
-            if !fits {
+            if !taken {
                 return false;
             }
         }
-        true
+    }
+
+    /// Gives the ids of the word that begins with `first` and goes on in `words`; false if they are not all taken.
+    fn encode_word<C: Characters>(
+        &self,
+        (first, place): (char, usize),
+        words: &mut Words<'a, C>,
+        word: &mut Word<'_, { WINDOW * MAX_TOKEN }>,
+        ids: &mut impl Ids,
+    ) -> bool {
+        // Bytes of a character that `words` has given and that are not encoded.
+        let mut held = Held::of(first, 0);
+        loop {
+            word.start(ids.left() + 1);
+            held.bytes().iter().for_each(|&byte| word.push(byte));
+            let mut read = held.bytes().len();
+            let mut ahead = words.clone();
+            let is_whole = loop {
+                // Settled: there are more tokens than are looked for, so there is no need to go on.
+                if word.is_settled() {
+                    break false;
+                }
+                let Some(Piece::Char(c)) = ahead.next() else { break true };
+                c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push(byte));
+                read += c.len_utf8();
+            };
+            let mut tokens = [0; WINDOW];
+            let count = word.finish(|place, token| {
+                if let Some(slot) = tokens.get_mut(place) {
+                    *slot = token;
+                }
+            });
+            let mut encoded = 0;
+            for &token in tokens.iter().take(count) {
+                if !ids.push(self.vocabulary.id(token), place) {
+                    return false;
+                }
+                encoded += self.vocabulary.length(token);
+            }
+            if is_whole && encoded == read {
+                *words = ahead;
+                return true;
+            }
+            held.skip(encoded, words);
+        }
     }
 }
 
+/// The end of a character's bytes.
+struct Held {
+    utf8: [u8; 4],
+    start: usize,
+    end: usize,
+}
+
+impl Held {
+    /// The bytes of `c` behind the first `start`.
+    fn of(c: char, start: usize) -> Self {
+        let mut utf8 = [0; 4];
+        let end = c.encode_utf8(&mut utf8).len();
+        Held { utf8, start, end }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.utf8.get(self.start..self.end).unwrap_or(&[])
+    }
+
+    /// Leaves out `count` bytes: its own, then those that `words` gives next.
+    fn skip<C: Characters>(&mut self, mut count: usize, words: &mut Words<'_, C>) {
+        while count >= self.bytes().len() {
+            count -= self.bytes().len();
+            let Some(Piece::Char(c)) = words.next() else { break };
+            *self = Held::of(c, 0);
+        }
+        self.start += count;
+    }
+}
+
+/// Gives the ids of an added token; false if they are not all taken.
+fn push_all(ids: &mut impl Ids, added: AddedIds, place: usize) -> bool {
+    (0..added.count).all(|more| ids.push(added.first.saturating_add(more), place))
+}
+
 /// The ids so far, as long as there is room.
-struct Output<'a> {
+struct Within<'a> {
     tokens: &'a mut Tokens,
     room: usize,
 }
 
-impl Output<'_> {
+impl Ids for Within<'_> {
     fn left(&self) -> usize {
         self.room.saturating_sub(self.tokens.len())
     }
 
-    /// Appends an id; false (and the text is truncated) if there is no room.
-    fn push(&mut self, id: u32) -> bool {
-        self.truncate_unless(self.left() > 0) && {
-            let place = self.tokens.len();
-            if let Some(slot) = self.tokens.ids.get_mut(place) {
-                *slot = id;
-            }
-            self.tokens.len += 1;
-            true
-        }
-    }
-
-    /// Appends the ids of an added token; false (and the text is truncated) if there is no room for all.
-    fn push_all(&mut self, ids: AddedIds) -> bool {
-        (0..ids.count).all(|place| self.push(ids.first.saturating_add(place)))
-    }
-
-    /// Appends the tokens of a word; false (and the text is truncated) if there is no room for all.
-    fn take<const REACH: usize>(&mut self, word: &mut Word<'_, REACH>, vocabulary: &Vocabulary<'_>) -> bool {
-        let (start, left) = (self.tokens.len(), self.left());
-        let ids = &mut self.tokens.ids;
-        let count = word.finish(|place, token| {
-            if place < left
-                && let Some(slot) = ids.get_mut(start + place)
-            {
-                *slot = vocabulary.id(token);
-            }
-        });
-        self.tokens.len += count.min(left) as u16;
-        self.truncate_unless(count <= left)
-    }
-
-    fn truncate_unless(&mut self, fits: bool) -> bool {
-        self.tokens.truncated |= !fits;
-        fits
+    fn push(&mut self, id: u32, _place: usize) -> bool {
+        let place = self.tokens.len();
+        let Some(slot) = self.tokens.ids.get_mut(place).filter(|_| place < self.room) else { return false };
+        *slot = id;
+        self.tokens.len += 1;
+        true
     }
 }

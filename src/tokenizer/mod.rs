@@ -26,6 +26,7 @@
 //! text behind the last token that fits is read only to search for added tokens.
 
 mod bpe;
+mod characters;
 mod context;
 mod encode;
 mod error;
@@ -37,11 +38,14 @@ mod tokens;
 mod unicode;
 mod vocabulary;
 
+pub(crate) use characters::Plain;
 pub use context::MAX_CONTEXT;
+pub(crate) use encode::Ids;
 pub use encode::Tokenizer;
 pub use error::TokenizerError;
 pub use padding::{Padding, UnknownPadding};
 pub use tokens::Tokens;
+pub(crate) use vocabulary::is_word;
 pub use vocabulary::{Vocabulary, VocabularyError};
 
 #[cfg(test)]

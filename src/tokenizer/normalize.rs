@@ -3,23 +3,22 @@
 //! Nothing is buffered, whatever the text: a run of combining marks is put in order by reading it once per
 //! combining class that occurs in it (there are 55), so any length takes constant memory and linear time.
 
-use core::str::Chars;
-
+use super::characters::Characters;
 use super::unicode::{CLASSES, Category, MAX_PARTS, Record, compose, decompose, lower_case, record};
 
 /// The characters of a text after full canonical decomposition, not yet in canonical order.
 #[derive(Clone)]
-struct Decomposed<'t> {
-    rest: Chars<'t>,
+struct Decomposed<C> {
+    rest: C,
     parts: [char; MAX_PARTS],
     /// The parts not yet given out are `parts[next..end]`.
     next: usize,
     end: usize,
 }
 
-impl<'t> Decomposed<'t> {
-    fn new(text: &'t str) -> Self {
-        Decomposed { rest: text.chars(), parts: ['\0'; MAX_PARTS], next: 0, end: 0 }
+impl<C: Characters> Decomposed<C> {
+    fn new(text: C) -> Self {
+        Decomposed { rest: text, parts: ['\0'; MAX_PARTS], next: 0, end: 0 }
     }
 
     fn next(&mut self) -> Option<(char, Record)> {
@@ -41,12 +40,7 @@ impl<'t> Decomposed<'t> {
 
     /// The next character if it is ASCII and so is the one behind it: nothing there to compose.
     fn next_plain(&mut self) -> Option<char> {
-        let plain = match self.rest.as_str().as_bytes() {
-            [c] => c.is_ascii(),
-            [c, next, ..] => c.is_ascii() && next.is_ascii(),
-            [] => false,
-        };
-        if plain && self.next == self.end { self.rest.next() } else { None }
+        if self.next == self.end { self.rest.next_plain() } else { None }
     }
 
     fn peek(&self) -> Option<(char, Record)> {
@@ -80,8 +74,8 @@ impl Consumed {
 
 /// A run of marks (characters of non-zero class): where it starts and which classes occur in it.
 #[derive(Clone)]
-struct Run<'t> {
-    start: Decomposed<'t>,
+struct Run<C> {
+    start: Decomposed<C>,
     /// One bit per class.
     classes: u64,
     length: usize,
@@ -89,9 +83,9 @@ struct Run<'t> {
 
 const _: () = assert!(CLASSES <= u64::BITS as usize, "a run notes its classes in the bits of a u64");
 
-impl<'t> Run<'t> {
+impl<C: Characters> Run<C> {
     /// Reads the run at `cursor` and leaves the cursor behind it.
-    fn read(cursor: &mut Decomposed<'t>) -> Self {
+    fn read(cursor: &mut Decomposed<C>) -> Self {
         let mut run = Run { start: cursor.clone(), classes: 0, length: 0 };
         let mut ahead = cursor.clone();
         while let Some((_, properties)) = ahead.next()
@@ -137,25 +131,26 @@ impl<'t> Run<'t> {
 }
 
 /// The NFC form of a text, character by character.
-pub(super) struct Nfc<'t> {
+#[derive(Clone)]
+struct Nfc<C> {
     /// Behind everything given out and behind `run`.
-    cursor: Decomposed<'t>,
+    cursor: Decomposed<C>,
     /// Marks still to give out: those of the lowest class in `run.classes`, read at `marks`, then the other classes.
-    run: Run<'t>,
-    marks: Decomposed<'t>,
+    run: Run<C>,
+    marks: Decomposed<C>,
     /// How many marks of the current class composed and are left out.
     skip: usize,
     consumed: Consumed,
 }
 
-impl<'t> Nfc<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+impl<C: Characters> Nfc<C> {
+    fn new(text: C) -> Self {
         let cursor = Decomposed::new(text);
         let run = Run { start: cursor.clone(), classes: 0, length: 0 };
         Nfc { marks: cursor.clone(), cursor, run, skip: 0, consumed: Consumed::NONE }
     }
 
-    fn give_out(&mut self, run: Run<'t>, consumed: Consumed) {
+    fn give_out(&mut self, run: Run<C>, consumed: Consumed) {
         self.consumed = consumed;
         self.run = run;
         self.start_class();
@@ -187,7 +182,7 @@ impl<'t> Nfc<'t> {
     }
 }
 
-impl Iterator for Nfc<'_> {
+impl<C: Characters> Iterator for Nfc<C> {
     type Item = char;
 
     fn next(&mut self) -> Option<char> {
@@ -230,20 +225,26 @@ impl Iterator for Nfc<'_> {
 }
 
 /// A text as the pre-tokenizer sees it.
-pub(super) struct Normalized<'t> {
-    nfc: Nfc<'t>,
+#[derive(Clone)]
+pub(super) struct Normalized<C> {
+    nfc: Nfc<C>,
     /// The second character of the last one's lower case.
     second: Option<char>,
     after_space: bool,
 }
 
-impl<'t> Normalized<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+impl<C: Characters> Normalized<C> {
+    pub(super) fn new(text: C) -> Self {
         Normalized { nfc: Nfc::new(text), second: None, after_space: false }
+    }
+
+    /// Bytes of the text behind which what is not given out yet begins; white space that goes may come first.
+    pub(super) fn place(&self) -> usize {
+        self.nfc.cursor.rest.place()
     }
 }
 
-impl Iterator for Normalized<'_> {
+impl<C: Characters> Iterator for Normalized<C> {
     type Item = char;
 
     fn next(&mut self) -> Option<char> {
@@ -270,6 +271,7 @@ impl Iterator for Normalized<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::characters::Plain;
     use crate::tokenizer::tests::Random;
     use unicode_normalization_alignments::UnicodeNormalization;
 
@@ -282,7 +284,12 @@ mod tests {
     }
 
     fn check(text: &str) {
-        assert_eq!(Nfc::new(text).collect::<String>(), reference(text), "{:?}", text.escape_unicode());
+        assert_eq!(
+            Nfc::new(Plain::new(text)).collect::<String>(),
+            reference(text),
+            "{:?}",
+            text.escape_unicode()
+        );
     }
 
     #[test]
@@ -329,7 +336,7 @@ mod tests {
 
     #[test]
     fn white_space_collapses_and_case_goes() {
-        let normalized = |text: &str| Normalized::new(text).collect::<String>();
+        let normalized = |text: &str| Normalized::new(Plain::new(text)).collect::<String>();
         assert_eq!(normalized(" \t\u{3000}A\u{85}\n B"), " a b");
         assert_eq!(normalized("ΑΣ ΑΣ"), "ας ας".replace('ς', "σ"));
         assert_eq!(normalized("İ"), "i\u{307}");

@@ -6,6 +6,7 @@
 //! the two special texts, which it takes apart: they only get here in spellings that are not looked for,
 //! such as `<|EndOfText|>`. Older vocabularies lack them in the first expression.
 
+use super::characters::Characters;
 use super::normalize::Normalized;
 use super::table::MAX_ADDED_TEXT;
 use super::unicode::{Category, record};
@@ -33,21 +34,27 @@ const AHEAD: usize = 128;
 const _: () = assert!(AHEAD > MAX_ADDED_TEXT + SPLIT[0].0.len());
 
 /// The normalized text with a view of what comes.
-struct Ahead<'t> {
-    text: Normalized<'t>,
+#[derive(Clone)]
+struct Ahead<C> {
+    text: Normalized<C>,
     ring: [char; AHEAD],
+    /// Where each character comes from, in bytes of the text.
+    places: [u32; AHEAD],
     start: usize,
     length: usize,
     /// The character before this place.
     before: Option<char>,
 }
 
-impl Ahead<'_> {
+impl<C: Characters> Ahead<C> {
     /// The character `distance` from here.
     fn peek(&mut self, distance: usize) -> Option<char> {
         while self.length <= distance {
+            let place = self.text.place();
             let c = self.text.next()?;
-            *self.ring.get_mut((self.start + self.length) % AHEAD)? = c;
+            let slot = (self.start + self.length) % AHEAD;
+            *self.ring.get_mut(slot)? = c;
+            *self.places.get_mut(slot)? = u32::try_from(place).unwrap_or(u32::MAX);
             self.length += 1;
         }
         self.ring.get((self.start + distance) % AHEAD).copied()
@@ -78,21 +85,30 @@ enum State {
 }
 
 /// The words of a text.
-pub(super) struct Words<'t> {
-    ahead: Ahead<'t>,
-    added: AddedTokens<'t>,
+#[derive(Clone)]
+pub(super) struct Words<'v, C> {
+    ahead: Ahead<C>,
+    added: AddedTokens<'v>,
     keeps_special: bool,
     state: State,
     /// Lengths of the words that follow the open one without any look at the text.
     then: [usize; 2],
 }
 
-impl<'t> Words<'t> {
-    pub(super) fn new(text: &'t str, vocabulary: &Vocabulary<'t>) -> Self {
-        let ahead =
-            Ahead { text: Normalized::new(text), ring: ['\0'; AHEAD], start: 0, length: 0, before: None };
+impl<'v, C: Characters> Words<'v, C> {
+    pub(super) fn new(text: C, vocabulary: &Vocabulary<'v>) -> Self {
+        let (ring, places) = (['\0'; AHEAD], [0; AHEAD]);
+        let ahead = Ahead { text: Normalized::new(text), ring, places, start: 0, length: 0, before: None };
         let (added, keeps_special) = (vocabulary.added, vocabulary.keeps_special);
         Words { ahead, added, keeps_special, state: State::Between, then: [0; 2] }
+    }
+
+    /// Bytes of the text behind which what is not given out yet begins, but for white space.
+    pub(super) fn place(&mut self) -> usize {
+        match self.ahead.peek(0) {
+            Some(_) => self.ahead.places[self.ahead.start % AHEAD] as usize,
+            None => self.ahead.text.place(),
+        }
     }
 
     /// The added token that starts `distance` from here, and its length in characters.
@@ -135,7 +151,7 @@ impl<'t> Words<'t> {
     }
 }
 
-impl Iterator for Words<'_> {
+impl<C: Characters> Iterator for Words<'_, C> {
     type Item = Piece;
 
     fn next(&mut self) -> Option<Piece> {
@@ -179,7 +195,7 @@ impl Iterator for Words<'_> {
     }
 }
 
-impl Words<'_> {
+impl<C: Characters> Words<'_, C> {
     /// The word that starts with a character which is neither letter, number nor space.
     fn begin_other(&mut self, c: char) -> State {
         if c == '\'' {
@@ -203,6 +219,7 @@ impl Words<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::characters::Plain;
     use crate::tokenizer::tests::table;
 
     extern crate std;
@@ -213,7 +230,7 @@ mod tests {
         let vocabulary = Vocabulary::load(table()).expect("the checked-in table is valid");
         let mut words = Vec::new();
         let mut open = String::new();
-        for piece in Words::new(text, &vocabulary) {
+        for piece in Words::new(Plain::new(text), &vocabulary) {
             match piece {
                 Piece::Char(c) => open.push(c),
                 Piece::End => words.push(core::mem::take(&mut open)),

@@ -430,7 +430,7 @@ pub(super) struct Neighbours {
 }
 
 /// Whether a character belongs to words: `\w` of regular expressions, but for marks.
-pub(super) fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     c == '_' || matches!(record(c).category, Category::Letter | Category::Number)
 }
 
