@@ -94,6 +94,11 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         self.kernels.first()
     }
 
+    /// The workers.
+    pub fn team(&self) -> &T {
+        &self.team
+    }
+
     /// Encodes `input`; `sink` is given the rows, which also stay in the arena.
     ///
     /// # Errors
