@@ -256,7 +256,7 @@ mod pipes {
             let sink = sink.clone();
             move || std::fs::read(sink).unwrap()
         });
-        let output = run(&["compile", text(&model), "-o", text(&sink), "--report", "/dev/stdout"]);
+        let output = run(&["compile", text(&model), "-o", text(&sink), "--report", "-"]);
         assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "the report alone");
         assert!(Plan::load(&align(&reader.join().unwrap())).is_ok());
 

@@ -1,6 +1,7 @@
 //! Why a command ends early.
 
 /// The end of a command that did not do what it was asked.
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// The command line can't be obeyed: exit code 2.
     Usage(String),

@@ -14,15 +14,17 @@ pub(crate) struct EncodeArgs {
     pub(super) prompts: PromptArgs,
     #[command(flatten)]
     pub(super) pad: PadArgs,
-    /// A negative prompt: encoded in one pass with the first prompt, and last in the outputs
+    /// A negative prompt: encoded in one pass with the first prompt; last in the outputs, but for --order, and in
+    /// .safetensors a negative for each prompt
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(super) negative: Option<String>,
     /// Which comes first in arrays and JSON [default: prompt-first]
     #[arg(long, value_name = "ORDER", requires = "negative")]
     order: Option<Order>,
+    // clap would make a new line of the pattern without digits.
     /// Write the hidden states to FILE, in the format that its name ends in: .npy [prompts, tokens, width], .f32 or .f16 (the
-    /// same values raw), .safetensors (as diffusers names them) or .json; - is standard output; {n} in the name writes a file
-    /// for each prompt, numbered from 0 ({n:04}: four digits)
+    /// same values raw), .safetensors (as diffusers names them) or .json. - is standard output. A name with {n:04} in it is
+    /// for a file each, as the prompt alone would give it: 0000, 0001 and so on; without :04 0, 1 and so on
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Write the pooled outputs to FILE: .npy [prompts, columns], .f32 or .f16; .safetensors and .json have them already

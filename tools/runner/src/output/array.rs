@@ -149,3 +149,27 @@ pub(super) fn to_bytes(
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_f16_can_not_hold_is_told_by_its_place_and_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        let mut file = ArrayFile::create(&path, true, Float::F16, None).unwrap();
+        file.write("a cat", &[2, 2], &[0.0, 65504.0, f32::NEG_INFINITY, f32::NAN]).unwrap();
+        let Err(Failure::Work(error)) = file.write("a dog", &[2, 2], &[0.0, 1.0, 2.0, -70000.0]) else {
+            panic!("it has to be refused");
+        };
+        assert!(
+            error.ends_with(
+                "x.npy: \"a dog\": -70000 in row 1, column 1 is beyond f16, whose largest value is 65504: write f32"
+            ),
+            "{error}"
+        );
+        drop(file);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

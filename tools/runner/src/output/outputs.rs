@@ -193,3 +193,48 @@ fn tell_of_infinities(encoded: &Encoded<'_>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cliptext::plan::PlanHash;
+    use cliptext_files::floats::Float;
+
+    use super::*;
+
+    /// Writes a prompt with a value that is not finite to an output of `format`.
+    fn write_nan(name: &str, format: Format, folder: &std::path::Path) -> Outcome {
+        let about = About { plan: PlanHash::from_bytes([0; 32]), options: Vec::new() };
+        let target = Target { name: Name::One(folder.join(name)), format, what: What::Hidden };
+        let mut outputs = Outputs::create(vec![target], about, Order::default(), Vec::new(), Some(1))?;
+        let prompt = Encoded {
+            text: "a cat",
+            is_negative: false,
+            ids: &[1, 2],
+            hidden: &[1.0, 2.0, 3.0, f32::NAN],
+            width: 2,
+            pooled: Some(&[f32::INFINITY]),
+        };
+        outputs
+            .write(&prompt, None)
+            .and_then(|()| outputs.finish(None))
+            .map_err(|failure| outputs.missing(failure))
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let Err(Failure::Work(error)) = write_nan("x.json", Format::Json, folder.path()) else {
+            panic!("it has to be refused");
+        };
+        assert!(
+            error
+                .contains("\"a cat\": a value is not finite (NaN or infinity), which JSON has no number for")
+        );
+        assert!(error.ends_with("x.json is not written"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(write_nan("x.f16", Format::Raw(Float::F16), folder.path()).is_ok());
+        let bytes = std::fs::read(folder.path().join("x.f16")).unwrap();
+        let last = u16::from_le_bytes([bytes[6], bytes[7]]);
+        assert!(bytes.len() == 8 && last & 0x7c00 == 0x7c00 && last & 0x3ff != 0, "it stays NaN: {last:x}");
+    }
+}
