@@ -42,6 +42,19 @@ impl Iterator for Prompts {
 }
 
 impl PromptArgs {
+    /// The plan's path alone, where the texts come from elsewhere: from the file that `option` names.
+    pub(crate) fn plan(&self, option: &str) -> Outcome<Option<PathBuf>> {
+        let mut arguments = self.arguments.iter();
+        let Some(first) = arguments.next() else { return Ok(None) };
+        let prompt = if paths::is_path(first)? { arguments.next() } else { Some(first) };
+        match prompt {
+            Some(prompt) => Err(Failure::Usage(format!(
+                "{prompt:?} is no plan's file: with {option} there is no other prompt"
+            ))),
+            None => Ok(Some(first.into())),
+        }
+    }
+
     /// The plan's path, if the first argument is one, and the prompts.
     pub(crate) fn open(&self) -> Outcome<(Option<PathBuf>, Prompts)> {
         let (plan, alone) = match self.arguments.split_first() {

@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use cliptext::{AlignedBytes, Encoder, Plan};
+use cliptext::{AlignedBytes, Plan};
 use serde_json::{Value, json};
 
 use crate::arguments::{PromptArgs, RunArgs};
-use crate::failure::{Failure, Outcome, work};
+use crate::failure::{Outcome, work};
 use crate::images::{Images, direction};
+use crate::packed::{self, Packed, Pooled, projected_columns};
 use crate::plan::{Access, Source};
 use crate::prompts::{shown, warn_of_truncation};
-use crate::setup::{cannot_encode, kernels, team};
+use crate::setup::{kernels, team};
 
 /// What CLIP's published models end up with: the bound of their training.
 const USUAL_LOGIT_SCALE: f64 = 100.0;
@@ -66,19 +67,7 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     let (path, prompts) = args.prompts.open()?;
     let source = Source::open(path.as_deref(), access)?;
     let plan = source.load()?;
-    let width = match plan.manifest().pooled {
-        Some(rows) if plan.is_projected() => rows.columns as usize,
-        pooled => {
-            let what = if pooled.is_some() {
-                "has a pooled output, but no projection"
-            } else {
-                "has no pooled output"
-            };
-            return Err(Failure::Usage(format!(
-                "similarity: the plan {what}: compile a model with its text projection (CLIPTextModelWithProjection)"
-            )));
-        }
-    };
+    let width = projected_columns(&plan, "similarity")?;
     let prompts = prompts.collect::<Outcome<Vec<String>>>()?;
     let images = Images::read(&args.images, width)?;
     let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
@@ -101,16 +90,15 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
 fn directions(plan: &Plan<'_>, prompts: &[String], run: &RunArgs) -> Outcome<Vec<Vec<f64>>> {
     let kernels = kernels(plan, run.kernel.as_deref())?;
     let team = team(run.threads.map(usize::from))?;
-    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
-    let mut encoder = Encoder::with(plan, &mut memory, kernels, &team).map_err(cannot_encode)?;
+    let mut memory = AlignedBytes::zeroed(packed::arena_bytes(plan));
     let mut directions = Vec::with_capacity(prompts.len());
-    for prompt in prompts {
-        // Attention is causal: the padding behind the end token does not change its row.
-        let embedding = encoder.encode_unpadded(prompt);
-        warn_of_truncation(prompt, embedding.is_truncated(), plan.context());
-        let text = direction(embedding.pooled().unwrap_or_default());
-        directions.push(text.map_err(|why| work(shown(prompt), format_args!("its embedding {why}")))?);
-    }
+    let mut packed = Packed::new(plan, &mut memory, kernels, &team)?;
+    packed.each(prompts.iter().cloned(), |Pooled { text, is_truncated, row }| {
+        warn_of_truncation(text, is_truncated, plan.context());
+        let row = direction(row).map_err(|why| work(shown(text), format_args!("its embedding {why}")))?;
+        directions.push(row);
+        Ok(())
+    })?;
     Ok(directions)
 }
 

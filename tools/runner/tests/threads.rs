@@ -76,6 +76,11 @@ fn bench_reports_what_it_promises() {
         }
         assert!(report["cold_ms"].as_f64().unwrap() > 0.0);
         assert!(report["steps"].as_array().unwrap().iter().all(|step| step["ms"].is_number()));
+        let labels = &report["labels"];
+        assert_eq!(labels["texts"], 40);
+        for field in ["packed_per_s", "single_per_s"] {
+            assert!(labels[field].as_f64().unwrap() > 0.0, "{field}");
+        }
         let arena = report["arena_bytes"].as_u64().unwrap();
         // Only where the system tells.
         if let Some(anonymous) = report["rss_anon_bytes"].as_u64() {

@@ -43,6 +43,26 @@ pub(super) struct Short {
     pub(super) bandwidth: f64,
 }
 
+/// A label set.
+pub(super) struct Labels {
+    pub(super) texts: usize,
+    /// Of all texts together.
+    pub(super) tokens: usize,
+    /// RAM for the packed passes.
+    pub(super) arena_bytes: usize,
+    /// All texts, several to a pass.
+    pub(super) packed: Times,
+    /// All texts, one by one.
+    pub(super) single: Times,
+}
+
+impl Labels {
+    /// Texts per second, packed and one by one.
+    fn rates(&self) -> [f64; 2] {
+        [&self.packed, &self.single].map(|times| self.texts as f64 / times.median * 1e3)
+    }
+}
+
 /// Everything about one number of threads.
 pub(super) struct Report {
     kernel: &'static str,
@@ -63,6 +83,7 @@ pub(super) struct Report {
     /// A pair in one pass, and the median of a single encoding measured beside it.
     pub(super) pair: Option<(Times, f64)>,
     pub(super) short: Option<Short>,
+    pub(super) labels: Option<Labels>,
     pub(super) cold: Option<Cold>,
 }
 
@@ -83,6 +104,7 @@ impl Report {
             steps: Vec::new(),
             pair: None,
             short: None,
+            labels: None,
             cold: None,
         }
     }
@@ -157,6 +179,18 @@ impl Report {
                 "read_bytes_per_s": short.bandwidth,
             });
         }
+        if let Some(labels) = &self.labels {
+            let [packed, single] = labels.rates();
+            out["labels"] = json!({
+                "texts": labels.texts,
+                "tokens": labels.tokens,
+                "arena_bytes": labels.arena_bytes,
+                "packed_ms": labels.packed.json(),
+                "single_ms": labels.single.json(),
+                "packed_per_s": packed,
+                "single_per_s": single,
+            });
+        }
         if let Some(cold) = &self.cold {
             out["cold_ms"] = cold.ms.into();
             out["rss_bytes"] = cold.resident.map(|(all, _)| all).into();
@@ -202,6 +236,15 @@ impl Report {
                 rate / 1e9,
                 rate / short.bandwidth * 100.0,
                 short.bandwidth / 1e9
+            );
+        }
+        if let Some(labels) = &self.labels {
+            let [packed, single] = labels.rates();
+            sayln!(
+                "  labels      {packed:.0} a second packed, {single:.0} one by one: {} texts of {:.1} tokens; arena {} bytes",
+                labels.texts,
+                labels.tokens as f64 / labels.texts as f64,
+                labels.arena_bytes
             );
         }
         if let Some(peak) = self.peak {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::arguments::{PadArgs, PromptArgs, RunArgs};
 use crate::failure::{Failure, Outcome};
+use crate::labels::LabelArgs;
 use crate::output::{FormatArgs, Name, Order, Target, What};
 
 #[derive(Args)]
@@ -31,6 +32,8 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) pooled: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) labels: LabelArgs,
+    #[command(flatten)]
     formats: FormatArgs,
     #[command(flatten)]
     pub(super) run: RunArgs,
@@ -42,7 +45,9 @@ impl EncodeArgs {
     /// # Errors
     /// When names and options contradict each other, or an option has no effect.
     pub(super) fn targets(&self) -> Outcome<Vec<Target>> {
-        let asked = [(&self.output, What::Hidden), (&self.pooled, What::Pooled)];
+        // A label set has a row for each label.
+        let main = if self.labels.labels.is_some() { What::Pooled } else { What::Hidden };
+        let asked = [(&self.output, main), (&self.pooled, What::Pooled)];
         let asked = asked.into_iter().filter_map(|(path, what)| Some((path.as_deref()?, what)));
         let asked = asked.map(|(path, what)| Ok((Name::parse(path)?, what))).collect::<Outcome<Vec<_>>>()?;
         let formats = self.formats.formats(&asked.iter().map(|(name, _)| name).collect::<Vec<_>>())?;
@@ -52,6 +57,12 @@ impl EncodeArgs {
             .map(|((name, what), format)| Target { name, format, what })
             .collect();
         for target in &targets {
+            if target.what == What::Pooled && !target.is_array() && self.labels.labels.is_some() {
+                return Err(Failure::Usage(format!(
+                    "--labels: {}: the rows are an array: name an .npy, .f32 or .f16",
+                    target.name.shown()
+                )));
+            }
             if target.what == What::Pooled && !target.is_array() {
                 return Err(Failure::Usage(format!(
                     "--pooled {}: name an .npy, .f32 or .f16: in .safetensors and .json (-o) the pooled outputs stand beside the \

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod engine;
+mod label_set;
 mod progress;
 mod run;
 mod summary;

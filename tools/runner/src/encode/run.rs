@@ -4,6 +4,7 @@ use cliptext::{AlignedBytes, Encoder, Plan};
 
 use super::arguments::EncodeArgs;
 use super::engine::{Engine, encoded};
+use super::label_set::label_set;
 use super::progress::Progress;
 use super::summary::summary;
 use crate::failure::{Failure, Outcome};
@@ -15,6 +16,9 @@ use crate::setup::{cannot_encode, kernels, team};
 /// Encodes prompts to files, or prints a summary.
 pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
     let targets = args.targets()?;
+    if let Some(labels) = &args.labels.labels {
+        return label_set(args, labels, targets, access);
+    }
     let (path, mut prompts) = args.prompts.open()?;
     let inputs = path
         .iter()
@@ -46,7 +50,7 @@ pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
         context: plan.context(),
         outputs: &mut outputs,
         is_summarised,
-        progress: Progress::new(total, !is_summarised),
+        progress: Progress::new("prompts", total, !is_summarised),
     };
     let done = run.all(&mut prompts, args.negative.as_deref());
     run.progress.clear();
