@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Folder, fails, fixture, npy, ok, run};
@@ -232,15 +232,25 @@ fn a_file_for_each_prompt_is_what_the_prompt_alone_gives() {
     assert_eq!(npy(&folder.path("1.npy")).0, [1, 3, 40]);
 }
 
-/// Python with numpy and safetensors: `CLIPTEXT_PYTHON`, which has to have them, else `python3`, where it has.
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("CLIPTEXT_PYTHON").map(PathBuf::from);
-    let is_named = named.is_some();
-    let python = named.unwrap_or_else(|| "python3".into());
-    let found = Command::new(&python).args(["-c", "import numpy, safetensors.numpy"]).output();
-    let has_both = found.is_ok_and(|output| output.status.success());
-    assert!(has_both || !is_named, "{}: no Python with numpy and safetensors", python.display());
-    has_both.then_some(python)
+/// Python: `CLIPTEXT_PYTHON`, else `python3`.
+fn python() -> PathBuf {
+    std::env::var_os("CLIPTEXT_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+}
+
+fn has(python: &Path, modules: &str) -> bool {
+    let found = Command::new(python).args(["-c", &format!("import {modules}")]).output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+/// Runs a script in `folder`, with the line that it prints in the end.
+fn run_python(python: &Path, script: &str, folder: &Folder, last: &str) {
+    let ran = Command::new(python)
+        .args(["-W", "ignore", "-c", script])
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout).lines().last(), Some(last));
 }
 
 /// Reads every file with numpy, safetensors or Python's own reader, and compares it with the raw f32.
@@ -285,10 +295,17 @@ print("read back")
 
 #[test]
 fn numpy_and_safetensors_for_python_read_every_format() {
-    let Some(python) = python() else {
+    let python = python();
+    if !has(&python, "numpy, safetensors.numpy") {
+        // The one that is named has to have them.
+        assert!(
+            std::env::var_os("CLIPTEXT_PYTHON").is_none(),
+            "{}: no numpy or safetensors",
+            python.display()
+        );
         eprintln!("skipped: no python3 with numpy and safetensors (CLIPTEXT_PYTHON names one)");
         return;
-    };
+    }
     let folder = Folder::new("python");
     let prompts = ["a cat", "the \"dög\"", "--negative", "blurry"];
     for (name, pooled) in [
@@ -307,7 +324,60 @@ fn numpy_and_safetensors_for_python_read_every_format() {
     }
     let piped = run(&[&["encode", &plan(), "-o", "-"][..], &prompts].concat());
     folder.write("piped.npy", &piped.stdout);
-    let read = Command::new(python).args(["-c", READ_BACK]).current_dir(folder.path("")).output().unwrap();
-    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
-    assert_eq!(read.stdout, b"read back\n");
+    run_python(&python, READ_BACK, &folder, "read back");
+}
+
+/// Small pipelines of Stable Diffusion 1 and XL with random weights take the files as they are.
+const DIFFUSERS: &str = r#"
+import numpy as np, torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+
+torch.manual_seed(0)
+vae = AutoencoderKL(block_out_channels=[32], latent_channels=4)
+
+def unet(width, **more):
+    return UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32,), layers_per_block=1, attention_head_dim=8, cross_attention_dim=width,
+        down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",), **more)
+
+def draw(pipe, **embeds):
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(1)
+    return pipe(**embeds, num_inference_steps=1, height=8, width=8, generator=generator, output_type="np").images
+
+sd = StableDiffusionPipeline(
+    vae=vae, text_encoder=None, tokenizer=None, unet=unet(32), scheduler=DDIMScheduler(), safety_checker=None,
+    feature_extractor=None, requires_safety_checker=False)
+tensors = load_file("sd.safetensors")
+named = draw(sd, **{name: tensors[name] for name in ("prompt_embeds", "negative_prompt_embeds")})
+negative, prompt = torch.from_numpy(np.load("sd.npy")).chunk(2)
+assert np.array_equal(named, draw(sd, prompt_embeds=prompt, negative_prompt_embeds=negative))
+
+xl = StableDiffusionXLPipeline(
+    vae=vae, text_encoder=None, text_encoder_2=None, tokenizer=None, tokenizer_2=None, scheduler=DDIMScheduler(),
+    unet=unet(40, addition_embed_type="text_time", addition_time_embed_dim=8,
+              projection_class_embeddings_input_dim=20 + 6 * 8))
+assert draw(xl, **load_file("xl.safetensors")).shape == (1, 8, 8, 3)
+assert draw(xl, **load_file("batch.safetensors")).shape == (2, 8, 8, 3)
+print("drawn")
+"#;
+
+#[test]
+fn diffusers_takes_the_files() {
+    let python = python();
+    if !has(&python, "diffusers, torch, numpy, safetensors.torch") {
+        eprintln!("skipped: no python3 with diffusers and torch (CLIPTEXT_PYTHON names one)");
+        return;
+    }
+    let folder = Folder::new("diffusers");
+    let both = ["a dog", "--negative", "blurry"];
+    let sd = |name: &str, args: &[&str]| {
+        ok(&[&["encode", common::DEMO, "-o", &folder.path(name)][..], &both, args].concat());
+    };
+    sd("sd.safetensors", &[]);
+    sd("sd.npy", &["--order", "negative-first"]);
+    encode(&folder, "xl.safetensors", &both);
+    encode(&folder, "batch.safetensors", &[&["a cat"], &both[..]].concat());
+    run_python(&python, DIFFUSERS, &folder, "drawn");
 }

@@ -45,11 +45,9 @@ impl Progress {
     }
 }
 
-/// Writes over the line; `ESC [ K` clears what was longer (ECMA-48).
+/// Writes over the line; `ESC [ K` clears what was longer (ECMA-48). Whatever is said next is written over it too.
 fn show(line: &str) {
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "\r{line}\x1b[K")
-        .and_then(|()| if line.is_empty() { write!(stderr, "\r") } else { Ok(()) });
+    let _ = write!(std::io::stderr(), "\r{line}\x1b[K\r");
 }
 
 /// `123 of 1000 prompts, 45.2 a second, 0:19 left`
