@@ -182,17 +182,62 @@ mod tests {
     }
 
     #[test]
-    fn the_shells_complete_every_command_that_help_shows_with_its_options() {
-        for shell in ["completions/cliptext-run", "_cliptext-run", "cliptext-run.fish"] {
+    fn zsh_and_fish_are_told_every_command_that_help_shows_with_its_options() {
+        for (shell, before, after) in
+            [("_cliptext-run", "(", ")\n"), ("cliptext-run.fish", "_using_subcommand ", "\"")]
+        {
             let script = text(shell);
             for command in cliptext_run::command().get_subcommands() {
-                let shown = script.contains(&format!("run__subcmd__{}", command.get_name()))
-                    || script.contains(&format!("_using_subcommand {}", command.get_name()));
+                let shown = script.contains(&format!("{before}{}{after}", command.get_name()));
                 assert_eq!(shown, !command.is_hide_set(), "{shell}: {}", command.get_name());
                 for long in command.get_arguments().filter_map(|option| option.get_long()) {
                     assert!(!shown || script.contains(long), "{shell}: {} --{long}", command.get_name());
                 }
             }
+        }
+    }
+
+    /// What bash offers behind `words`, of which the last is unfinished.
+    fn bash_offers(words: &[&str]) -> Vec<String> {
+        let script = r#"
+            source /dev/stdin
+            completer=$(complete -p "$1" | sed 's/.*-F \([^ ]*\).*/\1/')
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+            "$completer" "$1" "${@: -1}" "${@: -2:1}"
+            printf '%s\n' "${COMPREPLY[@]}""#;
+        let mut bash = std::process::Command::new("bash")
+            .args(["-c", script, "bash", PROGRAM])
+            .args(words)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("bash starts");
+        let completions = text("completions/cliptext-run");
+        io::Write::write_all(&mut bash.stdin.take().expect("piped"), completions.as_bytes())
+            .expect("bash reads");
+        let output = bash.wait_with_output().expect("bash ends");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn bash_offers_the_commands_and_their_options() {
+        let mut program = shown();
+        program.build();
+        let commands: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
+        let mut offered = bash_offers(&[""]);
+        offered.retain(|word| !word.starts_with('-'));
+        assert_eq!(offered, commands);
+        for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+            let mut options: Vec<String> = command
+                .get_arguments()
+                .filter(|option| !option.is_hide_set())
+                .filter_map(|option| option.get_long().map(|long| format!("--{long}")))
+                .collect();
+            let mut offered = bash_offers(&[command.get_name(), "--"]);
+            options.sort();
+            offered.sort();
+            assert_eq!(offered, options, "{}", command.get_name());
         }
     }
 }
