@@ -13,7 +13,9 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{ALIGN, Frame, Kind};
+#[cfg(feature = "std")]
+use crate::frame::Frame;
+use crate::frame::{ALIGN, Kind};
 use crate::plan::PlanHash;
 
 /// The first eight bytes of a pack.

@@ -59,6 +59,15 @@ impl From<io::Error> for PackWriteError {
     }
 }
 
+impl From<PackWriteError> for io::Error {
+    fn from(error: PackWriteError) -> Self {
+        match error {
+            PackWriteError::Io(error) => error,
+            other => io::Error::other(other),
+        }
+    }
+}
+
 impl fmt::Display for PackWriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

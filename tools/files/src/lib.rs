@@ -14,7 +14,7 @@ pub use destination::{DASH, is_stdin, is_stdout, same_file};
 pub use durable::sync_folder;
 pub use output::{Output, write};
 pub use spool::Spool;
-pub use unfinished::{Temporary, temporary, temporary_by, temporary_folder};
+pub use unfinished::{Temporary, is_temporary, temporary, temporary_by, temporary_folder};
 
 /// Prints a line to standard error, as `eprintln!`; where nobody reads it any more, the work goes on.
 #[macro_export]

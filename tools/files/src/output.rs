@@ -97,6 +97,13 @@ impl Write for Output {
     }
 }
 
+/// Of a [regular](Output::is_regular) file; of others an error.
+impl Seek for Output {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// Writes a whole output.
 ///
 /// # Errors

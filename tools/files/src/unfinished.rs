@@ -32,11 +32,19 @@ enum Kind {
     Folder(TempDir),
 }
 
+const PREFIX: &str = ".cliptext-";
+const SUFFIX: &str = ".tmp";
+
 /// Names that can't be guessed.
 fn names<'a>() -> Builder<'a, 'a> {
     let mut builder = Builder::new();
-    builder.prefix(".cliptext-").rand_bytes(12).suffix(".tmp");
+    builder.prefix(PREFIX).rand_bytes(12).suffix(SUFFIX);
     builder
+}
+
+/// Whether a file in a folder of this program's own has a temporary name: one that is old belongs to a process that was killed.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
 /// Makes an empty file in `folder`, which only this process knows: under a name that can't be guessed, and that nothing
@@ -176,6 +184,7 @@ mod tests {
         let (one, other) = (temporary(folder.path()).unwrap().1, temporary(folder.path()).unwrap().1);
         let name = |temporary: &Temporary| temporary.path().file_name().unwrap().to_owned();
         assert!(one.path().is_file() && name(&one) != name(&other));
+        assert!(is_temporary(name(&one).to_str().unwrap()) && !is_temporary("cliptext.tmp"));
         assert!(!name(&one).to_str().unwrap().contains(&std::process::id().to_string()));
         let listed = |path: &Path| unfinished().iter().any(|known| known == path);
         assert!(listed(one.path()) && listed(other.path()));

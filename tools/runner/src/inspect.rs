@@ -2,16 +2,21 @@
 
 use std::path::Path;
 
-use cliptext::MAX_SEQUENCES;
+use cliptext::pack::Dtype;
 use cliptext::plan::TowerInfo;
+use cliptext::{MAX_SEQUENCES, Pack};
 
 use crate::describe::describe;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, work};
 use crate::plan::{Access, Source};
+use crate::prompts::shown;
 
-/// Prints what is in the plan at `path`, or in the built-in one.
+/// Prints what is in the plan or pack at `path`, or in the built-in plan.
 pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
     let source = Source::open(path, access)?;
+    if let Some(path) = path.filter(|_| Pack::is_one(source.bytes())) {
+        return list(path, source.bytes());
+    }
     let plan = source.load()?;
     let manifest = plan.manifest();
     sayln!("plan        {} bytes, made by {} from {}", plan.file_bytes(), manifest.producer, manifest.source);
@@ -49,6 +54,33 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
     sayln!("steps");
     for (index, step) in plan.steps().enumerate() {
         sayln!("  {index:>3}  {}  {} bytes", describe(&step), step.constant_bytes().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Prints what is in the pack at `path`: a line for each entry.
+fn list(path: &Path, bytes: &[u8]) -> Outcome {
+    let pack = Pack::load(bytes).map_err(|error| work(path.display(), error))?;
+    let manifest = pack.manifest();
+    sayln!("pack        {} bytes, made by {} from {}", bytes.len(), manifest.producer, manifest.source);
+    sayln!("plan        {}", manifest.plan_hash());
+    let numbers = match manifest.dtype {
+        Dtype::F32 => "f32",
+        Dtype::F16 => "f16",
+    };
+    sayln!("hidden      [tokens, {}] {numbers}", pack.width());
+    match manifest.pooled {
+        0 => sayln!("pooled      none"),
+        columns => sayln!("pooled      [{columns}] {numbers}"),
+    }
+    sayln!("entries     {}", pack.len());
+    for entry in pack.entries() {
+        let options = match entry.options() {
+            "" => String::new(),
+            options => format!(", {options}"),
+        };
+        let cut = if entry.dropped().is_some() { ", cut" } else { "" };
+        sayln!("  {:?}: {} tokens{options}{cut}: {}", entry.name(), entry.tokens(), shown(entry.prompt()));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 mod print;
 mod arguments;
 mod bench;
+mod cache;
 mod describe;
 mod encode;
 mod failure;
@@ -16,6 +17,7 @@ mod images;
 mod inspect;
 mod labels;
 mod output;
+mod pack;
 mod packed;
 mod paths;
 mod plan;
@@ -54,9 +56,11 @@ enum Command {
     /// Encode once in a fresh process, for `bench`
     #[command(hide = true)]
     Cold(bench::ColdArgs),
-    /// Tell what is in a plan and how much RAM it needs
+    /// Encode named prompts to a prompt pack: a file of embeddings that needs no plan
+    Pack(pack::PackArgs),
+    /// Tell what is in a plan and how much RAM it needs, or what is in a prompt pack
     Inspect {
-        /// The plan; without it, the built-in one
+        /// The plan or pack; without it, the built-in plan
         plan: Option<PathBuf>,
     },
 }
@@ -75,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::tokenize(&args, access),
         Command::Bench(args) => bench::bench(&args, access),
         Command::Cold(args) => bench::cold(&args, access),
+        Command::Pack(args) => pack::pack(&args, access),
         Command::Inspect { plan } => inspect::inspect(plan.as_deref(), access),
     };
     match outcome {

@@ -1,9 +1,12 @@
 //! Where the plan comes from: a file, or the program itself.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use clap::Args;
-use cliptext::{Plan, PlanFile, include_plan};
+use cliptext::plan::format::{HEADER, Header};
+use cliptext::{LoadError, Pack, Plan, PlanFile, PlanHash, include_plan};
 
 use crate::failure::{Outcome, work};
 
@@ -58,7 +61,47 @@ impl Source {
     pub(crate) fn load(&self) -> Outcome<Plan<'_>> {
         match self {
             Source::BuiltIn => Plan::load(BUILT_IN).map_err(|error| work("the built-in plan", error)),
-            Source::File(file, name) => file.plan().map_err(|error| work(name, error)),
+            Source::File(file, name) => file.plan().map_err(|error| match error {
+                LoadError::NotAPlan if Pack::is_one(file.bytes()) => {
+                    work(name, "a prompt pack, not a plan: `encode` and `inspect` read it")
+                }
+                error => work(name, error),
+            }),
         }
     }
+
+    /// The file's bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Source::BuiltIn => BUILT_IN,
+            Source::File(file, _) => file.bytes(),
+        }
+    }
+
+    /// The plan's hash, from its front.
+    pub(crate) fn hash(&self) -> Outcome<PlanHash> {
+        PlanHash::of_front(self.bytes()).or_else(|_| Ok(self.load()?.hash()))
+    }
+}
+
+/// The hash of the plan in a file, of which only the front is read. `None` where that can't be had: the file is a pipe, it is
+/// no plan of this version, or is cut short, which loading tells.
+pub(crate) fn hash_of_file(path: &Path) -> Outcome<Option<PlanHash>> {
+    let read = || {
+        if !std::fs::metadata(path)?.is_file() {
+            return Ok(None);
+        }
+        let mut file = File::open(path)?;
+        let mut front = Vec::with_capacity(HEADER);
+        file.by_ref().take(HEADER as u64).read_to_end(&mut front)?;
+        let Ok(header) = Header::read(&front) else { return Ok(None) };
+        if header.file_bytes() != file.metadata()?.len() {
+            return Ok(None);
+        }
+        // The file has so many bytes.
+        front.resize(header.body() as usize, 0);
+        file.read_exact(&mut front[HEADER..])?;
+        Ok(PlanHash::of_front(&front).ok())
+    };
+    read().map_err(|error: std::io::Error| work(path.display(), error))
 }

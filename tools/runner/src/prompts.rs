@@ -92,12 +92,17 @@ impl PromptArgs {
 }
 
 fn open(path: &Path) -> Outcome<(String, cliptext_files::prompts::Prompts)> {
-    let name = match path == Path::new(cliptext_files::DASH) {
-        true => "standard input".into(),
-        false => path.display().to_string(),
-    };
+    let name = name_of(path);
     let prompts = cliptext_files::prompts::Prompts::open(path).map_err(|error| work(&name, error))?;
     Ok((name, prompts))
+}
+
+/// What a file of prompts is called in messages.
+pub(crate) fn name_of(path: &Path) -> String {
+    match path == Path::new(cliptext_files::DASH) {
+        true => "standard input".into(),
+        false => path.display().to_string(),
+    }
 }
 
 fn text(argument: &OsString) -> Outcome<String> {

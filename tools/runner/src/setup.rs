@@ -18,9 +18,18 @@ pub(crate) fn cannot_encode(error: EncoderError) -> Failure {
 
 /// The kernels called `name`, or the fastest for the plan.
 pub(crate) fn kernels(plan: &Plan<'_>, name: Option<&str>) -> Outcome<Kernels> {
-    let Some(name) = name else {
-        return plan.kernels().map_err(|error| Failure::Work(error.to_string()));
-    };
+    match name {
+        None => plan.kernels().map_err(|error| Failure::Work(error.to_string())),
+        Some(name) => named(name),
+    }
+}
+
+/// Whether a name that is given is one of a kernel that this CPU runs.
+pub(crate) fn is_kernel(name: Option<&str>) -> Outcome {
+    name.map(named).transpose().map(drop)
+}
+
+fn named(name: &str) -> Outcome<Kernels> {
     Kernels::named(name).map_err(|error| {
         let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
         Failure::Usage(format!("--kernel {name}: {error}; this CPU runs {}", names.join(", ")))

@@ -1,13 +1,14 @@
 //! What `encode` takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::arguments::{PadArgs, PromptArgs, RunArgs};
+use crate::cache::CacheArgs;
 use crate::failure::{Failure, Outcome};
 use crate::labels::LabelArgs;
-use crate::output::{FormatArgs, Name, Order, Target, What};
+use crate::output::{FormatArgs, Name, Options, Order, Target, What};
 
 #[derive(Args)]
 pub(crate) struct EncodeArgs {
@@ -35,6 +36,8 @@ pub(crate) struct EncodeArgs {
     pub(super) labels: LabelArgs,
     #[command(flatten)]
     formats: FormatArgs,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -90,8 +93,28 @@ impl EncodeArgs {
         self.order.unwrap_or_default()
     }
 
+    /// Whether the arguments can be obeyed with the pack at `path` in the place of a plan.
+    ///
+    /// # Errors
+    /// When an option says how to encode.
+    pub(super) fn suit_a_pack(&self, path: &Path) -> Outcome {
+        let options = [
+            ("--no-pad", self.pad.no_pad),
+            ("--kernel", self.run.kernel.is_some()),
+            ("--threads", self.run.threads.is_some()),
+            ("--cache", self.cache.is_given()),
+        ];
+        match options.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => Err(Failure::Usage(format!(
+                "{option}: {} is a prompt pack, of what was encoded before: the option has no effect",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The options that outputs tell of.
-    pub(super) fn told(&self) -> Vec<(&'static str, String)> {
-        if self.pad.no_pad { vec![("no_pad", "true".into())] } else { Vec::new() }
+    pub(super) fn told(&self) -> Options {
+        Options::of_padding(self.pad.no_pad)
     }
 }

@@ -39,7 +39,15 @@ pub(super) fn label_set(args: &EncodeArgs, labels: &Path, targets: Vec<Target>, 
     let mut packed = Packed::new(&plan, &mut memory, kernels, &team)?;
     let mut progress = Progress::new("labels", Some(set.len()), true);
     let mut write = |label: &str, row: &[f32]| {
-        let none = Encoded { text: label, is_negative: false, ids: &[], hidden: &[], width: 1, pooled: None };
+        let none = Encoded {
+            text: label,
+            is_negative: false,
+            ids: &[],
+            hidden: &[],
+            width: 1,
+            pooled: None,
+            dropped: None,
+        };
         progress.step();
         outputs.write(&Encoded { pooled: Some(row), ..none }, None)
     };

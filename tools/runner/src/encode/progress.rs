@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A line on standard error that is written over, where that is a terminal.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     is_shown: bool,
     /// What is counted.
     what: &'static str,
@@ -21,14 +21,14 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Of `total` prompts, or `what` else they are, where that is known.
-    pub(super) fn new(what: &'static str, total: Option<usize>, is_wanted: bool) -> Self {
+    pub(crate) fn new(what: &'static str, total: Option<usize>, is_wanted: bool) -> Self {
         let now = Instant::now();
         let is_shown = is_wanted && std::io::stderr().is_terminal();
         Self { is_shown, what, total, done: 0, began: now, last: now, is_on_screen: false }
     }
 
     /// One prompt more is done.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.done += 1;
         if self.is_shown && self.last.elapsed() >= PAUSE {
             self.last = Instant::now();
@@ -38,7 +38,7 @@ impl Progress {
     }
 
     /// Makes room for another line.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.is_on_screen) {
             show("");
         }

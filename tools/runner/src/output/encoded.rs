@@ -1,5 +1,8 @@
 //! What outputs take.
 
+use std::fmt;
+
+use cliptext::PackEntry;
 use cliptext::plan::PlanHash;
 
 /// A prompt and what it became.
@@ -14,6 +17,8 @@ pub(crate) struct Encoded<'e> {
     pub(crate) width: usize,
     /// `[columns]`
     pub(crate) pooled: Option<&'e [f32]>,
+    /// The bytes of the text that did not fit, from and to.
+    pub(crate) dropped: Option<(usize, usize)>,
 }
 
 impl Encoded<'_> {
@@ -31,6 +36,7 @@ pub(crate) struct Kept {
     hidden: Vec<f32>,
     width: usize,
     pooled: Option<Vec<f32>>,
+    dropped: Option<(usize, usize)>,
 }
 
 impl Kept {
@@ -42,7 +48,26 @@ impl Kept {
             hidden: encoded.hidden.to_vec(),
             width: encoded.width,
             pooled: encoded.pooled.map(<[f32]>::to_vec),
+            dropped: encoded.dropped,
         }
+    }
+
+    /// An entry of a pack, as single precision.
+    pub(crate) fn of_entry(entry: &PackEntry<'_>, width: usize) -> Self {
+        Self {
+            text: entry.prompt().to_owned(),
+            is_negative: false,
+            ids: entry.ids().to_vec(),
+            hidden: entry.hidden().iter().collect(),
+            width,
+            pooled: entry.pooled().map(|values| values.iter().collect()),
+            dropped: entry.dropped().map(|range| (range.start, range.end)),
+        }
+    }
+
+    /// The same as the negative prompt, or as a prompt.
+    pub(crate) fn as_negative(self, is_negative: bool) -> Self {
+        Self { is_negative, ..self }
     }
 
     pub(crate) fn encoded(&self) -> Encoded<'_> {
@@ -53,6 +78,7 @@ impl Kept {
             hidden: &self.hidden,
             width: self.width,
             pooled: self.pooled.as_deref(),
+            dropped: self.dropped,
         }
     }
 }
@@ -61,8 +87,38 @@ impl Kept {
 #[derive(Clone)]
 pub(crate) struct About {
     pub(crate) plan: PlanHash,
-    /// Options that change values or shapes, as they were given: `("no_pad", "true")`.
-    pub(crate) options: Vec<(&'static str, String)>,
+    /// Options that change values or shapes.
+    pub(crate) options: Options,
+}
+
+/// Options that change values or shapes, by name: `no_pad` is `true`. As text `no_pad=true weights=a1111`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options(pub(crate) Vec<(String, String)>);
+
+impl Options {
+    /// Of embeddings with the padding, or without.
+    pub(crate) fn of_padding(no_pad: bool) -> Self {
+        Self(if no_pad { vec![("no_pad".into(), "true".into())] } else { Vec::new() })
+    }
+
+    /// Reads the text of options; of a text that is none, the whole is the value of `options`.
+    pub(crate) fn of_text(text: &str) -> Self {
+        let pairs: Option<Vec<_>> = text
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(|word| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+            .collect();
+        Self(pairs.unwrap_or_else(|| vec![("options".into(), text.to_owned())]))
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            write!(f, "{}{name}={value}", if index == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
 }
 
 impl About {

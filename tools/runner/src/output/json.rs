@@ -60,7 +60,7 @@ impl JsonFile {
     }
 
     fn beginning(&self) -> String {
-        let options = self.about.options.iter().map(|(name, value)| ((*name).into(), value.as_str().into()));
+        let options = self.about.options.0.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
         format!(
             "{{\"cliptext_version\": \"{}\",\n\"plan_hash\": \"{}\",\n\"options\": {},\n\"embeddings\": [",
             About::VERSION,

@@ -9,8 +9,8 @@ mod outputs;
 mod safetensors;
 mod sink;
 
-pub(crate) use encoded::{About, Encoded, Kept};
-pub(crate) use format::FormatArgs;
+pub(crate) use encoded::{About, Encoded, Kept, Options};
+pub(crate) use format::{Dtype, FormatArgs};
 pub(crate) use name::Name;
 pub(crate) use outputs::{Order, Outputs, Target};
 pub(crate) use sink::What;

@@ -196,6 +196,7 @@ fn tell_of_infinities(encoded: &Encoded<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoded::Options;
     use cliptext::plan::PlanHash;
     use cliptext_files::floats::Float;
 
@@ -203,7 +204,7 @@ mod tests {
 
     /// Writes a prompt with a value that is not finite to an output of `format`.
     fn write_nan(name: &str, format: Format, folder: &std::path::Path) -> Outcome {
-        let about = About { plan: PlanHash::from_bytes([0; 32]), options: Vec::new() };
+        let about = About { plan: PlanHash::from_bytes([0; 32]), options: Options::default() };
         let target = Target { name: Name::One(folder.join(name)), format, what: What::Hidden };
         let mut outputs = Outputs::create(vec![target], about, Order::default(), Vec::new(), Some(1))?;
         let prompt = Encoded {
@@ -213,6 +214,7 @@ mod tests {
             hidden: &[1.0, 2.0, 3.0, f32::NAN],
             width: 2,
             pooled: Some(&[f32::INFINITY]),
+            dropped: None,
         };
         outputs
             .write(&prompt, None)

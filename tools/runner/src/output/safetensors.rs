@@ -161,8 +161,8 @@ impl SafetensorsFile {
         if let Some(negative) = &self.negative {
             metadata.insert("negative_prompt".into(), negative.text.as_str().into());
         }
-        for (name, value) in &self.about.options {
-            metadata.insert((*name).into(), value.as_str().into());
+        for (name, value) in &self.about.options.0 {
+            metadata.insert(name.clone(), value.as_str().into());
         }
         let negative = self.negative.as_ref();
         let shapes = [

@@ -1,0 +1,124 @@
+//! The work: a plan, a cache or a pack to the embeddings of prompts.
+
+use std::path::{Path, PathBuf};
+
+use cliptext::{Pack, Plan, PlanHash};
+
+use super::arguments::EncodeArgs;
+use super::cached::Cached;
+use super::engine::How;
+use super::label_set::label_set;
+use super::run::Run;
+use crate::cache::Cache;
+use crate::failure::{Failure, Outcome};
+use crate::output::{About, Target};
+use crate::pack::FromPack;
+use crate::plan::{Access, Source, hash_of_file};
+use crate::prompts::Prompts;
+use crate::setup::{is_kernel, kernels};
+
+/// Encodes prompts to files, or prints a summary.
+pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
+    let targets = args.targets()?;
+    if let Some(labels) = &args.labels.labels {
+        return label_set(args, labels, targets, access);
+    }
+    let (path, prompts) = args.prompts.open()?;
+    let inputs = path
+        .iter()
+        .chain(&args.prompts.prompts)
+        .filter(|path| !cliptext_files::is_stdin(path))
+        .cloned()
+        .collect();
+    let job = Job { args, targets, inputs, prompts };
+    // The hash is all that a cache needs of a plan.
+    if args.cache.is_given()
+        && let Some(hash) = path.as_deref().map(hash_of_file).transpose()?.flatten()
+    {
+        return job.cached(hash, || Source::open(path.as_deref(), access));
+    }
+    let source = Source::open(path.as_deref(), access)?;
+    match path.filter(|_| Pack::is_one(source.bytes())) {
+        Some(path) => job.from_pack(&path, &source),
+        None if args.cache.is_given() => job.cached(source.hash()?, || Ok(source)),
+        None => job.with_plan(&source.load()?),
+    }
+}
+
+/// What is to be done.
+struct Job<'j> {
+    args: &'j EncodeArgs,
+    targets: Vec<Target>,
+    /// Files that are read.
+    inputs: Vec<PathBuf>,
+    prompts: Prompts,
+}
+
+impl Job<'_> {
+    /// Encodes all with the plan.
+    fn with_plan(self, plan: &Plan<'_>) -> Outcome {
+        let Job { args, targets, inputs, mut prompts } = self;
+        let kernels = kernels(plan, args.run.kernel.as_deref())?;
+        if args.pad.no_pad && targets.iter().any(Target::wants_one_length) {
+            one_length(plan, prompts.listed(), args.negative.as_deref())?;
+        }
+        let about = About { plan: plan.hash(), options: args.told() };
+        let mut run = Run::begin(args, targets, inputs, about, prompts.total())?;
+        let how = How { plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad };
+        how.with_engine(args.negative.is_some(), |engine| run.all(engine, &mut prompts))
+            .map_err(|failure| run.missing(failure))
+    }
+
+    /// Answers from the cache; the plan is loaded when the first prompt is not there.
+    fn cached(self, plan: PlanHash, source: impl FnOnce() -> Outcome<Source>) -> Outcome {
+        let Job { args, targets, inputs, mut prompts } = self;
+        // Of a name that is wrong nothing else would tell.
+        is_kernel(args.run.kernel.as_deref())?;
+        let options = args.told();
+        let mut cache = Cache::open(&args.cache, plan, options.to_string());
+        let mut run = Run::begin(args, targets, inputs, About { plan, options }, prompts.total())?;
+        let work = || {
+            let missed = loop {
+                let Some(prompt) = prompts.next().transpose()? else { return run.finish() };
+                match cache.find_all(&run.texts(&prompt)) {
+                    Some(found) => run.take(&found.iter().map(|kept| kept.encoded()).collect::<Vec<_>>())?,
+                    None => break prompt,
+                }
+            };
+            let source = source()?;
+            let plan = source.load()?;
+            cache.is_of(&plan)?;
+            let kernels = kernels(&plan, args.run.kernel.as_deref())?;
+            let how = How { plan: &plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad };
+            how.with_engine(args.negative.is_some(), |engine| {
+                let mut engine = Cached { cache: &mut cache, engine };
+                run.next(&mut engine, &missed)?;
+                run.all(&mut engine, &mut prompts)
+            })
+        };
+        work().map_err(|failure| run.missing(failure))
+    }
+
+    /// Takes named embeddings out of a pack.
+    fn from_pack(self, path: &Path, source: &Source) -> Outcome {
+        let Job { args, targets, inputs, mut prompts } = self;
+        args.suit_a_pack(path)?;
+        let mut engine = FromPack::load(path, source.bytes())?;
+        let mut run = Run::begin(args, targets, inputs, engine.about(), prompts.total())?;
+        run.all(&mut engine, &mut prompts).map_err(|failure| run.missing(failure))
+    }
+}
+
+/// Whether prompts that are known beforehand have the same number of tokens.
+fn one_length(plan: &Plan<'_>, prompts: &[String], negative: Option<&str>) -> Outcome {
+    let tokenizer = plan.tokenizer();
+    let texts = prompts.iter().map(String::as_str).chain(negative);
+    let mut lengths = texts.map(|prompt| tokenizer.encode(prompt).unpadded().len());
+    let first = lengths.next().unwrap_or(0);
+    match lengths.find(|&length| length != first) {
+        Some(other) => Err(Failure::Usage(format!(
+            "--no-pad: prompts of {first} and of {other} tokens don't fit one array: write a file for each (-o 'x{{n}}.npy') or JSON"
+        ))),
+        None => Ok(()),
+    }
+}

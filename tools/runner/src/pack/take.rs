@@ -1,0 +1,59 @@
+//! Embeddings by name, out of a pack.
+
+use std::path::Path;
+
+use cliptext::Pack;
+
+use crate::encode::{Encodes, Take};
+use crate::failure::{Failure, Outcome, work};
+use crate::output::{About, Kept, Options};
+
+/// A pack in the place of a plan: names in the place of prompts.
+pub(crate) struct FromPack<'p> {
+    name: String,
+    pack: Pack<'p>,
+    /// Of its first entry.
+    options: &'p str,
+}
+
+impl<'p> FromPack<'p> {
+    /// The pack at `path`.
+    pub(crate) fn load(path: &Path, bytes: &'p [u8]) -> Outcome<Self> {
+        let name = path.display().to_string();
+        let pack = Pack::load(bytes).map_err(|error| work(&name, error))?;
+        Ok(Self { name, pack, options: pack.entry(0).map_or("", |entry| entry.options()) })
+    }
+
+    /// What outputs tell of its embeddings.
+    pub(crate) fn about(&self) -> About {
+        About { plan: self.pack.manifest().plan_hash(), options: Options::of_text(self.options) }
+    }
+
+    fn find(&self, name: &str, is_negative: bool) -> Outcome<Kept> {
+        let failed = |error: &dyn std::fmt::Display| work(&self.name, error);
+        let entry = self.pack.find(name).ok_or_else(|| failed(&self.none(name)))?;
+        if entry.options() != self.options {
+            let same_prompt =
+                "was encoded with other options than the first entry, and outputs tell them once";
+            return Err(failed(&format_args!("{name:?} {same_prompt}: make a pack for each")));
+        }
+        Ok(Kept::of_entry(&entry, self.pack.width()).as_negative(is_negative))
+    }
+
+    /// That there is no such name, and the one that may be meant.
+    fn none(&self, name: &str) -> String {
+        let distance = |other: &str| strsim::osa_distance(name, other);
+        let nearest = self.pack.entries().map(|entry| (distance(entry.name()), entry.name())).min();
+        let meant = nearest.filter(|(distance, _)| *distance <= name.chars().count() / 3);
+        let meant = meant.map_or_else(String::new, |(_, name)| format!(" (is {name:?} meant?)"));
+        format!("the pack has no {name:?}{meant}; `cliptext-run inspect` lists what it has")
+    }
+}
+
+impl Encodes for FromPack<'_> {
+    fn encode(&mut self, texts: &[&str], take: &mut Take<'_>) -> Outcome {
+        let found = texts.iter().enumerate().map(|(index, name)| self.find(name, index > 0));
+        let found = found.collect::<Result<Vec<_>, Failure>>()?;
+        take(&found.iter().map(Kept::encoded).collect::<Vec<_>>())
+    }
+}
