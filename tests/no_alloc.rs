@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use cliptext::threads::{Solo, Team, Threads};
 use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
-use common::{PROMPTS, demo, kernels_for, two_towers};
+use common::{PROMPTS, demo, kernels_for, two_towers, typing};
 
 /// Counts what the current thread asks of the heap.
 struct Counting;
@@ -48,7 +48,7 @@ fn calls() -> usize {
 }
 
 fn encodes_without_heap(team: impl Team) {
-    for file in [demo(), two_towers()] {
+    for file in [demo(), two_towers(), typing()] {
         encodes_plan_without_heap(&file, &team);
     }
 }

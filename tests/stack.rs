@@ -8,7 +8,7 @@ mod common;
 use cliptext::plan::MAX_SEQUENCES;
 use cliptext::threads::Solo;
 use cliptext::{AlignedBytes, Encoder, Input, Plan, PlanFile};
-use common::{PROMPTS, demo, kernels_for, long, two_towers};
+use common::{PROMPTS, demo, kernels_for, long, two_towers, typing};
 
 /// What `Encoder` promises.
 const STACK: usize = 32 << 10;
@@ -38,4 +38,5 @@ fn loading_and_encoding_take_the_stack_that_is_told() {
     encode(demo());
     encode(two_towers());
     encode(long());
+    encode(typing());
 }

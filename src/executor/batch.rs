@@ -41,10 +41,10 @@ impl Member {
         }
     }
 
-    /// The ids in its places, of all that stand in the arena.
+    /// The ids in its places, of all that stand in the arena, or those of its own alone.
     fn ids<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
         let first = usize::from(self.first);
-        ids.get(first..first + usize::from(self.places)).unwrap_or(&[])
+        ids.get(first..ids.len().min(first + usize::from(self.places))).unwrap_or(&[])
     }
 
     /// The id of each row that is computed, as a text tower with `padding` takes it.
@@ -58,6 +58,34 @@ impl Member {
         let ids = self.ids(ids);
         (0..usize::from(self.computed))
             .map(move |row| if row < from { ids.get(row).copied().unwrap_or(with) } else { with })
+    }
+
+    /// How many rows at the front are those of `sequence` too, for text towers with these paddings, the first of them that of
+    /// the plan's tokenizer: it has filled the places of `ids` behind those that it leaves.
+    pub(super) fn common_rows(
+        &self,
+        ids: &[u32],
+        sequence: &Sequence,
+        mut paddings: impl Iterator<Item = Padding>,
+        filled: Padding,
+        end_id: u32,
+    ) -> usize {
+        let other = Self::new(sequence, 0);
+        let own = sequence.tokens.unpadded();
+        let (from, _) = filled.replaces(self.len.into(), self.end.into(), end_id);
+        // What the padding has replaced of the text's own ids is not known any more.
+        let known = if from < usize::from(self.len) { from } else { usize::MAX };
+        let common = |padding| {
+            let both = self.padded(ids, padding, end_id).zip(other.padded(own, padding, end_id));
+            both.take(known).take_while(|(one, other)| one == other).count()
+        };
+        let Some(first) = paddings.next() else { return 0 };
+        paddings.map(common).fold(common(first), usize::min)
+    }
+
+    /// Bytes at the front of the arena up to its last id.
+    pub(super) fn id_bytes(&self) -> usize {
+        4 * usize::from(self.first + self.places)
     }
 
     /// The first id.
@@ -88,11 +116,13 @@ pub(super) struct Batch {
     computed: heapless::Vec<usize, MAX_SEQUENCES>,
     /// Places of all ids.
     places: usize,
+    /// Rows at the front that stand in the arena since the pass before.
+    pub(super) kept: usize,
 }
 
 impl Batch {
     pub(super) const fn new() -> Self {
-        Self { members: heapless::Vec::new(), computed: heapless::Vec::new(), places: 0 }
+        Self { members: heapless::Vec::new(), computed: heapless::Vec::new(), places: 0, kept: 0 }
     }
 
     /// Adds a sequence, of which there are fewer than [`MAX_SEQUENCES`]; its ids go to the front of `arena`, if there is room:

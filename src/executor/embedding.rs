@@ -6,6 +6,7 @@ pub struct Embedding<'e> {
     pub(super) ids: &'e [u32],
     pub(super) truncated: bool,
     pub(super) rows: usize,
+    pub(super) kept: usize,
     pub(super) width: usize,
     pub(super) hidden: &'e [f32],
     pub(super) pooled: Option<&'e [f32]>,
@@ -20,6 +21,12 @@ impl<'e> Embedding<'e> {
     /// How many rows the hidden states have: the context, or the prompt's own tokens.
     pub fn tokens(&self) -> usize {
         self.rows
+    }
+
+    /// How many of the rows at the front were not computed, but stood in the arena since the pass before: where the plan
+    /// [keeps them](crate::Program::keeps_rows).
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 
     /// Columns of the hidden states.

@@ -3,7 +3,7 @@
 use core::convert::Infallible;
 
 use super::arena::{Arena, Layout, values, values_mut};
-use super::batch::Batch;
+use super::batch::{Batch, Member};
 use super::embedding::Embedding;
 use super::error::{EncoderError, IdsError, PassError};
 use super::input::{Input, Sequence};
@@ -34,6 +34,8 @@ pub struct Encoder<'a, T = Solo, S = Resident<'a>> {
     kernels: KernelSet<'a>,
     team: T,
     pub(super) arena: &'a mut [u8],
+    /// The input of the pass before, where its rows still stand in the arena.
+    held: Option<Member>,
 }
 
 impl<'a> Encoder<'a> {
@@ -86,7 +88,7 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         if given < needed {
             return Err(EncoderError::ArenaTooSmall { needed, given });
         }
-        Ok(Self { program, source, kernels, team, arena })
+        Ok(Self { program, source, kernels, team, arena, held: None })
     }
 
     /// The kernels in use, those of the first worker.
@@ -109,8 +111,7 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         sink: &mut impl Sink,
     ) -> Result<Embedding<'_>, PassError<S::Error>> {
         let sequence = Sequence::of(&self.program, input)?;
-        let [embedding] = self.run([sequence], sink).map_err(PassError::Source)?;
-        Ok(embedding)
+        self.run(&sequence, sink).map_err(PassError::Source)
     }
 
     /// Encodes `input` and copies its hidden states, `[tokens, width]`, to `hidden`, where the next pass leaves them alone: a
@@ -129,8 +130,7 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         if given != needed {
             return Err(PassError::Length { given, needed });
         }
-        let [embedding] = self.run([sequence], &mut CopyHidden(hidden)).map_err(PassError::Source)?;
-        Ok(embedding)
+        self.run(&sequence, &mut CopyHidden(hidden)).map_err(PassError::Source)
     }
 
     /// Encodes up to [`MAX_SEQUENCES`] inputs in one pass, in which the weights are read once: a prompt beside its negative
@@ -156,8 +156,26 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
     /// Adds an input to a pass. A function of its own, so that one input's ids at a time are on the stack.
     #[inline(never)]
     fn read(&mut self, input: Input<'_>, batch: &mut Batch) -> Result<(), IdsError> {
-        batch.push(&Sequence::of(&self.program, input)?, self.arena);
+        let sequence = Sequence::of(&self.program, input)?;
+        self.take(&sequence, batch);
         Ok(())
+    }
+
+    /// Adds a sequence to a pass. Of one that is alone the rows that stand in the arena are kept.
+    fn take(&mut self, sequence: &Sequence, batch: &mut Batch) {
+        let held = self.held.take().filter(|_| batch.members().is_empty());
+        let tokenizer = self.program.tokenizer();
+        batch.kept = held.map_or(0, |held| {
+            let ids = values(self.arena.get(..held.id_bytes()).unwrap_or(&[]));
+            let (paddings, filled) = (self.program.paddings(), tokenizer.padding());
+            held.common_rows(ids, sequence, paddings, filled, tokenizer.vocabulary().end_id())
+        });
+        batch.push(sequence, self.arena);
+    }
+
+    /// Has the next pass compute all rows, where it would have kept those of the pass before.
+    pub fn forget(&mut self) {
+        self.held = None;
     }
 
     /// Whether the arena has room for a pass.
@@ -167,19 +185,12 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         if given < needed { Err(EncoderError::ArenaTooSmall { needed, given }) } else { Ok(()) }
     }
 
-    /// Runs the plan over `sequences`; the arena has room for all.
-    pub(super) fn run<const N: usize>(
-        &mut self,
-        sequences: [Sequence; N],
-        sink: &mut impl Sink,
-    ) -> Result<[Embedding<'_>; N], S::Error> {
-        const { assert!(N <= MAX_SEQUENCES) };
+    /// Runs the plan over one sequence.
+    fn run(&mut self, sequence: &Sequence, sink: &mut impl Sink) -> Result<Embedding<'_>, S::Error> {
         let mut batch = Batch::new();
-        for sequence in &sequences {
-            batch.push(sequence, self.arena);
-        }
+        self.take(sequence, &mut batch);
         self.compute(&batch, sink)?;
-        Ok(core::array::from_fn(|index| self.embedding(&batch, index)))
+        Ok(self.embedding(&batch, 0))
     }
 
     /// Runs the plan over a batch whose ids stand in the arena, which has room for all, and tells `sink` the outputs.
@@ -201,6 +212,11 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
                 sink.pooled(index, row);
             }
         }
+        if let [only] = batch.members()
+            && self.program.keeps_rows()
+        {
+            self.held = Some(*only);
+        }
         Ok(())
     }
 
@@ -216,6 +232,7 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
             ids: batch.wanted_ids(index, ids),
             truncated: member.is_truncated(),
             rows: member.wanted(),
+            kept: if index == 0 { batch.kept.min(member.wanted()) } else { 0 },
             width: self.program.width(),
             hidden: values(&places[hidden]),
             pooled: pooled.map(|place| values(&places[place])),
@@ -232,22 +249,20 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
 impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
     pub fn encode(&mut self, text: &str) -> Embedding<'_> {
-        let [embedding] = self.sure([Sequence::padded(&self.program, text)], &mut ());
-        embedding
+        self.sure(&Sequence::padded(&self.program, text), &mut ())
     }
 
     /// [`encode`](Self::encode), telling `after_step` of each step as soon as it is done: for clocks, progress bars, and
-    /// comparisons with another implementation.
+    /// comparisons with another implementation. No row of the pass before is kept.
     pub fn encode_observed(&mut self, text: &str, after_step: impl FnMut(StepOutput<'_>)) -> Embedding<'_> {
-        let [embedding] = self.sure([Sequence::padded(&self.program, text)], &mut EachStep(after_step));
-        embedding
+        self.forget();
+        self.sure(&Sequence::padded(&self.program, text), &mut EachStep(after_step))
     }
 
     /// Encodes `text` without the padding: only the rows of its own tokens, start and end included. They equal the
     /// first rows of [`encode`](Self::encode) bit for bit.
     pub fn encode_unpadded(&mut self, text: &str) -> Embedding<'_> {
-        let [embedding] = self.sure([Sequence::unpadded(&self.program, text)], &mut ());
-        embedding
+        self.sure(&Sequence::unpadded(&self.program, text), &mut ())
     }
 
     /// Encodes token ids from elsewhere, see [`Input::Ids`].
@@ -255,8 +270,8 @@ impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     /// # Errors
     /// [`IdsError`] unless there are 1 to [`Program::context`] ids, all below [`Program::token_rows`].
     pub fn encode_ids(&mut self, ids: &[u32]) -> Result<Embedding<'_>, IdsError> {
-        let [embedding] = self.sure([Sequence::ids(&self.program, ids)?], &mut ());
-        Ok(embedding)
+        let sequence = Sequence::ids(&self.program, ids)?;
+        Ok(self.sure(&sequence, &mut ()))
     }
 
     /// Encodes two texts, mostly a prompt and its negative prompt, in one pass: the weights are read once. The
@@ -290,8 +305,8 @@ impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     }
 
     /// [`run`](Self::run), which can't fail.
-    fn sure<const N: usize>(&mut self, sequences: [Sequence; N], sink: &mut impl Sink) -> [Embedding<'_>; N] {
-        let Ok(embeddings) = self.run(sequences, sink);
-        embeddings
+    fn sure(&mut self, sequence: &Sequence, sink: &mut impl Sink) -> Embedding<'_> {
+        let Ok(embedding) = self.run(sequence, sink);
+        embedding
     }
 }

@@ -32,7 +32,8 @@ pub struct StepOutput<'o> {
     /// The step.
     pub step: &'o Step,
     /// The number of the first row in `values`: 1 where the one before is not computed, as
-    /// [`Program::cached_token`](crate::plan::Program::cached_token) says.
+    /// [`Program::cached_token`](crate::plan::Program::cached_token) says, more where rows of the pass before are
+    /// [kept](crate::plan::Program::keeps_rows).
     pub first: usize,
     /// The f32 rows that it wrote, one after the other; empty where it wrote codes only.
     pub values: &'o [f32],

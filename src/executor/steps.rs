@@ -28,8 +28,11 @@ struct Pass<'p, 'a, T, S> {
     sequences: &'p [Member],
     /// How many rows of each sequence are computed.
     rows: Sequences<'p>,
-    /// Rows at the front that are left out: they are cached where something depends on them. The first row of a second
-    /// sequence is computed as those beside it are: rows stay in one piece.
+    /// Rows at the front of every place that no step computes: they stand where something depends on them since the pass
+    /// before.
+    kept: usize,
+    /// Rows at the front that some steps leave out: those that are kept, or the first, which is cached where something depends
+    /// on it. The first row of a second sequence is computed as those beside it are: rows stay in one piece.
     skipped: usize,
     end_id: u32,
 }
@@ -47,8 +50,10 @@ pub(super) fn run<T: Team, S: Source>(
     let end_id = program.tokenizer().vocabulary().end_id();
     let (sequences, rows) = (batch.members(), batch.rows());
     let first = sequences.first().and_then(|sequence| sequence.first_id(ids));
-    let skipped = usize::from(first.is_some() && first == program.cached_token());
-    let mut pass = Pass { kernels, team, source, arena, ids, sequences, rows, skipped, end_id };
+    let is_cached = first.is_some() && first == program.cached_token();
+    let kept = batch.kept;
+    let skipped = kept.max(usize::from(is_cached));
+    let mut pass = Pass { kernels, team, source, arena, ids, sequences, rows, kept, skipped, end_id };
     for (index, step) in program.steps().enumerate() {
         pass.step(&step)?;
         let (first, values) = pass.written(&step);
@@ -59,6 +64,9 @@ pub(super) fn run<T: Team, S: Source>(
 
 impl<T: Team, S: Source> Pass<'_, '_, T, S> {
     fn step(&mut self, step: &Step) -> Result<(), S::Error> {
+        if self.rows(step.out.axis).is_empty() {
+            return Ok(());
+        }
         let constants = step.constant_arrays().unwrap_or_default();
         let out = step.out;
         match *step {
@@ -92,10 +100,15 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         Ok(())
     }
 
-    /// The rows of this pass in a place.
+    /// The rows of this pass in a place that has one for each token.
+    fn all(&self) -> Range<usize> {
+        0..self.rows.rows()
+    }
+
+    /// Those that steps compute.
     fn rows(&self, axis: Axis) -> Range<usize> {
         match axis {
-            Axis::Token => 0..self.rows.rows(),
+            Axis::Token => self.kept..self.rows.rows(),
             Axis::Sequence => 0..self.sequences.len(),
         }
     }
@@ -132,7 +145,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let ids =
             self.sequences.iter().flat_map(|sequence| sequence.padded(self.ids, embed.padding, self.end_id));
         let rows = values_mut::<f32>(out).chunks_exact_mut(width);
-        for ((id, at), out) in ids.zip(self.rows.positions()).zip(rows) {
+        for ((id, at), out) in ids.zip(self.rows.positions()).skip(self.kept).zip(rows) {
             let id_row = id as usize;
             match embed.precision {
                 EmbedPrecision::Int8 => {
@@ -226,18 +239,17 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
     }
 
     fn attention(&mut self, heads: Heads, qkv: Place, scratch: Place, out: Place) {
-        let rows = self.rows(Axis::Token);
         let places = [
-            self.arena.place(qkv, rows.clone()),
+            self.arena.place(qkv, self.all()),
             self.arena.place(scratch, 0..self.arena.contexts()),
-            self.arena.place(out, rows),
+            self.arena.place(out, self.all()),
         ];
         let [qkv, scratch, out] = self.arena.cut(places);
         self.kernels.attention(
             self.team,
             values(qkv),
             heads,
-            (self.rows, 0),
+            (self.rows, self.kept),
             values_mut(scratch),
             values_mut(out),
         );
@@ -245,8 +257,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
 
     fn pool(&mut self, input: Place, out: Place) {
         let columns = out.columns as usize;
-        let places =
-            [self.arena.place(input, self.rows(Axis::Token)), self.arena.place(out, self.rows(out.axis))];
+        let places = [self.arena.place(input, self.all()), self.arena.place(out, self.rows(out.axis))];
         let [input, out] = self.arena.cut(places);
         let input: &[f32] = values(input);
         let rows = values_mut::<f32>(out).chunks_exact_mut(columns);
@@ -286,12 +297,14 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
 
     fn cached_row(&mut self, token: u32, row: Extent, rows: Place) -> Result<(), S::Error> {
         let columns = rows.columns as usize;
-        let place = self.arena.place(rows, self.rows(Axis::Token));
+        let place = self.arena.place(rows, self.all());
         let [bytes] = self.arena.cut([place]);
         let [row] = self.source.get([row])?;
         let rows = values_mut::<f32>(bytes);
         for (index, sequence) in self.sequences.iter().enumerate() {
-            if sequence.first_id(self.ids) == Some(token) {
+            // The steps behind this one have changed a row that is kept as they do.
+            let is_kept = index == 0 && self.kept > 0;
+            if !is_kept && sequence.first_id(self.ids) == Some(token) {
                 let start = self.rows.range(index).start * columns;
                 rows[start..start + columns].copy_from_slice(values(row));
             }

@@ -20,8 +20,8 @@ use crate::tokenizer::Padding;
 /// Sequences that can be encoded in one pass: a prompt and its negative prompt, or as many short texts as fill a context.
 pub const MAX_SEQUENCES: usize = 16;
 
-/// Values that may be live at once.
-const MAX_VALUES: usize = 16;
+/// Values that may be live at once: plans that keep queries, keys and values have those of each layer.
+const MAX_VALUES: usize = 96;
 
 /// Places that a step uses.
 const MAX_PLACES: usize = 5;
@@ -49,6 +49,8 @@ pub(super) struct Findings {
     pub(super) causal: bool,
     /// How the arena grows with a pass.
     pub(super) cut: Cut,
+    /// What a step reads of rows that it need not compute stays in the arena from one pass to the next.
+    pub(super) keeps_rows: bool,
 }
 
 /// Checks all. The arena for one sequence must not have more than `most` bytes: what memory can be addressed.
@@ -70,10 +72,12 @@ pub(super) fn check(parts: Parts<'_>, most: u64) -> Result<Findings, LoadError> 
 
 /// A live value.
 struct Value {
-    range: Range<u64>,
     place: Place,
     /// Whether its first row was written, also where a pass [leaves it out](Step::skips_cached_row).
     has_first_row: bool,
+    /// Whether rows of it are read that the reader does not compute: a pass which begins as the one before needs those of
+    /// the one before.
+    is_kept: bool,
 }
 
 /// The state between two steps.
@@ -88,6 +92,8 @@ struct Walk<'p> {
     /// A row of this tower may depend on those behind it.
     unmasked: bool,
     causal: bool,
+    /// No value whose rows are to be kept was written over.
+    keeps_rows: bool,
     first_row: FirstRow,
     /// The end of the places that have rows of tokens, or are working memory, and the beginning of the others.
     ends: (u64, u64),
@@ -106,6 +112,12 @@ fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
+/// The bytes of a place, which were found to be there.
+fn extent(place: &Place) -> Range<u64> {
+    let start = u64::from(place.offset);
+    start..start + place.bytes()
+}
+
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
@@ -120,6 +132,7 @@ impl<'p> Walk<'p> {
             embeddings: None,
             unmasked: false,
             causal: true,
+            keeps_rows: true,
             first_row: FirstRow::default(),
             ends: (0, u64::MAX),
         }
@@ -133,10 +146,14 @@ impl<'p> Walk<'p> {
         let has_first_row = self.reads(step)?;
         for place in step.writes().chain(&step.scratch) {
             let range = self.range(place)?;
-            self.values.retain(|value| !overlap(&range, &value.range));
+            self.values.retain(|value| {
+                let stays = !overlap(&range, &extent(&value.place));
+                self.keeps_rows &= stays || !value.is_kept;
+                stays
+            });
         }
         for &place in step.writes() {
-            let value = Value { range: self.range(&place)?, place, has_first_row };
+            let value = Value { place, has_first_row, is_kept: false };
             self.values.push(value).map_err(|_| StepFault::TooManyValues)?;
         }
         for place in step.places() {
@@ -185,11 +202,10 @@ impl<'p> Walk<'p> {
     fn range(&self, place: &Place) -> Result<Range<u64>, StepFault> {
         ensure(place.columns > 0 && place.rows > 0, StepFault::Empty)?;
         ensure(place.axis == Axis::Token || place.rows == 1, StepFault::Rows)?;
-        let start = u64::from(place.offset);
-        let end = start + place.bytes();
-        ensure(start.is_multiple_of(ALIGN as u64), StepFault::Misaligned)?;
-        ensure(end <= u64::from(self.parts.manifest.arena_bytes), StepFault::OutsideArena)?;
-        Ok(start..end)
+        let range = extent(place);
+        ensure(range.start.is_multiple_of(ALIGN as u64), StepFault::Misaligned)?;
+        ensure(range.end <= u64::from(self.parts.manifest.arena_bytes), StepFault::OutsideArena)?;
+        Ok(range)
     }
 
     /// No two places overlap, but where a step may work in place.
@@ -214,7 +230,9 @@ impl<'p> Walk<'p> {
     fn reads(&mut self, step: &Step) -> Result<bool, StepFault> {
         let mut missing = false;
         for place in step.reads() {
-            missing |= !self.live(place)?.has_first_row;
+            let value = self.live(place)?;
+            value.is_kept |= step.reads_other_rows();
+            missing |= !value.has_first_row;
         }
         if let Op::CachedRow { token } = step.op {
             // Of two tokens a sequence begins with one at the most.
@@ -229,8 +247,8 @@ impl<'p> Walk<'p> {
         Ok(true)
     }
 
-    fn live(&self, place: &Place) -> Result<&Value, StepFault> {
-        self.values.iter().find(|value| value.place == *place).ok_or(StepFault::UnknownInput)
+    fn live(&mut self, place: &Place) -> Result<&mut Value, StepFault> {
+        self.values.iter_mut().find(|value| value.place == *place).ok_or(StepFault::UnknownInput)
     }
 
     /// The places fit the operation, and its numbers are sensible.
@@ -343,6 +361,17 @@ impl<'p> Walk<'p> {
         Ok(())
     }
 
+    /// Whether the places of kept values are theirs throughout: what a step writes elsewhere, or has as working memory, leaves
+    /// them alone. Steps that write to such a place itself leave alone the rows that they need not compute.
+    fn nothing_else_is_kept_in_place(&self) -> bool {
+        let kept = || self.values.iter().filter(|value| value.is_kept);
+        self.parts.records.iter().filter_map(Step::of_record).all(|step| {
+            let apart = |place: &Place| kept().all(|value| !overlap(&extent(place), &extent(&value.place)));
+            step.scratch.iter().all(apart)
+                && step.writes().all(|place| kept().any(|value| value.place == *place) || apart(place))
+        })
+    }
+
     /// What must hold behind the last step.
     fn finish(mut self) -> Result<Findings, LoadError> {
         let Parts { manifest, ids, .. } = self.parts;
@@ -360,15 +389,18 @@ impl<'p> Walk<'p> {
             if place.axis != axis || place.format != Format::F32 {
                 return Err(LoadError::Output);
             }
-            self.first_row.needed |= !value.has_first_row;
+            value.is_kept |= axis == Axis::Token;
+            let has_first_row = value.has_first_row;
+            self.first_row.needed |= !has_first_row;
         }
+        let keeps_rows = self.causal && self.keeps_rows && self.nothing_else_is_kept_in_place();
         let cached_token = self.first_row.token.filter(|_| !self.first_row.needed);
         let (arena, (tokens, sequences)) = (manifest.arena_bytes, self.ends);
         let apart = tokens <= sequences;
         // The end of a place in the arena, so it has 32 bits.
         let tokens = if apart { tokens as u32 } else { arena };
         let cut = Cut { context: manifest.context, tokens, sequence: arena - tokens, apart };
-        Ok(Findings { token_rows, padding, cached_token, causal: self.causal, cut })
+        Ok(Findings { token_rows, padding, cached_token, causal: self.causal, cut, keeps_rows })
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Program<'a> {
     cached_token: Option<u32>,
     causal: bool,
     cut: Cut,
+    keeps_rows: bool,
 }
 
 impl<'a> Program<'a> {
@@ -64,12 +65,14 @@ impl<'a> Program<'a> {
             cached_token: None,
             causal: true,
             cut: Cut { context: 0, tokens: 0, sequence: 0, apart: true },
+            keeps_rows: false,
         };
         let findings = check::check(program.parts(), isize::MAX as u64)?;
         program.token_rows = findings.token_rows;
         program.cached_token = findings.cached_token;
         program.causal = findings.causal;
         program.cut = findings.cut;
+        program.keeps_rows = findings.keeps_rows;
         program.tokenizer =
             Tokenizer::new(vocabulary, context, findings.padding).map_err(LoadError::Tokenizer)?;
         Ok(program)
@@ -140,6 +143,21 @@ impl<'a> Program<'a> {
     /// Whether every attention has a causal mask: so a prompt's rows do not depend on the padding behind them.
     pub fn is_causal(&self) -> bool {
         self.causal
+    }
+
+    /// Whether an encoder keeps the rows of one input for the next: of one that begins as the one before, only the rows from the
+    /// first that differs on are computed. `cliptext compile --prefix-cache` lays out the arena so that all layers'
+    /// queries, keys and values stay in it.
+    pub fn keeps_rows(&self) -> bool {
+        self.keeps_rows
+    }
+
+    /// How each text tower fills the context.
+    pub(crate) fn paddings(&self) -> impl Iterator<Item = Padding> {
+        self.records.iter().filter_map(|record| match Op::of_record(record)? {
+            Op::Embed(embed) => Some(embed.padding),
+            _ => None,
+        })
     }
 
     /// Columns of the hidden states, of all towers together.

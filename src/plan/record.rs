@@ -117,6 +117,13 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The operation of a step's record.
+    pub(super) fn of_record(record: &Record) -> Option<Op> {
+        Op::of_words(record[ROLE] as u8, record[PARAMETERS..PLACES].try_into().ok()?)
+    }
+}
+
 impl Step {
     /// The step as it stands in the file.
     pub fn record(&self) -> Record {
@@ -147,7 +154,7 @@ impl Step {
                 layer: record[LAYER] as u16,
                 part: value(&Part::ALL, role >> 16)?,
             },
-            op: Op::of_words(role as u8, record[PARAMETERS..PLACES].try_into().ok()?)?,
+            op: Op::of_record(record)?,
             input: next()?,
             second: next()?,
             out: next()??,

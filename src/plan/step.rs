@@ -199,6 +199,11 @@ impl<P> Step<P> {
         matches!(self.op, Op::Norm { .. } | Op::Linear { .. })
     }
 
+    /// Whether it reads rows other than those that it computes: attention's keys and values, and what is pooled.
+    pub fn reads_other_rows(&self) -> bool {
+        matches!(self.op, Op::Attention { .. } | Op::Pool)
+    }
+
     /// The same step over other places.
     pub fn map<Q>(self, mut place: impl FnMut(P) -> Q) -> Step<Q> {
         Step {

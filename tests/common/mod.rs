@@ -19,6 +19,11 @@ pub fn two_towers() -> PlanFile {
     open("tests/fixtures/two-towers.plan")
 }
 
+/// A plan of two text towers, 16 and 24 columns, whose rows stay in the arena from one text to the next, with the same 600 ids.
+pub fn typing() -> PlanFile {
+    open("tests/fixtures/typing.plan")
+}
+
 /// A plan of 248 tokens and 16 columns, with the same 600 ids.
 pub fn long() -> PlanFile {
     open("tests/fixtures/long.plan")

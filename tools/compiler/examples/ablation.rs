@@ -70,6 +70,7 @@ fn main() -> Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         let towers = [Tower { model: &model, outputs, padding: Padding::End, quantized: quantized.as_ref() }];
         let options = emit::Options {
+            prefix_cache: false,
             precision: Precision::Int8,
             target: Target::default(),
             logit_scale: None,

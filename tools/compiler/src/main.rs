@@ -102,6 +102,10 @@ struct CompileArgs {
     /// The kind of CPU that int8 weights are packed for
     #[arg(long, long_help = target_help())]
     target: Option<Target>,
+    /// Keep every layer's queries, keys and values in RAM from one prompt to the next: of a prompt that begins as the one
+    /// before, as while somebody types, only what follows the common beginning is computed. Takes several times the RAM
+    #[arg(long)]
+    prefix_cache: bool,
     /// Write the plan even if its outputs are far from the f32 model's (SQNR below 10 dB)
     #[arg(long)]
     force: bool,
@@ -411,6 +415,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         },
         quantize,
         target: args.target.unwrap_or_default(),
+        prefix_cache: args.prefix_cache,
         force: args.force,
         full_report: args.report.as_deref().is_some_and(is_page),
     };

@@ -38,7 +38,13 @@ fn with_quantized(
     precision: Precision,
     vocabulary: &[u8],
 ) -> Emitted {
-    let options = Options { precision, target: Target::default(), logit_scale: None, source: "test".into() };
+    let options = Options {
+        precision,
+        target: Target::default(),
+        logit_scale: None,
+        prefix_cache: false,
+        source: "test".into(),
+    };
     let tower =
         Tower { model: &recognised.model, outputs: recognised.outputs, padding: Padding::End, quantized };
     emit(&[tower], vocabulary, &options).unwrap()

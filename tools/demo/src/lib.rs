@@ -1,5 +1,5 @@
-//! The built-in demonstration plan: a small synthetic tower with the full vocabulary, made from a seed; and two plans for the
-//! tests, one of two text towers, one of a long context.
+//! The built-in demonstration plan: a small synthetic tower with the full vocabulary, made from a seed; and plans for the
+//! tests: of two text towers, of a long context, of two towers whose rows are kept from one text to the next.
 //!
 //! Their embeddings mean nothing to a UNet; they show, and test, every step of the way from a prompt to hidden states.
 
@@ -50,7 +50,13 @@ pub fn compile(tower: &Options, source: String) -> Result<Emitted> {
 
 /// How plans are made here: int8, for CPUs with dot products.
 fn options(source: String) -> emit::Options {
-    emit::Options { precision: Precision::Int8, target: Target::default(), logit_scale: None, source }
+    emit::Options {
+        precision: Precision::Int8,
+        target: Target::default(),
+        logit_scale: None,
+        prefix_cache: false,
+        source,
+    }
 }
 
 /// The bytes of `tests/fixtures/two-towers.plan`: two small towers as Stable Diffusion XL has two large ones, with the
@@ -78,6 +84,33 @@ pub fn two_towers() -> Result<Vec<u8>> {
         ..options(format!("two synthetic towers, seeds {} and {}", first.seed, second.seed))
     };
     Ok(emit::emit(&xl(&models, &vocabulary), &vocabulary.bytes, &options)?.bytes)
+}
+
+/// The bytes of `tests/fixtures/typing.plan`: two towers as in [`two_towers`], quantized, so that their first rows are known,
+/// and with an arena that keeps rows from one text to the next.
+///
+/// # Errors
+/// As [`compile`].
+pub fn typing() -> Result<Vec<u8>> {
+    let vocabulary = small_vocabulary()?;
+    let small = Options { vocab: vocabulary.size, layers: 2, heads: 2, ..Options::default() };
+    let first = Options { width: 16, mlp: 32, seed: 81, ..small.clone() };
+    let second = Options { width: 24, heads: 3, mlp: 48, projection: Some(20), seed: 82, ..small };
+    let source = format!("two synthetic towers for typing, seeds {} and {}", first.seed, second.seed);
+    let mut models =
+        [model(cliptext_synthetic::generate(&first))?, model(cliptext_synthetic::generate(&second))?];
+    let quantize = quantize::Options::new(Quality::Fast);
+    let conventions = xl(&models, &vocabulary).map(|tower| (tower.outputs, tower.padding));
+    let mut quantized = Vec::new();
+    for (model, (outputs, padding)) in models.iter_mut().zip(&conventions) {
+        quantized.push(quantize.quantize(model, outputs, &vocabulary, *padding, |_, _| {})?);
+    }
+    let mut towers = xl(&models, &vocabulary);
+    for (tower, quantized) in towers.iter_mut().zip(&quantized) {
+        tower.quantized = Some(quantized);
+    }
+    let options = emit::Options { prefix_cache: true, ..options(source) };
+    Ok(emit::emit(&towers, &vocabulary.bytes, &options)?.bytes)
 }
 
 /// The bytes of `tests/fixtures/long.plan`: a small tower of 248 tokens, as Long-CLIP has, with the vocabulary of
@@ -155,5 +188,6 @@ mod tests {
         is_kept("models/demo.plan", &made);
         is_kept("tests/fixtures/two-towers.plan", &super::two_towers().unwrap());
         is_kept("tests/fixtures/long.plan", &super::long().unwrap());
+        is_kept("tests/fixtures/typing.plan", &super::typing().unwrap());
     }
 }

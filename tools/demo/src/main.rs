@@ -8,6 +8,7 @@ fn main() -> anyhow::Result<()> {
         ("models/demo.plan", cliptext_demo::plan()?),
         ("tests/fixtures/two-towers.plan", cliptext_demo::two_towers()?),
         ("tests/fixtures/long.plan", cliptext_demo::long()?),
+        ("tests/fixtures/typing.plan", cliptext_demo::typing()?),
     ];
     for (name, plan) in plans {
         cliptext_compiler::output::write(&root.join(name), &plan)?;

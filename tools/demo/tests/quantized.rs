@@ -50,6 +50,7 @@ fn outputs(model: &TextModel, vocabulary: &VocabularyTable) -> Outputs {
 fn plan(model: &TextModel, quantized: Option<&Quantized>, vocabulary: &VocabularyTable) -> Vec<u8> {
     let tower = Tower { model, outputs: outputs(model, vocabulary), padding: Padding::End, quantized };
     let options = emit::Options {
+        prefix_cache: false,
         precision: Precision::Int8,
         target: Target::default(),
         logit_scale: None,
@@ -193,6 +194,7 @@ fn the_first_row_is_known_wherever_two_towers_need_it() {
         })
         .collect();
     let options = emit::Options {
+        prefix_cache: false,
         precision: Precision::Int8,
         target: Target::default(),
         logit_scale: None,

@@ -30,6 +30,7 @@ struct Loaded(AlignedBytes);
 impl Loaded {
     fn new(towers: &[Tower<'_>], vocabulary: &VocabularyTable, precision: Precision) -> Self {
         let options = Options {
+            prefix_cache: false,
             precision,
             target: Target::default(),
             logit_scale: Some(100.0),
@@ -216,6 +217,7 @@ fn towers_that_do_not_fit_one_plan_are_refused() {
     let one = model(generate(&small)).unwrap();
     let other = model(generate(&Size { positions: 40, ..small })).unwrap();
     let options = Options {
+        prefix_cache: false,
         precision: Precision::Int8,
         target: Target::default(),
         logit_scale: None,

@@ -45,6 +45,11 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
         plan.pass_bytes(MAX_SEQUENCES, plan.context()),
         plan.context()
     );
+    if plan.keeps_rows() {
+        sayln!(
+            "            of a prompt that begins as the one before only the rest is computed (--prefix-cache)"
+        );
+    }
     sayln!("vocabulary  {} bytes", plan.vocabulary_bytes());
     sayln!("constants   {} bytes", plan.constant_bytes());
     match plan.kernels() {

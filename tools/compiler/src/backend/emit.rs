@@ -32,6 +32,9 @@ pub struct Options {
     /// What cosines between texts and images are multiplied with before the softmax, where the model's files say it:
     /// already `exp` of the trained parameter.
     pub logit_scale: Option<f32>,
+    /// Whether the arena keeps what a text that begins as the one before it need not compute again: the queries, keys and
+    /// values of every layer.
+    pub prefix_cache: bool,
     /// What the plan says it was made from.
     pub source: String,
 }
@@ -64,7 +67,7 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
         Precision::Int8 => options.target.packing(),
         Precision::F32 => Packing::F32,
     };
-    let program = lower::lower(towers, packing)?;
+    let program = lower::lower(towers, packing, options.prefix_cache)?;
     let manifest = Manifest {
         producer: concat!("cliptext ", env!("CARGO_PKG_VERSION")),
         source: &options.source[..options.source.floor_char_boundary(TEXT)],

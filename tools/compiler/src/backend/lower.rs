@@ -65,6 +65,7 @@ struct Buffer(usize);
 /// Collects steps over buffers.
 struct Builder<'m> {
     packing: Packing,
+    keeps_rows: bool,
     role: Role,
     /// The buffers, as places that are nowhere yet.
     buffers: Vec<Place>,
@@ -72,14 +73,15 @@ struct Builder<'m> {
 }
 
 /// Lowers `towers`, which read the same text, to the steps that compute their outputs, with weights in `packing`. Hidden
-/// states and pooled outputs of several towers come side by side, in the towers' order.
+/// states and pooled outputs of several towers come side by side, in the towers' order. Where `keeps_rows`, what a pass reads
+/// of rows that it need not compute stays in the arena for the next.
 ///
 /// # Errors
 /// When there is no tower, the towers' contexts differ, a tower lacks what is wanted of it, or a size is too large.
-pub fn lower<'m>(towers: &[Tower<'m>], packing: Packing) -> Result<Lowered<'m>> {
+pub fn lower<'m>(towers: &[Tower<'m>], packing: Packing, keeps_rows: bool) -> Result<Lowered<'m>> {
     let context = towers.first().context("a plan needs a text tower")?.model.context();
     let role = Role { tower: 0, layer: 0, part: Part::Embedding };
-    let mut b = Builder { packing, role, buffers: vec![], steps: vec![] };
+    let mut b = Builder { packing, keeps_rows, role, buffers: vec![], steps: vec![] };
     let (mut hidden, mut pooled) = (None, None);
     for (index, tower) in towers.iter().enumerate() {
         let other = tower.model.context();
@@ -375,7 +377,7 @@ impl<'m> Builder<'m> {
         (offsets, bytes)
     }
 
-    /// The bytes and the lifetime of each buffer; `outputs` live to the end.
+    /// The bytes and the lifetime of each buffer; `outputs` live to the end, and rows that are kept all the time.
     fn demands(&self, outputs: [Option<Buffer>; 2]) -> Result<Vec<Demand>> {
         let mut lives: Vec<Option<(usize, usize)>> = vec![None; self.buffers.len()];
         for (index, (step, _)) in self.steps.iter().enumerate() {
@@ -386,6 +388,12 @@ impl<'m> Builder<'m> {
         let end = self.steps.len();
         for output in outputs.into_iter().flatten() {
             lives[output.0].get_or_insert((0, end)).1 = end;
+        }
+        if self.keeps_rows {
+            let readers = self.steps.iter().map(|(step, _)| step).filter(|step| step.reads_other_rows());
+            for buffer in readers.filter_map(|step| step.input).chain(outputs[0]) {
+                lives[buffer.0] = Some((0, end));
+            }
         }
         let demand = |(place, life): (&Place, &Option<(usize, usize)>)| {
             let (first, last) = life.unwrap_or((0, 0));

@@ -41,6 +41,8 @@ pub struct Job {
     pub quantize: quantize::Options,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
+    /// Whether the arena keeps the rows that a text has in common with the one before.
+    pub prefix_cache: bool,
     /// Whether to write the plan however far from the f32 model it is.
     pub force: bool,
     /// Whether to find out, too, where the error arises: by layer, position, prompt and channel.
@@ -169,7 +171,12 @@ fn plan_for(
         })
         .collect();
     let logit_scale = loaded.iter().find_map(|tower| tower.logit_scale);
-    let options =
-        emit::Options { precision: job.precision, target, logit_scale, source: job.model.name.clone() };
+    let options = emit::Options {
+        precision: job.precision,
+        target,
+        logit_scale,
+        prefix_cache: job.prefix_cache,
+        source: job.model.name.clone(),
+    };
     emit::emit(&towers, &vocabulary.bytes, &options)
 }

@@ -217,6 +217,7 @@ pub fn job(model: &Path, scratch: &Scratch) -> Job {
         precision: Precision::F32,
         quantize: quantize::Options::new(quantize::Quality::Fast),
         target: Target::default(),
+        prefix_cache: false,
         force: false,
         full_report: false,
     }
