@@ -21,7 +21,7 @@
  *   neither null nor misaligned leads to memory of the size given, of C's ordinary kind, which nobody else writes meanwhile.
  * - Objects are told by a tag: another kind of object, or one that was closed and whose memory is still there, is an error.
  *   Using an object after its memory was freed is undefined behaviour, as with free().
- * - Nothing allocates but cliptext_open and cliptext_encoder_new. Nothing else but these opens files or starts threads.
+ * - Nothing allocates but cliptext_open, cliptext_encoder_new and cliptext_pack_open. Nothing else opens files or starts threads.
  * - Any thread may call any function. A plan may be used by many threads at once, an encoder by one at a time: a second one
  *   gets CLIPTEXT_BUSY. Several encoders of one plan work side by side.
  * - A call takes less than 32 KiB of stack.
@@ -45,20 +45,23 @@
 /* For cliptext_options: as many threads as this machine has fast cores. */
 #define CLIPTEXT_ALL_CORES SIZE_MAX
 
+/* For cliptext_prompt_options: as many chunks as the prompt needs. */
+#define CLIPTEXT_AUTO_CHUNKS SIZE_MAX
+
+// To open a file: read the whole file into memory, which takes its size in RAM. The file is needed no more.
+#define CLIPTEXT_READ 1
+
+// To open a file: map the file. Nothing is copied, processes share it, and the system may drop its pages where memory is short.
+// Until the plan is closed nobody may change the file or cut it short: changed bytes are undefined behaviour, and
+// a file that was cut, or a storage that fails, ends the process with a bus error (SIGBUS). A new plan is put in the
+// place of an old one by renaming.
+#define CLIPTEXT_MAP 2
+
 // Bytes of memory that a plan object takes at the most: for a `static` array.
 #define CLIPTEXT_PLAN_BYTES 1024
 
 // Characters of a text in `cliptext_plan_info`, with the zero behind it.
 #define CLIPTEXT_TEXT_BYTES 65
-
-// For `cliptext_open`: read the whole file into memory, which takes its size in RAM. The file is needed no more.
-#define CLIPTEXT_READ 1
-
-// For `cliptext_open`: map the file. Nothing is copied, processes share it, and the system may drop its pages where memory is short.
-// Until the plan is closed nobody may change the file or cut it short: changed bytes are undefined behaviour, and
-// a file that was cut, or a storage that fails, ends the process with a bus error (SIGBUS). A new plan is put in the
-// place of an old one by renaming.
-#define CLIPTEXT_MAP 2
 
 // The most workers of a team.
 #define CLIPTEXT_MAX_WORKERS 1024
@@ -73,6 +76,12 @@
 // For `cliptext_options`: take the kernel without asking the CPU for it, where it can't be asked: bare metal on aarch64.
 // Running instructions that a core does not have is undefined behaviour.
 #define CLIPTEXT_ASSUME_KERNEL 1
+
+// Bytes of memory that a prompt object takes at the most: for a `static` array.
+#define CLIPTEXT_PROMPT_BYTES 6144
+
+// Bytes of memory that a pack object takes at the most: for a `static` array.
+#define CLIPTEXT_PACK_BYTES 512
 
 // What became of a call. The numbers stay what they are from one version to the next.
 enum cliptext_status
@@ -114,6 +123,12 @@ enum cliptext_status
   CLIPTEXT_THREAD = 15,
   // A team of the caller's left a task of a pass undone: what was computed means nothing.
   CLIPTEXT_TEAM = 16,
+  // A prompt takes more chunks than there can be, or an option of prompts is unknown.
+  CLIPTEXT_PROMPT = 17,
+  // The bytes are no prompt pack that can be read: another kind of file, cut short, damaged.
+  CLIPTEXT_PACK = 18,
+  // The pack has no entry of that name or number.
+  CLIPTEXT_ENTRY = 19,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -126,8 +141,14 @@ typedef int32_t cliptext_status;
 // An encoder: a plan and an arena. One thread at a time may use it, any thread; several encoders of one plan work side by side.
 typedef struct cliptext_encoder cliptext_encoder;
 
+// A prompt pack that was checked: a view of its bytes, which it does not own. Any number of threads may use one at once.
+typedef struct cliptext_pack cliptext_pack;
+
 // A plan that was checked: a view of its bytes, which it does not own. Any number of threads may use one at once.
 typedef struct cliptext_plan cliptext_plan;
+
+// A prompt that was read: chunks of token ids, each with its weight. One thread at a time may use it.
+typedef struct cliptext_prompt cliptext_prompt;
 
 // What a plan says of itself.
 typedef struct {
@@ -240,6 +261,85 @@ typedef struct {
   size_t pooled_values;
 } cliptext_arrays;
 
+// How a prompt is read. All zero is what a null pointer to it stands for: text is text, in one chunk.
+typedef struct {
+  // Whose weights the text has, a C string: as `--weights` of cliptext-run has it; null for `none`.
+  const char *weights;
+  // Chunks that it takes: 0 for one, which is cut as the tokenizer does it; CLIPTEXT_AUTO_CHUNKS for as many as it needs; a
+  // number for so many, of which empty ones fill up.
+  size_t chunks;
+  // A chunk that is full ends behind its last comma instead, if no more than so many tokens come behind; 0 for never. 20 is
+  // AUTOMATIC1111's. At most 255.
+  size_t comma;
+} cliptext_prompt_options;
+
+// What became of a prompt.
+typedef struct {
+  // Its chunks: with them its hidden states are `[chunks * context, width]`.
+  size_t chunks;
+  // The most chunks that a prompt of its plan has.
+  size_t max_chunks;
+  // The bytes of the text that fell off because there was no room: from `dropped_start` to before `dropped_end`; both are 0
+  // where nothing did.
+  size_t dropped_start;
+  // See `dropped_start`.
+  size_t dropped_end;
+  // Whether any weight is not 1.
+  bool weighted;
+} cliptext_prompt_info;
+
+// What a pack says of itself.
+typedef struct {
+  // Its entries, numbered from 0 in the order of the bytes of their names.
+  size_t entries;
+  // Columns of the hidden states.
+  size_t width;
+  // Columns of the pooled outputs; 0 where there are none.
+  size_t pooled_columns;
+  // Whether the values are stored in half precision.
+  bool half;
+  // The hash of the plan that encoded the prompts, as `cliptext_plan_info` has it.
+  char plan_hash[CLIPTEXT_TEXT_BYTES];
+  // The model that the plan was made from.
+  char source[CLIPTEXT_TEXT_BYTES];
+  // The program that made the pack.
+  char producer[CLIPTEXT_TEXT_BYTES];
+} cliptext_pack_info;
+
+// An embedding of a pack, and what it is of: pointers into the pack's bytes, good for as long as these are. Texts are UTF-8 without a
+// zero behind them.
+typedef struct {
+  // Its name, and the name's bytes.
+  const char *name;
+  // See `name`.
+  size_t name_length;
+  // The text that was encoded, and its bytes.
+  const char *prompt;
+  // See `prompt`.
+  size_t prompt_length;
+  // How it was encoded, in the words of the program that made the pack, and their bytes.
+  const char *options;
+  // See `options`.
+  size_t options_length;
+  // The bytes of the prompt that were left out because they did not fit: from `dropped_start` to before `dropped_end`; both are 0
+  // where nothing was.
+  size_t dropped_start;
+  // See `dropped_start`.
+  size_t dropped_end;
+  // Rows of the hidden states.
+  size_t tokens;
+  // The token ids, `[tokens]`.
+  const uint32_t *ids;
+  // The hidden states where they stand, `[tokens, width]`: null in a pack of half precision, which `cliptext_pack_copy` converts.
+  const float *hidden;
+  // The pooled output where it stands, `[pooled_columns]`: null where there is none, and in a pack of half precision.
+  const float *pooled;
+  // The hidden states of a pack of half precision: the bits of IEEE binary16. Else null.
+  const uint16_t *hidden_half;
+  // The pooled output of a pack of half precision. Else null.
+  const uint16_t *pooled_half;
+} cliptext_pack_entry;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -262,8 +362,8 @@ size_t cliptext_plan_size(void);
 // Checks the plan of `length` bytes at `bytes` and makes a plan object of it in `memory`.
 //
 // Nothing is copied or allocated: `bytes`, from a multiple of 64 on, stays as it is and where it is for as long as the object and
-// the encoders made from it are used. `memory` starts at a multiple of 64, has `cliptext_plan_size()` bytes or more, and holds the object
-// from then on: there is nothing to close. On an error `*plan` is left alone.
+// the encoders made from it are used. `memory`, aligned as that of malloc is, has `cliptext_plan_size()` bytes or more, and holds the
+// object from then on: there is nothing to close. On an error `*plan` is left alone.
 //
 // Errors: CLIPTEXT_MISALIGNED, CLIPTEXT_PLAN, CLIPTEXT_VERSION of the bytes; CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_TOO_SMALL,
 // CLIPTEXT_ARGUMENT of the arguments.
@@ -339,7 +439,7 @@ size_t cliptext_encoder_size(void);
 
 // Makes an encoder in the caller's memory, without allocating.
 //
-// `memory` holds the object: `cliptext_encoder_size()` bytes or more from a multiple of 64 on. `arena` has as many bytes as
+// `memory` holds the object: `cliptext_encoder_size()` bytes or more, aligned as those of malloc are. `arena` has as many bytes as
 // `cliptext_arena_bytes` says for the texts in one pass, from a multiple of 64 on; it is zeroed now. `options` may be null. Both, and the plan's
 // bytes, stay where they are for as long as the encoder is used; the plan object is needed no more. There is nothing to
 // free, but `cliptext_encoder_free` ends such an encoder too. On an error `*encoder` is left alone.
@@ -430,6 +530,113 @@ cliptext_status cliptext_encode_batch(cliptext_encoder *encoder,
                                       uint32_t flags,
                                       const cliptext_arrays *arrays,
                                       size_t *truncated);
+
+// Bytes of memory that a prompt object takes: at most `CLIPTEXT_PROMPT_BYTES`.
+size_t cliptext_prompt_size(void);
+
+// Reads a prompt with the plan's tokenizer into an object in `memory`, without allocating.
+//
+// `memory`, aligned as that of malloc is, has `cliptext_prompt_size()` bytes or more; a prompt that was there is no more. `length` is the
+// text's bytes, or CLIPTEXT_CSTR for a C string; the text is needed no more. `options` may be null. What has no room falls off, which
+// `cliptext_prompt_describe` tells. On an error `*prompt` is left alone.
+//
+// Errors: CLIPTEXT_PROMPT where the prompt takes more chunks than there can be, or an option is unknown; CLIPTEXT_UTF8, CLIPTEXT_NULL,
+// CLIPTEXT_MISALIGNED, CLIPTEXT_TOO_SMALL, CLIPTEXT_ARGUMENT, CLIPTEXT_HANDLE.
+cliptext_status cliptext_prompt_read(const cliptext_plan *plan,
+                                     const char *text,
+                                     size_t length,
+                                     const cliptext_prompt_options *options,
+                                     void *memory,
+                                     size_t memory_bytes,
+                                     cliptext_prompt **prompt);
+
+// Adds empty chunks to a prompt up to so many: to a negative prompt, which has as many as the prompt that it goes with.
+//
+// Errors: CLIPTEXT_PROMPT where they are more than there can be; CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_HANDLE, CLIPTEXT_BUSY.
+cliptext_status cliptext_prompt_fill(cliptext_prompt *prompt,
+                                     size_t chunks);
+
+// Writes what became of the prompt to `info`.
+//
+// Errors: CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_HANDLE, CLIPTEXT_BUSY.
+cliptext_status cliptext_prompt_describe(cliptext_prompt *prompt, cliptext_prompt_info *info);
+
+// Encodes a prompt chunk by chunk, as many in a pass as the arena has room for, and copies what comes out to the caller's arrays: the hidden
+// states, `[chunks * context, width]`, with what the weights make of them, and the first chunk's pooled output, `[pooled_columns]`, which no
+// weight changes.
+//
+// `empty` are the hidden states of the empty prompt, `[context, width]`, for a prompt with ComfyUI's weights, if the caller has kept them; null with
+// `empty_values` 0 where not: they are computed then where they are needed.
+//
+// Errors: CLIPTEXT_TOO_SMALL where an array is; CLIPTEXT_ARGUMENT where `empty` has another length, where the prompt was read with a plan of another
+// context, where there is no array for the hidden states, where a pooled output is asked of a plan without, and where arrays overlap;
+// CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_HANDLE, CLIPTEXT_BUSY, CLIPTEXT_TEAM.
+cliptext_status cliptext_encode_prompt(cliptext_encoder *encoder,
+                                       cliptext_prompt *prompt,
+                                       const float *empty,
+                                       size_t empty_values,
+                                       const cliptext_arrays *arrays);
+
+// Bytes of memory that a pack object takes: at most `CLIPTEXT_PACK_BYTES`.
+size_t cliptext_pack_size(void);
+
+// Checks the prompt pack of `length` bytes at `bytes` and makes a pack object of it in `memory`, as `cliptext_plan_load` does with a plan:
+// nothing is copied or allocated, `bytes` starts at a multiple of 64 and stays as it is and where it is for as long as the object and its entries are used.
+// `memory`, aligned as that of malloc is, has `cliptext_pack_size()` bytes or more. On an error `*pack` is left alone.
+//
+// Errors: CLIPTEXT_MISALIGNED, CLIPTEXT_PACK, CLIPTEXT_VERSION of the bytes; CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_TOO_SMALL,
+// CLIPTEXT_ARGUMENT of the arguments.
+cliptext_status cliptext_pack_load(const void *bytes,
+                                   size_t length,
+                                   void *memory,
+                                   size_t memory_bytes,
+                                   cliptext_pack **pack);
+
+// Writes what the pack says of itself to `info`.
+//
+// Errors: CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_HANDLE.
+cliptext_status cliptext_pack_describe(const cliptext_pack *pack, cliptext_pack_info *info);
+
+// Looks up a name, of `length` bytes or a C string (CLIPTEXT_CSTR), and writes the number of its entry to `*index`.
+//
+// Errors: CLIPTEXT_ENTRY where the pack has no such name; CLIPTEXT_UTF8, CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_ARGUMENT,
+// CLIPTEXT_HANDLE.
+cliptext_status cliptext_pack_find(const cliptext_pack *pack,
+                                   const char *name,
+                                   size_t length,
+                                   size_t *index);
+
+// Writes entry `index` to `entry`.
+//
+// Errors: CLIPTEXT_ENTRY where there is none; CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_HANDLE.
+cliptext_status cliptext_pack_entry_at(const cliptext_pack *pack, size_t index, cliptext_pack_entry *entry);
+
+// Copies entry `index` to the caller's arrays in single precision, whatever the pack has: the hidden states, `[tokens, width]`, and the
+// pooled output, `[pooled_columns]`.
+//
+// Errors: CLIPTEXT_ENTRY where there is none; CLIPTEXT_TOO_SMALL where an array is; CLIPTEXT_ARGUMENT where there are no arrays, where a pooled output is
+// asked of a pack without, and where arrays overlap each other or the pack; CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_HANDLE.
+cliptext_status cliptext_pack_copy(const cliptext_pack *pack,
+                                   size_t index,
+                                   const cliptext_arrays *arrays);
+
+// Opens the prompt pack at `path` and checks it, as `cliptext_open` does with a plan; `flags` is CLIPTEXT_READ or CLIPTEXT_MAP. It is closed with
+// `cliptext_pack_close`. On an error `*pack` is left alone.
+//
+// Errors: CLIPTEXT_PACK, CLIPTEXT_VERSION of what is in the file; else those of `cliptext_open`.
+//
+// Not in the library without an operating system.
+cliptext_status cliptext_pack_open(const char *path,
+                                   uint32_t flags,
+                                   cliptext_pack **pack);
+
+// Closes a pack that `cliptext_pack_open` gave; null is nothing to close. Its entries must not be used any more, and no other thread may be
+// using the pack.
+//
+// Errors: CLIPTEXT_HANDLE where `pack` leads to no pack, CLIPTEXT_ARGUMENT where it was not opened but loaded from memory.
+//
+// Not in the library without an operating system.
+cliptext_status cliptext_pack_close(cliptext_pack *pack);
 
 #ifdef __cplusplus
 }  // extern "C"

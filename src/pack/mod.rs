@@ -150,14 +150,18 @@ impl<'a> Pack<'a> {
             .map(move |words| PackEntry { pack, record: Record::of(words).unwrap_or_default() })
     }
 
-    /// The entry called `name`: a binary search.
+    /// The entry called `name`.
     pub fn find(&self, name: &str) -> Option<PackEntry<'a>> {
+        self.entry(self.position(name)?)
+    }
+
+    /// The number of the entry called `name`: a binary search.
+    pub fn position(&self, name: &str) -> Option<usize> {
         let name_of = |words: &[u32; WORDS]| {
             let [Range { start, end }, ..] = Record::of(words).unwrap_or_default().texts();
             part(self.texts, start, end).unwrap_or(&[])
         };
-        let found = self.records.binary_search_by(|words| name_of(words).cmp(name.as_bytes()));
-        self.entry(found.ok()?)
+        self.records.binary_search_by(|words| name_of(words).cmp(name.as_bytes())).ok()
     }
 }
 

@@ -4,9 +4,10 @@ use core::ffi::c_char;
 
 use cliptext::{Input, MAX_SEQUENCES, Sink};
 
+use crate::arrays::{Arrays, cliptext_arrays};
 use crate::encoder::{CLIPTEXT_UNPADDED, Ready, cliptext_encoder};
 use crate::object;
-use crate::pointers::{self, Buffer, Place, known};
+use crate::pointers::{self, Place, known};
 use crate::status::cliptext_status::CLIPTEXT_ARGUMENT;
 use crate::status::{Outcome, cliptext_status, fail, pass, told};
 
@@ -18,20 +19,6 @@ pub struct cliptext_text {
     pub text: *const c_char,
     /// Its bytes.
     pub length: usize,
-}
-
-/// Arrays that embeddings are copied to. Each may be left out: null, with no values.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct cliptext_arrays {
-    /// For the hidden states.
-    pub hidden: *mut f32,
-    /// Values that `hidden` has place for.
-    pub hidden_values: usize,
-    /// For the pooled outputs.
-    pub pooled: *mut f32,
-    /// Values that `pooled` has place for.
-    pub pooled_values: usize,
 }
 
 /// Encodes any number of texts, as many in a pass as the arena has room for, and copies what comes out to the caller's arrays, where
@@ -76,13 +63,11 @@ unsafe fn batch(
     }
     let ready = taken.value();
     // SAFETY: as above.
-    let (batch, mut out) = unsafe {
-        let arrays = pointers::one(arrays, "arrays")?;
-        (Batch::of(texts, flags == CLIPTEXT_UNPADDED), Out::of(arrays, ready)?)
-    };
+    let (batch, arrays) =
+        unsafe { (Batch::of(texts, flags == CLIPTEXT_UNPADDED), Arrays::of(arrays, ready)?) };
     let (rows, cut) = batch.measure(ready)?;
-    out.hold(rows, count, ready)?;
-    batch.run(ready, &mut out)?;
+    arrays.hold(rows, count, ready)?;
+    batch.run(ready, &mut Out { arrays, hidden_at: 0, pooled_at: 0 })?;
     if let Some(truncated) = truncated {
         truncated.put(cut);
     }
@@ -155,61 +140,21 @@ impl<'t> Batch<'t> {
 
 /// Where the rows go, one pass's behind the other's: a pass gives those of its inputs in their order.
 struct Out {
-    hidden: Option<Buffer<f32>>,
-    pooled: Option<Buffer<f32>>,
+    arrays: Arrays,
     hidden_at: usize,
     pooled_at: usize,
 }
 
-impl Out {
-    unsafe fn of(arrays: &cliptext_arrays, ready: &Ready) -> Outcome<Self> {
-        // SAFETY: the caller's word.
-        let (hidden, pooled) = unsafe {
-            let hidden = Buffer::perhaps(arrays.hidden, arrays.hidden_values, "hidden")?;
-            (hidden, Buffer::perhaps(arrays.pooled, arrays.pooled_values, "pooled")?)
-        };
-        if hidden.is_none() && pooled.is_none() {
-            return Err(fail(CLIPTEXT_ARGUMENT, format_args!("`arrays` has no array to write to")));
-        }
-        for (buffer, name) in [(&hidden, "`hidden`"), (&pooled, "`pooled`")] {
-            if let Some(buffer) = buffer {
-                ready.apart(&buffer.span(), name)?;
-            }
-        }
-        if let (Some(hidden), Some(pooled)) = (&hidden, &pooled) {
-            pointers::apart((&hidden.span(), "`hidden`"), (&pooled.span(), "`pooled`"))?;
-        }
-        Ok(Self { hidden, pooled, hidden_at: 0, pooled_at: 0 })
-    }
-
-    /// Whether there is place for so many rows of so many texts.
-    fn hold(&self, rows: usize, texts: usize, ready: &Ready) -> Outcome {
-        if let Some(hidden) = &self.hidden {
-            hidden.holds(rows.saturating_mul(ready.plan.width()), "hidden")?;
-        }
-        match (&self.pooled, ready.plan.manifest().pooled) {
-            (Some(pooled), Some(place)) => {
-                pooled.holds(texts.saturating_mul(place.columns as usize), "pooled")
-            }
-            (Some(_), None) => {
-                let text = format_args!("`pooled` is given, but the plan has no pooled output");
-                Err(fail(CLIPTEXT_ARGUMENT, text))
-            }
-            (None, _) => Ok(()),
-        }
-    }
-}
-
 impl Sink for Out {
     fn hidden(&mut self, _sequence: usize, rows: &[f32]) {
-        if let Some(hidden) = &mut self.hidden {
+        if let Some(hidden) = &mut self.arrays.hidden {
             hidden.put(self.hidden_at, rows);
             self.hidden_at += rows.len();
         }
     }
 
     fn pooled(&mut self, _sequence: usize, row: &[f32]) {
-        if let Some(pooled) = &mut self.pooled {
+        if let Some(pooled) = &mut self.arrays.pooled {
             pooled.put(self.pooled_at, row);
             self.pooled_at += row.len();
         }

@@ -171,7 +171,7 @@ pub extern "C" fn cliptext_encoder_size() -> usize {
 
 /// Makes an encoder in the caller's memory, without allocating.
 ///
-/// `memory` holds the object: `cliptext_encoder_size()` bytes or more from a multiple of 64 on. `arena` has as many bytes as
+/// `memory` holds the object: `cliptext_encoder_size()` bytes or more, aligned as those of malloc are. `arena` has as many bytes as
 /// `cliptext_arena_bytes` says for the texts in one pass, from a multiple of 64 on; it is zeroed now. `options` may be null. Both, and the plan's
 /// bytes, stay where they are for as long as the encoder is used; the plan object is needed no more. There is nothing to
 /// free, but `cliptext_encoder_free` ends such an encoder too. On an error `*encoder` is left alone.
@@ -202,8 +202,8 @@ unsafe fn init(
     // SAFETY: the caller's word.
     let (encoder, loaded, wanted) =
         unsafe { (Place::at(encoder, "encoder")?, object::shared(plan, "plan")?, Wanted::of(options)?) };
-    let object = pointers::reach(memory, memory_bytes, "memory")?;
-    let span = pointers::reach(arena, arena_bytes, "arena")?;
+    let object = object::reach::<cliptext_encoder>(memory, memory_bytes)?;
+    let span = pointers::reach(arena.cast::<cliptext::Aligned<u8>>(), arena_bytes, "arena")?;
     apart((&object, "`memory`"), (&span, "`arena`"))?;
     for (span, name) in [(&object, "`memory`"), (&span, "`arena`")] {
         loaded.apart(span, name)?;

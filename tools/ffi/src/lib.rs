@@ -13,31 +13,45 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod arrays;
 mod batch;
 mod embedding;
 mod encode;
 mod encoder;
+#[cfg(feature = "std")]
+mod file;
 #[cfg(feature = "std")]
 mod heap;
 mod message;
 mod object;
 #[cfg(feature = "std")]
 mod open;
+mod pack;
+#[cfg(feature = "std")]
+mod pack_file;
 #[cfg(all(feature = "panic-handler", not(feature = "std")))]
 mod panic;
 mod plan;
 mod pointers;
+mod prompt;
 mod status;
 mod team;
 mod tokenize;
 
+pub use arrays::cliptext_arrays;
 pub use batch::*;
 pub use embedding::*;
 pub use encode::*;
 pub use encoder::*;
 #[cfg(feature = "std")]
+pub use file::{CLIPTEXT_MAP, CLIPTEXT_READ};
+#[cfg(feature = "std")]
 pub use open::*;
+pub use pack::*;
+#[cfg(feature = "std")]
+pub use pack_file::*;
 pub use plan::*;
+pub use prompt::*;
 pub use status::*;
 pub use team::*;
 pub use tokenize::*;

@@ -2,11 +2,10 @@
 
 use core::ffi::c_void;
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use cliptext::Aligned;
-
-use crate::pointers::usable;
+use crate::pointers::{self, usable};
 use crate::status::cliptext_status::*;
 use crate::status::{Outcome, fail};
 
@@ -32,10 +31,6 @@ pub(crate) const fn size<K: Kind>() -> usize {
     size_of::<Object<K>>()
 }
 
-const fn fits<K: Kind>() {
-    assert!(align_of::<Object<K>>() <= align_of::<Aligned<u8>>());
-}
-
 /// Whether `given` bytes are enough for an object.
 pub(crate) fn room<K: Kind>(given: usize) -> Outcome {
     let needed = size::<K>();
@@ -46,15 +41,19 @@ pub(crate) fn room<K: Kind>(given: usize) -> Outcome {
     Ok(())
 }
 
-/// Puts an object into memory at a multiple of 64; it stays there until it is [ended](end).
+/// Puts an object into memory; it stays there until it is [ended](end).
 pub(crate) unsafe fn make<K: Kind>(memory: *mut c_void, given: usize, value: K::Value) -> Outcome<*mut K> {
-    const { fits::<K>() };
-    usable(memory.cast::<Aligned<u8>>(), "memory")?;
+    usable(memory.cast::<Object<K>>(), "memory")?;
     room::<K>(given)?;
     let object = Object::<K> { tag: AtomicU32::new(K::TAG), busy: AtomicBool::new(false), value };
     // SAFETY: not null, aligned and large enough; the caller's word is that the memory is there and nobody else's.
     unsafe { memory.cast::<Object<K>>().write(object) };
     Ok(memory.cast())
+}
+
+/// Where an object in memory lies.
+pub(crate) fn reach<K: Kind>(memory: *mut c_void, bytes: usize) -> Outcome<Range<usize>> {
+    pointers::reach(memory.cast::<Object<K>>(), bytes, "memory")
 }
 
 /// The object's tag and flag, where there is an object.

@@ -108,8 +108,8 @@ pub extern "C" fn cliptext_plan_size() -> usize {
 /// Checks the plan of `length` bytes at `bytes` and makes a plan object of it in `memory`.
 ///
 /// Nothing is copied or allocated: `bytes`, from a multiple of 64 on, stays as it is and where it is for as long as the object and
-/// the encoders made from it are used. `memory` starts at a multiple of 64, has `cliptext_plan_size()` bytes or more, and holds the object
-/// from then on: there is nothing to close. On an error `*plan` is left alone.
+/// the encoders made from it are used. `memory`, aligned as that of malloc is, has `cliptext_plan_size()` bytes or more, and holds the
+/// object from then on: there is nothing to close. On an error `*plan` is left alone.
 ///
 /// Errors: CLIPTEXT_MISALIGNED, CLIPTEXT_PLAN, CLIPTEXT_VERSION of the bytes; CLIPTEXT_NULL, CLIPTEXT_MISALIGNED, CLIPTEXT_TOO_SMALL,
 /// CLIPTEXT_ARGUMENT of the arguments.
@@ -135,7 +135,7 @@ unsafe fn load_plan(
     let (plan, bytes) =
         unsafe { (Place::at(plan, "plan")?, pointers::slice(bytes.cast(), length, "bytes")?) };
     let loaded = Loaded::of(bytes)?;
-    loaded.apart(&pointers::reach(memory, memory_bytes, "memory")?, "`memory`")?;
+    loaded.apart(&object::reach::<cliptext_plan>(memory, memory_bytes)?, "`memory`")?;
     // SAFETY: as above.
     plan.put(unsafe { object::make::<cliptext_plan>(memory, memory_bytes, loaded) }?);
     Ok(())

@@ -108,11 +108,23 @@ impl<T: Copy> Buffer<T> {
     }
 }
 
+impl Buffer<f32> {
+    /// The first `count` places, which [are there](Self::holds), set to zero: a function of the library's writes them.
+    pub(crate) fn zeroed(&mut self, count: usize) -> &mut [f32] {
+        let count = count.min(self.count);
+        // SAFETY: not null, aligned, and there by the caller's word; zeros are values.
+        unsafe {
+            self.pointer.write_bytes(0, count);
+            core::slice::from_raw_parts_mut(self.pointer, count)
+        }
+    }
+}
+
 /// Memory from a multiple of 64 on, of `needed` bytes or more: an arena. All of it is zeroed, so that it is initialized whatever stood
 /// there.
 pub(crate) unsafe fn arena<'a>(pointer: *mut c_void, given: usize, needed: usize) -> Outcome<&'a mut [u8]> {
     let name = "arena";
-    reach(pointer, given, name)?;
+    reach(pointer.cast::<cliptext::Aligned<u8>>(), given, name)?;
     if given < needed {
         return Err(fail(
             CLIPTEXT_TOO_SMALL,
@@ -127,9 +139,9 @@ pub(crate) unsafe fn arena<'a>(pointer: *mut c_void, given: usize, needed: usize
     }
 }
 
-/// Where memory from a multiple of 64 on lies.
-pub(crate) fn reach(pointer: *mut c_void, bytes: usize, name: &str) -> Outcome<Range<usize>> {
-    usable(pointer.cast::<cliptext::Aligned<u8>>(), name)?;
+/// Where memory lies that is aligned for a `T`.
+pub(crate) fn reach<T>(pointer: *mut T, bytes: usize, name: &str) -> Outcome<Range<usize>> {
+    usable(pointer, name)?;
     possible(pointer.cast::<u8>(), bytes, name)?;
     Ok(pointer.addr()..pointer.addr() + bytes)
 }

@@ -45,6 +45,12 @@ pub enum cliptext_status {
     CLIPTEXT_THREAD = 15,
     /// A team of the caller's left a task of a pass undone: what was computed means nothing.
     CLIPTEXT_TEAM = 16,
+    /// A prompt takes more chunks than there can be, or an option of prompts is unknown.
+    CLIPTEXT_PROMPT = 17,
+    /// The bytes are no prompt pack that can be read: another kind of file, cut short, damaged.
+    CLIPTEXT_PACK = 18,
+    /// The pack has no entry of that name or number.
+    CLIPTEXT_ENTRY = 19,
 }
 
 use cliptext_status::*;
@@ -102,7 +108,6 @@ pub(crate) fn pass<E: fmt::Display>(error: PassError<E>) -> cliptext_status {
     match error {
         PassError::Ids(error) => ids(error),
         PassError::Arena(error) => encoder(error),
-        PassError::Length { .. } => fail(CLIPTEXT_TOO_SMALL, format_args!("{error}")),
         other => fail(CLIPTEXT_ARGUMENT, format_args!("{other}")),
     }
 }
@@ -128,6 +133,9 @@ pub extern "C" fn cliptext_error_text(status: i32) -> *const c_char {
         14 => c"there is not enough memory",
         15 => c"the operating system refuses a thread",
         16 => c"the team left a task undone",
+        17 => c"a prompt takes more chunks than there can be, or an option of prompts is unknown",
+        18 => c"the bytes are no prompt pack that can be read",
+        19 => c"the pack has no entry of that name or number",
         _ => c"no status of this library",
     })
 }

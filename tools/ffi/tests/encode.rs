@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -182,6 +182,160 @@ fn ids_of_the_tokenizer_encode_as_their_text() {
         assert!(status == CLIPTEXT_OK && embedding.truncated);
         cliptext_encoder_free(encoder);
         cliptext_close(plan);
+    }
+}
+
+/// A prompt of three chunks and its negative, filled up: what the library gives, with an arena for one chunk and for three.
+#[test]
+fn prompts_of_several_chunks_give_the_library_s_bytes() {
+    use cliptext::prompt::{Chunks, Options, Prompt};
+    for name in PLANS {
+        let file = bytes(name);
+        let plan = Plan::load(&file).unwrap();
+        let text = "a b c ".repeat(if plan.context() == 77 { 60 } else { 100 });
+        let options = Options { chunks: Chunks::Auto, ..Options::default() };
+        let mut prompts = [Prompt::new(), Prompt::new()];
+        prompts[0].read(plan.tokenizer(), &text, options).unwrap();
+        prompts[1].read(plan.tokenizer(), "blurry", options).unwrap();
+        let chunks = prompts[0].chunks();
+        assert!(chunks > 1, "{chunks}");
+        prompts[1].fill(chunks).unwrap();
+        let columns = plan.manifest().pooled.map_or(0, |place| place.columns as usize);
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+        let mut own = Encoder::new(&plan, &mut arena).unwrap();
+        let opened = open(name, CLIPTEXT_READ);
+        for (text, prompt) in [text.as_str(), "blurry"].into_iter().zip(&prompts) {
+            let mut hidden = vec![0.0; chunks * plan.context() * plan.width()];
+            let mut pooled = vec![0.0; columns];
+            let row = (columns > 0).then_some(&mut pooled[..]);
+            own.encode_prompt(prompt, None, &mut hidden, row).unwrap();
+            for sequences in [1, 3] {
+                let encoder = encoder(opened, sequences);
+                let mut memory = AlignedBytes::zeroed(cliptext_prompt_size());
+                let (mut read, mut info) = (null_mut(), std::mem::MaybeUninit::uninit());
+                let weights = c("none");
+                let options = cliptext_prompt_options {
+                    weights: weights.as_ptr(),
+                    chunks: CLIPTEXT_AUTO_CHUNKS,
+                    comma: 20,
+                };
+                let (mut states, mut row) = (vec![-1.0f32; hidden.len()], vec![-1.0f32; columns]);
+                // SAFETY: all of it is here.
+                let info: cliptext_prompt_info = unsafe {
+                    let (start, place) = (text.as_ptr().cast(), memory.as_mut_ptr().cast());
+                    let room = memory.len();
+                    let status =
+                        cliptext_prompt_read(opened, start, text.len(), &options, place, room, &mut read);
+                    assert_eq!(status, CLIPTEXT_OK, "{}", last_error());
+                    assert_eq!(cliptext_prompt_fill(read, chunks), CLIPTEXT_OK, "{}", last_error());
+                    assert_eq!(cliptext_prompt_describe(read, info.as_mut_ptr()), CLIPTEXT_OK);
+                    let arrays = cliptext_arrays {
+                        hidden: states.as_mut_ptr(),
+                        hidden_values: states.len(),
+                        pooled: if columns > 0 { row.as_mut_ptr() } else { null_mut() },
+                        pooled_values: columns,
+                    };
+                    let status = cliptext_encode_prompt(encoder, read, null(), 0, &arrays);
+                    assert_eq!(status, CLIPTEXT_OK, "{}", last_error());
+                    assert_eq!(cliptext_encoder_free(encoder), CLIPTEXT_OK);
+                    info.assume_init()
+                };
+                assert!(to_bits(&states) == to_bits(&hidden), "{name}, {sequences}");
+                assert_eq!(to_bits(&row), to_bits(&pooled));
+                assert_eq!((info.chunks, info.max_chunks), (chunks, Prompt::max_chunks(plan.context())));
+                assert_eq!((info.dropped_start, info.dropped_end, info.weighted), (0, 0, false));
+            }
+        }
+        // SAFETY: opened above.
+        unsafe { cliptext_close(opened) };
+    }
+}
+
+/// In one chunk what does not fit falls off, and is told.
+#[test]
+fn what_falls_off_a_prompt_is_told() {
+    let plan = open("models/demo.plan", CLIPTEXT_READ);
+    let text = "dog ".repeat(76);
+    let mut memory = AlignedBytes::zeroed(CLIPTEXT_PROMPT_BYTES);
+    let (mut prompt, mut info) = (null_mut(), std::mem::MaybeUninit::uninit());
+    // SAFETY: all of it is here.
+    let info: cliptext_prompt_info = unsafe {
+        let (start, place, room) = (text.as_ptr().cast(), memory.as_mut_ptr().cast(), memory.len());
+        let status = cliptext_prompt_read(plan, start, text.len(), null(), place, room, &mut prompt);
+        assert_eq!(status, CLIPTEXT_OK, "{}", last_error());
+        assert_eq!(cliptext_prompt_describe(prompt, info.as_mut_ptr()), CLIPTEXT_OK);
+        cliptext_close(plan);
+        info.assume_init()
+    };
+    assert_eq!((info.chunks, &text[info.dropped_start..info.dropped_end]), (1, "dog"));
+}
+
+#[test]
+fn packs_give_what_was_written() {
+    let (dog, row) = ([0.5, 1.5, -2.5, 3.0], [1.0f32, 2.0, 4.0]);
+    for half in [false, true] {
+        let bytes = AlignedBytes::copy_of(&pack_bytes(half));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.pack");
+        std::fs::write(&file, &*bytes).unwrap();
+        let name = c(file.to_str().unwrap());
+        let mut memory = AlignedBytes::zeroed(cliptext_pack_size());
+        let mut packs = [null_mut(); 3];
+        // SAFETY: all of it is here, until the packs are closed.
+        unsafe {
+            let (start, place, room) = (bytes.as_ptr().cast(), memory.as_mut_ptr().cast(), memory.len());
+            assert_eq!(cliptext_pack_load(start, bytes.len(), place, room, &mut packs[0]), CLIPTEXT_OK);
+            assert_eq!(cliptext_pack_open(name.as_ptr(), CLIPTEXT_READ, &mut packs[1]), CLIPTEXT_OK);
+            assert_eq!(cliptext_pack_open(name.as_ptr(), CLIPTEXT_MAP, &mut packs[2]), CLIPTEXT_OK);
+            for pack in packs {
+                let mut info = std::mem::MaybeUninit::<cliptext_pack_info>::uninit();
+                assert_eq!(cliptext_pack_describe(pack, info.as_mut_ptr()), CLIPTEXT_OK);
+                let info = info.assume_init();
+                assert_eq!((info.entries, info.width, info.pooled_columns, info.half), (2, 2, 3, half));
+                assert_eq!(text(info.plan_hash.as_ptr()), "07".repeat(32));
+                assert_eq!(text(info.source.as_ptr()), "a model");
+                assert_eq!(text(info.producer.as_ptr()), "a test");
+                let mut index = 9;
+                assert_eq!(cliptext_pack_find(pack, c"empty".as_ptr(), CSTR, &mut index), CLIPTEXT_OK);
+                assert_eq!(index, 1);
+                assert_eq!(cliptext_pack_find(pack, c"doggy".as_ptr(), 3, &mut index), CLIPTEXT_OK);
+                assert_eq!(index, 0);
+                let mut entry = std::mem::MaybeUninit::<cliptext_pack_entry>::uninit();
+                assert_eq!(cliptext_pack_entry_at(pack, index, entry.as_mut_ptr()), CLIPTEXT_OK);
+                let entry = entry.assume_init();
+                let bytes =
+                    |start: *const c_char, length| std::slice::from_raw_parts(start.cast::<u8>(), length);
+                assert_eq!(bytes(entry.name, entry.name_length), b"dog");
+                assert_eq!(bytes(entry.prompt, entry.prompt_length), b"a dog");
+                assert_eq!(bytes(entry.options, entry.options_length), b"weights none");
+                assert_eq!((entry.dropped_start, entry.dropped_end, entry.tokens), (2, 5, 2));
+                assert_eq!(std::slice::from_raw_parts(entry.ids, 2), [1, 2]);
+                if half {
+                    assert!(entry.hidden.is_null() && entry.pooled.is_null());
+                    // 0.5 and 1.5 in binary16; 1.0.
+                    assert_eq!(std::slice::from_raw_parts(entry.hidden_half, 2), [0x3800, 0x3e00]);
+                    assert_eq!(*entry.pooled_half, 0x3c00);
+                } else {
+                    assert!(entry.hidden_half.is_null() && entry.pooled_half.is_null());
+                    assert_eq!(std::slice::from_raw_parts(entry.hidden, 4), dog);
+                    assert_eq!(std::slice::from_raw_parts(entry.pooled, 3), row);
+                }
+                let (mut hidden, mut pooled) = ([9.0; 5], [9.0; 4]);
+                let arrays = cliptext_arrays {
+                    hidden: hidden.as_mut_ptr(),
+                    hidden_values: 5,
+                    pooled: pooled.as_mut_ptr(),
+                    pooled_values: 4,
+                };
+                assert_eq!(cliptext_pack_copy(pack, 0, &arrays), CLIPTEXT_OK);
+                assert_eq!(
+                    (&hidden[..4], &pooled[..3], hidden[4], pooled[3]),
+                    (&dog[..], &row[..], 9.0, 9.0)
+                );
+            }
+            assert_eq!(cliptext_pack_close(packs[1]), CLIPTEXT_OK);
+            assert_eq!(cliptext_pack_close(packs[2]), CLIPTEXT_OK);
+        }
     }
 }
 

@@ -23,6 +23,183 @@ fn fails(status: cliptext_status, expected: cliptext_status, message: &str) {
     assert!(!short.is_empty() && short != text(cliptext_error_text(-1)), "{short}");
 }
 
+#[test]
+fn prompts_that_do_not_do() {
+    with_encoder(1, |plan, encoder| {
+        let dog = c("a dog");
+        let mut memory = AlignedBytes::zeroed(CLIPTEXT_PROMPT_BYTES);
+        let (place, room) = (memory.as_mut_ptr(), memory.len());
+        let mut prompt = null_mut();
+        let plain = cliptext_prompt_options { weights: null(), chunks: 0, comma: 0 };
+        // SAFETY: what is not refused is here.
+        unsafe {
+            let mut read = |text: *const c_char, options: *const cliptext_prompt_options, room| {
+                let status = cliptext_prompt_read(plan, text, CSTR, options, place.cast(), room, &mut prompt);
+                if status != CLIPTEXT_OK {
+                    assert!(prompt.is_null());
+                }
+                status
+            };
+            fails(read(null(), null(), room), CLIPTEXT_NULL, "`text` is null");
+            let message =
+                format!("`memory` has 100 bytes, the object of a prompt needs {}", cliptext_prompt_size());
+            fails(read(dog.as_ptr(), null(), 100), CLIPTEXT_TOO_SMALL, &message);
+            let options = cliptext_prompt_options { chunks: 9, ..plain };
+            let message = "9 chunks were asked for, a prompt has 1 to 8";
+            fails(read(dog.as_ptr(), &options, room), CLIPTEXT_PROMPT, message);
+            let options = cliptext_prompt_options { chunks: usize::MAX - 1, ..plain };
+            let message = "255 chunks were asked for, a prompt has 1 to 8";
+            fails(read(dog.as_ptr(), &options, room), CLIPTEXT_PROMPT, message);
+            let long = c(&"dog ".repeat(8 * 75 + 1));
+            let options = cliptext_prompt_options { chunks: CLIPTEXT_AUTO_CHUNKS, ..plain };
+            let message = "the prompt takes more than 8 chunks, the most: there is no room from byte 2400 on";
+            fails(read(long.as_ptr(), &options, room), CLIPTEXT_PROMPT, message);
+            let options = cliptext_prompt_options { comma: 256, ..plain };
+            let message = "`comma` is 256: it is 255 at the most";
+            fails(read(dog.as_ptr(), &options, room), CLIPTEXT_ARGUMENT, message);
+            let name = c("sdnext");
+            let options = cliptext_prompt_options { weights: name.as_ptr(), ..plain };
+            assert_eq!(read(dog.as_ptr(), &options, room), CLIPTEXT_PROMPT);
+            assert!(last_error().starts_with("`weights` is `sdnext`: expected "), "{}", last_error());
+            // The object of a prompt that was refused is none.
+            let refused: *mut cliptext_prompt = place.cast();
+            let message = "`prompt` leads to no object of a prompt, or to one that was closed";
+            fails(cliptext_prompt_fill(refused, 2), CLIPTEXT_HANDLE, message);
+
+            assert_eq!(read(dog.as_ptr(), null(), room), CLIPTEXT_OK);
+            let message = "9 chunks were asked for, a prompt has 1 to 8";
+            fails(cliptext_prompt_fill(prompt, 9), CLIPTEXT_PROMPT, message);
+            fails(cliptext_prompt_describe(prompt, null_mut()), CLIPTEXT_NULL, "`info` is null");
+
+            let none = cliptext_arrays {
+                hidden: null_mut(),
+                hidden_values: 0,
+                pooled: null_mut(),
+                pooled_values: 0,
+            };
+            let encode = |prompt, empty, count, arrays: *const cliptext_arrays| {
+                cliptext_encode_prompt(encoder, prompt, empty, count, arrays)
+            };
+            let mut view = NOTHING;
+            assert_eq!(cliptext_encode(encoder, dog.as_ptr(), CSTR, 0, &mut view), CLIPTEXT_OK);
+            let all = view.tokens * view.width;
+            let mut hidden = vec![7.0f32; all];
+            let arrays = cliptext_arrays { hidden: hidden.as_mut_ptr(), hidden_values: all, ..none };
+            fails(encode(null_mut(), null(), 0, &arrays), CLIPTEXT_NULL, "`prompt` is null");
+            fails(encode(prompt, null(), 5, &arrays), CLIPTEXT_NULL, "`empty` is null");
+            fails(encode(prompt, null(), 0, null()), CLIPTEXT_NULL, "`arrays` is null");
+            let short = cliptext_arrays { hidden_values: all - 1, ..arrays };
+            let message = format!("`hidden` has place for {} values, there are {all}", all - 1);
+            fails(encode(prompt, null(), 0, &short), CLIPTEXT_TOO_SMALL, &message);
+            let inside = view.hidden.cast_mut();
+            let in_arena = cliptext_arrays { hidden: inside, ..arrays };
+            fails(encode(prompt, null(), 0, &in_arena), CLIPTEXT_ARGUMENT, "`hidden` and the arena overlap");
+            fails(encode(prompt, inside, all, &arrays), CLIPTEXT_ARGUMENT, "`empty` and the arena overlap");
+            let own = arrays.hidden.cast_const();
+            fails(encode(prompt, own, all, &arrays), CLIPTEXT_ARGUMENT, "`empty` and `hidden` overlap");
+            assert!(hidden.iter().all(|&value| value == 7.0), "nothing is written on an error");
+
+            // Of a plan of another context.
+            let other = open("tests/fixtures/long.plan", CLIPTEXT_READ);
+            let mut memory = AlignedBytes::zeroed(CLIPTEXT_PROMPT_BYTES);
+            let mut long = null_mut();
+            let place = memory.as_mut_ptr().cast();
+            let status = cliptext_prompt_read(other, dog.as_ptr(), CSTR, null(), place, room, &mut long);
+            assert_eq!(status, CLIPTEXT_OK);
+            cliptext_close(other);
+            hidden.resize(248 * view.width, 7.0);
+            let arrays = cliptext_arrays { hidden: hidden.as_mut_ptr(), hidden_values: hidden.len(), ..none };
+            assert_eq!(encode(long, null(), 0, &arrays), CLIPTEXT_ARGUMENT, "{}", last_error());
+            assert!(last_error().contains("248"), "{}", last_error());
+        }
+    });
+}
+
+#[test]
+fn packs_that_do_not_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pack");
+    let bytes = pack_bytes(false);
+    let mut pack = null_mut();
+    let mut refused = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let name = c(file.to_str().unwrap());
+        // SAFETY: a C string and a place.
+        let status = unsafe { cliptext_pack_open(name.as_ptr(), CLIPTEXT_READ, &mut pack) };
+        assert!(pack.is_null());
+        status
+    };
+    assert_eq!(refused(&bytes[..bytes.len() - 1]), CLIPTEXT_PACK);
+    assert!(last_error().contains("cut short"), "{}", last_error());
+    let mut damaged = bytes.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(refused(&damaged), CLIPTEXT_PACK);
+    assert!(last_error().contains("damaged"), "{}", last_error());
+    damaged.copy_from_slice(&bytes);
+    damaged[8..12].copy_from_slice(&99u32.to_le_bytes());
+    assert_eq!(refused(&damaged), CLIPTEXT_VERSION);
+    assert!(last_error().contains("99"), "{}", last_error());
+    // A plan is no pack, and a pack no plan.
+    assert_eq!(refused(&std::fs::read(path(DEMO)).unwrap()), CLIPTEXT_PACK);
+    std::fs::write(&file, &bytes).unwrap();
+    let name = c(file.to_str().unwrap());
+    // SAFETY: strings, places and arrays are here; what is not refused.
+    unsafe {
+        let mut plan = null_mut();
+        assert_eq!(cliptext_open(name.as_ptr(), CLIPTEXT_READ, &mut plan), CLIPTEXT_PLAN);
+        let mut pack = null_mut();
+        assert_eq!(cliptext_pack_open(name.as_ptr(), CLIPTEXT_MAP, &mut pack), CLIPTEXT_OK);
+        let mut index = 7;
+        let mut find = |name: *const c_char, length| cliptext_pack_find(pack, name, length, &mut index);
+        let message = "the pack has no entry called `cat` among its 2";
+        fails(find(c"cat".as_ptr(), CSTR), CLIPTEXT_ENTRY, message);
+        fails(find(null(), CSTR), CLIPTEXT_NULL, "`name` is null");
+        fails(find(c"\xff".as_ptr(), CSTR), CLIPTEXT_UTF8, "`name` is not UTF-8: the fault is at byte 0");
+        assert_eq!(index, 7);
+        let mut entry = std::mem::MaybeUninit::uninit();
+        let message = "entry 2 is asked for, the pack has 2 from 0";
+        fails(cliptext_pack_entry_at(pack, 2, entry.as_mut_ptr()), CLIPTEXT_ENTRY, message);
+        fails(cliptext_pack_entry_at(pack, 0, null_mut()), CLIPTEXT_NULL, "`entry` is null");
+        fails(cliptext_pack_describe(pack, null_mut()), CLIPTEXT_NULL, "`info` is null");
+        let mut hidden = [7.0f32; 6];
+        let none =
+            cliptext_arrays { hidden: null_mut(), hidden_values: 0, pooled: null_mut(), pooled_values: 0 };
+        let arrays = cliptext_arrays { hidden: hidden.as_mut_ptr(), hidden_values: 3, ..none };
+        let message = "`hidden` has place for 3 values, there are 4";
+        fails(cliptext_pack_copy(pack, 0, &arrays), CLIPTEXT_TOO_SMALL, message);
+        fails(cliptext_pack_copy(pack, 0, &none), CLIPTEXT_ARGUMENT, "`arrays` has no array to write to");
+        fails(
+            cliptext_pack_copy(pack, 2, &arrays),
+            CLIPTEXT_ENTRY,
+            "entry 2 is asked for, the pack has 2 from 0",
+        );
+        assert_eq!(hidden, [7.0; 6]);
+        let message = "`pack` leads to no object of a pack, or to one that was closed";
+        assert_eq!(cliptext_pack_close(null_mut()), CLIPTEXT_OK);
+        let mut other = AlignedBytes::zeroed(64);
+        fails(cliptext_pack_close(other.as_mut_ptr().cast()), CLIPTEXT_HANDLE, message);
+        assert_eq!(cliptext_pack_close(pack), CLIPTEXT_OK);
+
+        let bytes = AlignedBytes::copy_of(&bytes);
+        let mut memory = AlignedBytes::zeroed(CLIPTEXT_PACK_BYTES);
+        let (start, place) = (bytes.as_ptr(), memory.as_mut_ptr());
+        let mut load = |start: *const u8, place: *mut u8, room| {
+            cliptext_pack_load(start.cast(), bytes.len(), place.cast(), room, &mut pack)
+        };
+        let message = format!("`memory` has 8 bytes, the object of a pack needs {}", cliptext_pack_size());
+        fails(load(start, place, 8), CLIPTEXT_TOO_SMALL, &message);
+        let inside = start.cast_mut();
+        let message = "`memory` and the pack's bytes overlap";
+        fails(load(start, inside, CLIPTEXT_PACK_BYTES), CLIPTEXT_ARGUMENT, message);
+        assert_eq!(load(start, place, CLIPTEXT_PACK_BYTES), CLIPTEXT_OK);
+        let message = "`pack` was loaded from the caller's memory: there is nothing to close";
+        fails(cliptext_pack_close(pack), CLIPTEXT_ARGUMENT, message);
+        let inside = cliptext_arrays { hidden: start.cast_mut().cast(), hidden_values: 4, ..none };
+        let message = "`hidden` and the pack's bytes overlap";
+        fails(cliptext_pack_copy(pack, 0, &inside), CLIPTEXT_ARGUMENT, message);
+    }
+}
+
 fn odd<T>() -> *mut T {
     without_provenance_mut(4097)
 }
@@ -43,9 +220,9 @@ fn with_encoder(sequences: usize, work: impl FnOnce(*mut cliptext_plan, *mut cli
 
 #[test]
 fn every_status_has_a_sentence() {
-    let unknown = text(cliptext_error_text(17));
+    let unknown = text(cliptext_error_text(20));
     assert_eq!(unknown, "no status of this library");
-    for status in 0..=16 {
+    for status in 0..=19 {
         assert_ne!(text(cliptext_error_text(status)), unknown, "{status}");
     }
     for status in [-1, i32::MIN, i32::MAX] {
@@ -68,7 +245,7 @@ fn files_that_are_no_plans() {
     for flags in [CLIPTEXT_READ, CLIPTEXT_MAP] {
         let message = format!("{}: No such file or directory (os error 2)", missing.display());
         fails(refused(&missing, flags), CLIPTEXT_FILE, &message);
-        let message = format!("{}: a folder, not a plan", folder.path().display());
+        let message = format!("{}: a folder, not a file", folder.path().display());
         fails(refused(folder.path(), flags), CLIPTEXT_FILE, &message);
         let other = folder.path().join("other.plan");
         std::fs::write(&other, [b'x'; 1000]).unwrap();
@@ -152,9 +329,9 @@ fn bytes_and_memory_that_do_not_do() {
     let message = "the plan's bytes do not start at a multiple of 64";
     // SAFETY: within the bytes.
     fails(load(unsafe { start.add(1) }, length - 1, place, room), CLIPTEXT_MISALIGNED, message);
-    let message = "`memory` is not at a multiple of 64";
+    let message = "`memory` is not at a multiple of 8";
     // SAFETY: within the memory.
-    fails(load(start, length, unsafe { place.add(32) }, room), CLIPTEXT_MISALIGNED, message);
+    fails(load(start, length, unsafe { place.add(4) }, room), CLIPTEXT_MISALIGNED, message);
     let message = format!("`memory` has 8 bytes, the object of a plan needs {}", cliptext_plan_size());
     fails(load(start, length, place, 8), CLIPTEXT_TOO_SMALL, &message);
     let message = format!("`bytes` has {} values: more than memory has from there on", usize::MAX);

@@ -60,6 +60,21 @@ pub const NOTHING: cliptext_embedding = cliptext_embedding {
     truncated: false,
 };
 
+/// A pack of two entries, `dog` of two tokens with a pooled row and `empty` of one, whose values half precision holds.
+pub fn pack_bytes(half: bool) -> Vec<u8> {
+    use cliptext::pack::{Dtype, NewEntry, PackManifest, PackWriter};
+    let dtype = if half { Dtype::F16 } else { Dtype::F32 };
+    let manifest =
+        PackManifest { producer: "a test", source: "a model", plan: [7; 32], width: 2, pooled: 3, dtype };
+    let dog =
+        NewEntry { name: "dog", prompt: "a dog", options: "weights none", tokens: 2, dropped: Some(2..5) };
+    let empty = NewEntry { name: "empty", prompt: "", options: "", tokens: 1, dropped: None };
+    let mut writer = PackWriter::new(std::io::Cursor::new(vec![]), manifest, &[dog, empty]).unwrap();
+    writer.write(&[1, 2], &[0.5, 1.5, -2.5, 3.0], Some(&[1.0, 2.0, 4.0])).unwrap();
+    writer.write(&[1], &[0.25, 0.0], Some(&[8.0, 16.0, 32.0])).unwrap();
+    writer.finish().unwrap().into_inner()
+}
+
 /// The values of an embedding's hidden states, by their bits.
 pub fn bits(embedding: &cliptext_embedding) -> Vec<u32> {
     // SAFETY: as the library says, until the next call.
