@@ -80,7 +80,13 @@ impl Source {
 
     /// The plan's hash, from its front.
     pub(crate) fn hash(&self) -> Outcome<PlanHash> {
-        PlanHash::of_front(self.bytes()).or_else(|_| Ok(self.load()?.hash()))
+        let bytes = self.bytes();
+        let is_whole = Header::read(bytes).is_ok_and(|header| header.file_bytes() == bytes.len() as u64);
+        match PlanHash::of_front(bytes) {
+            Ok(hash) if is_whole => Ok(hash),
+            // Which tells what is wrong.
+            _ => Ok(self.load()?.hash()),
+        }
     }
 }
 

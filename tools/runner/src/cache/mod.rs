@@ -86,7 +86,7 @@ impl Cache {
 
     /// The embeddings of all texts, the second one of a negative prompt; `None` where one is not there.
     pub(crate) fn find_all(&mut self, texts: &[&str]) -> Option<Vec<Kept>> {
-        texts.iter().enumerate().map(|(index, text)| Some(self.find(text)?.as_negative(index > 0))).collect()
+        texts.iter().enumerate().map(|(index, text)| Some(self.find(text)?.with_role(index > 0))).collect()
     }
 
     /// The embedding of a text. An entry that is damaged, or none of it, is told of and goes.

@@ -16,7 +16,7 @@ impl Encodes for Cached<'_> {
         let found: Vec<Option<Kept>> = texts
             .iter()
             .enumerate()
-            .map(|(index, text)| Some(self.cache.find(text)?.as_negative(index > 0)))
+            .map(|(index, text)| Some(self.cache.find(text)?.with_role(index > 0)))
             .collect();
         let missing: Vec<&str> =
             texts.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| *text).collect();
@@ -40,7 +40,7 @@ impl Encodes for Cached<'_> {
         let both: Vec<Kept> = found
             .into_iter()
             .enumerate()
-            .filter_map(|(index, found)| found.or_else(|| Some(computed.next()?.as_negative(index > 0))))
+            .filter_map(|(index, found)| found.or_else(|| Some(computed.next()?.with_role(index > 0))))
             .collect();
         take(&both.iter().map(Kept::encoded).collect::<Vec<Encoded<'_>>>())
     }

@@ -39,7 +39,7 @@ pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
     }
     let source = Source::open(path.as_deref(), access)?;
     match path.filter(|_| Pack::is_one(source.bytes())) {
-        Some(path) => job.from_pack(&path, &source),
+        Some(path) => job.by_names(&path, &source),
         None if args.cache.is_given() => job.cached(source.hash()?, || Ok(source)),
         None => job.with_plan(&source.load()?),
     }
@@ -100,7 +100,7 @@ impl Job<'_> {
     }
 
     /// Takes named embeddings out of a pack.
-    fn from_pack(self, path: &Path, source: &Source) -> Outcome {
+    fn by_names(self, path: &Path, source: &Source) -> Outcome {
         let Job { args, targets, inputs, mut prompts } = self;
         args.suit_a_pack(path)?;
         let mut engine = FromPack::load(path, source.bytes())?;

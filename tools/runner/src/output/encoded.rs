@@ -66,7 +66,7 @@ impl Kept {
     }
 
     /// The same as the negative prompt, or as a prompt.
-    pub(crate) fn as_negative(self, is_negative: bool) -> Self {
+    pub(crate) fn with_role(self, is_negative: bool) -> Self {
         Self { is_negative, ..self }
     }
 

@@ -37,7 +37,7 @@ impl<'p> FromPack<'p> {
                 "was encoded with other options than the first entry, and outputs tell them once";
             return Err(failed(&format_args!("{name:?} {same_prompt}: make a pack for each")));
         }
-        Ok(Kept::of_entry(&entry, self.pack.width()).as_negative(is_negative))
+        Ok(Kept::of_entry(&entry, self.pack.width()).with_role(is_negative))
     }
 
     /// That there is no such name, and the one that may be meant.
