@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::memory::AlignedBytes;
 use crate::plan::{LoadError, Plan};
 
-/// A plan file in memory.
+/// A plan file in memory; or a [prompt pack](crate::pack)'s, for [`Pack::load`](crate::Pack::load) of its [`bytes`](Self::bytes).
 #[derive(Debug)]
 pub struct PlanFile(Bytes);
 

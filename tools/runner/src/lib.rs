@@ -45,7 +45,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Encode prompts to the hidden states that a diffusion UNet reads
+    /// Encode prompts to the hidden states that a diffusion UNet reads; or take them by name out of a prompt pack, in the place of the
+    /// plan
     Encode(encode::EncodeArgs),
     /// Compare prompts with images, whose embeddings were computed elsewhere: zero-shot classification
     Similarity(similarity::SimilarityArgs),
