@@ -6,8 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use cliptext::threads::{Solo, Team, Threads};
-use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
-use common::{PROMPTS, demo, kernels_for, two_towers, typing};
+use cliptext::{AlignedBytes, Encoder, Pack, Plan, PlanFile};
+use common::{PROMPTS, demo, kernels_for, pack, two_towers, typing};
 
 /// Counts what the current thread asks of the heap.
 struct Counting;
@@ -93,4 +93,17 @@ fn loading_a_plan_takes_no_heap_either() {
     let before = calls();
     assert!(Plan::load(file.bytes()).is_ok());
     assert_eq!(calls() - before, 0);
+}
+
+#[test]
+fn a_pack_is_read_without_heap() {
+    let bytes = pack(&demo());
+    let mut hidden = vec![0.0; 77 * 32];
+    let before = calls();
+    let pack = Pack::load(&bytes).unwrap();
+    let entry = pack.find("dog").unwrap();
+    entry.hidden().copy_to(&mut hidden).unwrap();
+    let count = pack.entries().filter(|entry| entry.pooled().is_some() && !entry.prompt().is_empty()).count();
+    assert_eq!((calls() - before, count), (0, 1));
+    assert!(hidden.iter().any(|&value| value != 0.0));
 }

@@ -7,8 +7,8 @@ mod common;
 
 use cliptext::plan::MAX_SEQUENCES;
 use cliptext::threads::Solo;
-use cliptext::{AlignedBytes, Encoder, Input, Plan, PlanFile};
-use common::{PROMPTS, demo, kernels_for, long, two_towers, typing};
+use cliptext::{AlignedBytes, Encoder, Input, Pack, Plan, PlanFile, PlanHash};
+use common::{PROMPTS, demo, kernels_for, long, pack, two_towers, typing};
 
 /// What `Encoder` promises.
 const STACK: usize = 32 << 10;
@@ -39,4 +39,19 @@ fn loading_and_encoding_take_the_stack_that_is_told() {
     encode(two_towers());
     encode(long());
     encode(typing());
+}
+
+/// What reading a pack and hashing a plan's front take.
+const SMALL: usize = 4 << 10;
+
+#[test]
+fn packs_and_hashes_take_little() {
+    let (file, bytes) = (demo(), pack(&demo()));
+    let mut hidden = vec![0.0; 77 * 32];
+    let work = move || {
+        let pack = Pack::load(&bytes).unwrap();
+        pack.find("dog").unwrap().hidden().copy_to(&mut hidden).unwrap();
+        assert!(pack.manifest().plan_hash() == PlanHash::of_front(file.bytes()).unwrap());
+    };
+    std::thread::Builder::new().stack_size(SMALL + THREAD).spawn(work).unwrap().join().unwrap();
 }

@@ -57,7 +57,7 @@ impl<'a> Pack<'a> {
     }
 
     /// Reads the pack in `bytes`, which must start at a multiple of 64: nothing is copied. Every byte is read once, to be
-    /// checked.
+    /// checked. This takes less than 4 KiB of stack.
     ///
     /// # Errors
     /// [`PackError`] says what is wrong and where. After `Ok`, whatever is asked of the pack succeeds.

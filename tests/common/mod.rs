@@ -3,8 +3,10 @@
 
 pub mod parts;
 
+use std::io::Cursor;
 use std::path::PathBuf;
 
+use cliptext::pack::{Dtype, NewEntry, PackManifest, PackWriter};
 use cliptext::plan::format::crc32c;
 use cliptext::threads::Solo;
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan, PlanFile};
@@ -38,6 +40,27 @@ fn open(name: &str) -> PlanFile {
 pub fn kernels_for(plan: &Plan<'_>) -> impl Iterator<Item = Kernels> {
     let packing = plan.manifest().packing;
     Kernels::available().filter(move |kernels| kernels.reads(packing))
+}
+
+/// A pack of one entry, `dog`, in half precision.
+pub fn pack(file: &PlanFile) -> AlignedBytes {
+    let plan = Plan::load(file.bytes()).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
+    let embedding = encoder.encode("a running dog");
+    let manifest = PackManifest {
+        producer: "a test",
+        source: plan.manifest().source,
+        plan: *plan.hash().bytes(),
+        width: plan.width() as u32,
+        pooled: plan.manifest().pooled.map_or(0, |place| place.columns),
+        dtype: Dtype::F16,
+    };
+    let tokens = plan.context() as u32;
+    let entry = NewEntry { name: "dog", prompt: "a running dog", options: "", tokens, dropped: None };
+    let mut writer = PackWriter::new(Cursor::new(vec![]), manifest, &[entry]).unwrap();
+    writer.write(embedding.ids(), embedding.hidden(), embedding.pooled()).unwrap();
+    AlignedBytes::copy_of(writer.finish().unwrap().get_ref())
 }
 
 /// A hash of values by their bits.

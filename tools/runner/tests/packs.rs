@@ -208,3 +208,31 @@ fn packs_that_can_t_be_used_are_told() {
     assert!(fails(&["encode", &cut, "dog"], 1).contains("cut short"));
     assert!(!folder.names().iter().any(|name| name.contains("tmp")));
 }
+
+/// The specification is enough to read a pack.
+#[test]
+fn a_reader_that_was_written_from_the_specification_reads_packs() {
+    let python = std::env::var_os("CLIPTEXT_PYTHON").unwrap_or_else(|| "python3".into());
+    if Command::new(&python).arg("--version").output().is_err() {
+        eprintln!("skipped: no python3 (CLIPTEXT_PYTHON names one)");
+        return;
+    }
+    let folder = Folder::new("packs-python");
+    let plan = fixture("two-towers.plan");
+    let hash = PlanFile::read(plan.as_ref()).unwrap().plan().unwrap().hash().to_string();
+    let mut wanted = Vec::new();
+    for (number, (name, prompt)) in
+        [("dog", "a running dog"), ("empty", ""), ("a cat", "a cat")].iter().enumerate()
+    {
+        let (hidden, pooled) =
+            (folder.path(&format!("{number}.f32")), folder.path(&format!("{number}-pooled.f32")));
+        ok(&["encode", &plan, prompt, "-o", &hidden, "--pooled", &pooled]);
+        wanted.push(format!("{name}={hidden}={pooled}"));
+    }
+    for pack in [packed(&folder, "x.pack", &[]), packed(&folder, "h.pack", &["--dtype", "f16"])] {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/read_pack.py");
+        let read = Command::new(&python).args([script, &pack, &hash]).args(&wanted).output().unwrap();
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        assert_eq!(String::from_utf8_lossy(&read.stdout).trim(), "read");
+    }
+}
