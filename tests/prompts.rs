@@ -2,7 +2,9 @@
 
 mod common;
 
-use cliptext::prompt::{Chunks, MAX_CHUNKS, MAX_TOKENS, Options, Prompt, PromptError, Weighting};
+use cliptext::prompt::{
+    Chunks, MAX_CHUNKS, MAX_TOKENS, Options, Prompt, PromptError, USUAL_COMMA, Weighting,
+};
 use cliptext::{AlignedBytes, Encoder, IdsError, Input, PassError, Plan, Tokenizer};
 use common::{PROMPTS, demo, hash, long, two_towers};
 
@@ -179,4 +181,232 @@ fn places_that_do_not_fit_are_refused() {
     assert_eq!(error, PassError::Ids(IdsError::Content { given: 76, room: 75 }));
     let error = encoder.encode_from(Input::Content(&[49408]), &mut ()).unwrap_err();
     assert_eq!(error, PassError::Ids(IdsError::Range { id: 49408, rows: 49408 }));
+}
+
+/// A chunk's ids and weights, and how many it is.
+type Case = (String, Vec<(Vec<u32>, Vec<f32>)>);
+
+/// The chunks of the texts that a program reads, `None` where it fails, for its setting `key`.
+fn goldens(name: &str, key: &str) -> Vec<(String, Option<Case>)> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prompts").join(name);
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let chunk = |chunk: &serde_json::Value| {
+        let ids = chunk[0].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let run = |run: &serde_json::Value| {
+            let weight = run[0].as_f64().unwrap() as f32;
+            std::iter::repeat_n(weight, run[1].as_u64().unwrap() as usize)
+        };
+        (ids, chunk[1].as_array().unwrap().iter().flat_map(run).collect())
+    };
+    let case = |case: &serde_json::Value| {
+        let chunks = match &case["chunks"] {
+            serde_json::Value::Object(by_key) => by_key.get(key).unwrap_or(&by_key["0"]),
+            chunks => chunks,
+        };
+        let text: String = case["text"].as_str().unwrap().into();
+        (text.clone(), chunks.as_array().map(|chunks| (text, chunks.iter().map(chunk).collect())))
+    };
+    file["cases"].as_array().unwrap().iter().map(case).collect()
+}
+
+/// The chunks of a prompt as the goldens have them: without end tokens of weight 1 at their ends.
+fn shortened(prompt: &Prompt) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let chunk = |chunk| {
+        let (mut ids, mut weights) = (prompt.ids(chunk).to_vec(), prompt.weights(chunk).to_vec());
+        while ids.last() == Some(&49407) && weights.last() == Some(&1.0) {
+            ids.pop();
+            weights.pop();
+        }
+        (ids, weights)
+    };
+    (0..prompt.chunks()).map(chunk).collect()
+}
+
+#[test]
+fn chunks_and_weights_are_those_of_the_programs() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let mut prompt = Prompt::new();
+    for (name, key, weighting, comma) in [
+        ("a1111.json", "0", Weighting::A1111, 0),
+        ("a1111.json", "20", Weighting::A1111, USUAL_COMMA),
+        ("comfy.json", "", Weighting::Comfy, 0),
+    ] {
+        let (mut long, mut lost) = (0, 0);
+        for (text, want) in goldens(name, key) {
+            let options = Options { weighting, chunks: Chunks::Auto, comma };
+            let read = prompt.read(plan.tokenizer(), &text, options);
+            let Some((_, want)) = want else {
+                assert!(matches!(read, Err(PromptError::Number { .. })), "{text:?}: {read:?}");
+                continue;
+            };
+            if want.len() > MAX_CHUNKS {
+                assert!(
+                    matches!(read, Err(PromptError::TooLong { limit: MAX_CHUNKS, .. })),
+                    "{text:?}: {read:?}"
+                );
+            } else {
+                assert_eq!((read, shortened(&prompt)), (Ok(()), want.clone()), "{text:?}");
+                long += usize::from(want.len() > 1);
+            }
+            // In fewer chunks the first are the same.
+            let options = Options { chunks: Chunks::Exactly(2), ..options };
+            prompt.read(plan.tokenizer(), &text, options).unwrap();
+            assert_eq!(
+                shortened(&prompt)[..],
+                [&want[..], &vec![Default::default(); 2]].concat()[..2],
+                "{text:?}"
+            );
+            assert!(prompt.dropped().is_some() || want.len() <= 2);
+            lost += usize::from(want.len() > 2);
+        }
+        assert!(long > 20 && lost > 5, "{name}: {long} long, {lost} lost");
+    }
+}
+
+/// The weight of each row of all chunks.
+fn row_weights(prompt: &Prompt) -> Vec<f64> {
+    let context = prompt.context();
+    let chunk = |chunk: usize| {
+        let own = prompt.weights(chunk).iter().copied().map(f64::from);
+        let mut rows: Vec<f64> = [1.0].into_iter().chain(own).collect();
+        rows.resize(context, 1.0);
+        rows
+    };
+    (0..prompt.chunks()).flat_map(chunk).collect()
+}
+
+/// The rules as they are published, worked out in f64 from the states of each chunk by itself.
+#[test]
+fn weights_do_to_the_states_what_the_rules_say() {
+    let texts = [
+        "a (cat:1.3) and a [dog]",
+        "((masterpiece)), (best quality:1.4), a (fox:0.2) BREAK [[blurry]] (night:-0.5)",
+        "(cat:1.0) dog",
+        "x BREAK (y:1.5)",
+    ];
+    let long = texts[1].repeat(7);
+    for (file, towers) in [(demo(), vec![32]), (two_towers(), vec![16, 24])] {
+        let plan = Plan::load(file.bytes()).unwrap();
+        let (context, width) = (plan.context(), plan.width());
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(3));
+        let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
+        let empty = encoder.encode("").hidden().to_vec();
+        let mut prompt = Prompt::new();
+        for text in texts.into_iter().chain([long.as_str()]) {
+            for weighting in [Weighting::A1111, Weighting::Comfy] {
+                let options = Options { weighting, chunks: Chunks::Auto, comma: 0 };
+                prompt.read(plan.tokenizer(), text, options).unwrap();
+                let mut plain = Vec::new();
+                let mut pooled = Vec::new();
+                for chunk in 0..prompt.chunks() {
+                    let alone = encoder.encode_from(Input::Content(prompt.ids(chunk)), &mut ()).unwrap();
+                    plain.extend_from_slice(alone.hidden());
+                    pooled.push(hash(alone.pooled().unwrap()));
+                }
+                let weights = row_weights(&prompt);
+                let mut want: Vec<f64> = plain.iter().copied().map(f64::from).collect();
+                for (row, (states, weight)) in want.chunks_exact_mut(width).zip(&weights).enumerate() {
+                    let empty = &empty[row % context * width..][..width];
+                    for (state, &empty) in states.iter_mut().zip(empty) {
+                        *state = match weighting {
+                            Weighting::A1111 => *state * weight,
+                            _ => (*state - f64::from(empty)) * weight + f64::from(empty),
+                        };
+                    }
+                }
+                if weighting == Weighting::A1111 {
+                    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                    for (chunk, states) in want.chunks_exact_mut(context * width).enumerate() {
+                        let before = &plain[chunk * context * width..][..context * width];
+                        let mut start = 0;
+                        for &columns in &towers {
+                            let of = |row: &[f64]| row[start..start + columns].to_vec();
+                            let before: Vec<f64> = before.iter().copied().map(f64::from).collect();
+                            let before: Vec<f64> = before.chunks_exact(width).flat_map(of).collect();
+                            let after: Vec<f64> = states.chunks_exact(width).flat_map(of).collect();
+                            let ratio = mean(&before) / mean(&after);
+                            for row in states.chunks_exact_mut(width) {
+                                row[start..start + columns].iter_mut().for_each(|state| *state *= ratio);
+                            }
+                            start += columns;
+                        }
+                    }
+                }
+                let mut hidden = vec![f32::NAN; plain.len()];
+                let mut row = vec![f32::NAN; plan.manifest().pooled.unwrap().columns as usize];
+                encoder.encode_prompt(&prompt, None, &mut hidden, Some(&mut row)).unwrap();
+                let largest = want.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+                for (found, want) in hidden.iter().zip(&want) {
+                    let difference = (f64::from(*found) - want).abs();
+                    assert!(difference <= 1e-4 * largest, "{text:?} {weighting}: {found} {want}");
+                }
+                // Weights don't reach the pooled row, and what has weight 1 stays as it is.
+                assert_eq!(hash(&row), pooled[0]);
+                if !prompt.is_weighted() {
+                    assert_eq!(hash(&hidden), hash(&plain), "{text:?}");
+                }
+                let mut again = vec![f32::NAN; plain.len()];
+                encoder.encode_prompt(&prompt, Some(&empty), &mut again, None).unwrap();
+                assert_eq!(hash(&again), hash(&hidden), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_by_their_place() {
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let mut prompt = Prompt::new();
+    let mut read = |text: &str, weighting| {
+        let options = Options { weighting, chunks: Chunks::Auto, comma: 0 };
+        let read = prompt.read(plan.tokenizer(), text, options);
+        assert_eq!(read.is_err(), prompt.chunks() == 0);
+        read
+    };
+    for (text, at) in [("a (b:1.2.3)", 5), ("a (b: . )", 6)] {
+        assert_eq!(read(text, Weighting::A1111), Err(PromptError::Number { at }));
+        assert_eq!(read(text, Weighting::Comfy), Ok(()));
+    }
+    let huge = format!("a (b:1{})", "0".repeat(39));
+    for text in [&huge, "a (b:inf)", "a (b:nan)", "a (b:-1e39)"] {
+        assert_eq!(read(text, Weighting::Comfy), Err(PromptError::Weight { at: 3 }), "{text}");
+    }
+    assert_eq!(read(&huge, Weighting::A1111), Err(PromptError::Weight { at: 3 }));
+    assert_eq!(read(&("(".repeat(1000) + "a"), Weighting::A1111), Err(PromptError::Weight { at: 1000 }));
+    assert_eq!(read(&("[".repeat(1000) + "a"), Weighting::A1111), Ok(()));
+    // A weight of nothing does nothing.
+    assert_eq!(read("(:inf) a (  :nan)", Weighting::Comfy), Ok(()));
+    // An f32 takes it.
+    assert_eq!(read("(a:100000)", Weighting::Comfy), Ok(()));
+}
+
+/// Time is linear, and the stack small, in texts of a megabyte.
+#[test]
+fn megabytes_of_markup_are_read_at_once() {
+    let file = demo();
+    let texts = ["(a:1.2), ", "((", "[a", "a)", "\\(a\\) ", "BREAK ", "(a BREAK b)", "a:1.2) ", ": ", "\\"]
+        .map(|piece| {
+            let whole = piece.repeat(1_000_000 / piece.len());
+            [whole.clone() + "a", whole]
+        });
+    let work = move || {
+        let plan = Plan::load(file.bytes()).unwrap();
+        let mut prompt = Box::new(Prompt::new());
+        let started = std::time::Instant::now();
+        for text in texts.iter().flatten() {
+            for weighting in [Weighting::None, Weighting::A1111, Weighting::Comfy] {
+                for chunks in [Chunks::One, Chunks::Exactly(MAX_CHUNKS as u8), Chunks::Auto] {
+                    let options = Options { weighting, chunks, comma: USUAL_COMMA };
+                    let _ = std::hint::black_box(prompt.read(plan.tokenizer(), text, options));
+                }
+            }
+        }
+        assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+    };
+    // What `Prompt::read` promises, and what a thread has besides.
+    let stack = (10 << 10) + (8 << 10);
+    let stack = if cfg!(debug_assertions) { 1 << 20 } else { stack };
+    std::thread::Builder::new().stack_size(stack).spawn(work).unwrap().join().unwrap();
 }

@@ -4,8 +4,9 @@ use super::encoder::Encoder;
 use super::error::PassError;
 use super::input::Input;
 use super::sink::Sink;
-use crate::plan::{MAX_SEQUENCES, Source};
-use crate::prompt::{MAX_CHUNKS, Prompt};
+use crate::kernels::float_mode::Exact;
+use crate::plan::{MAX_SEQUENCES, Program, Source};
+use crate::prompt::{MAX_CHUNKS, Prompt, Weighting};
 use crate::threads::Team;
 
 impl<T: Team, S: Source> Encoder<'_, T, S> {
@@ -29,7 +30,17 @@ impl<T: Team, S: Source> Encoder<'_, T, S> {
         mut pooled: Option<&mut [f32]>,
     ) -> Result<(), PassError<S::Error>> {
         self.check(prompt, empty, hidden, pooled.as_deref())?;
-        let chunk = self.program.context() * self.program.width();
+        let program = self.program;
+        let chunk = program.context() * program.width();
+        if prompt.weighting() == Weighting::Comfy && prompt.is_weighted() {
+            match (empty, hidden.split_at_mut(chunk)) {
+                (Some(empty), (first, _)) => first.copy_from_slice(empty),
+                (None, (first, _)) => _ = self.encode_into(Input::Content(&[]), first)?,
+            }
+            for place in (1..prompt.chunks()).map(|chunks| chunks * chunk) {
+                hidden.copy_within(..chunk, place);
+            }
+        }
         let has_room = |count: &usize| self.program.arena_bytes(*count) <= self.arena.len();
         let at_once = (1..=AT_ONCE).rev().find(has_room).unwrap_or(1);
         let (mut first, mut rest) = (0, hidden);
@@ -40,7 +51,8 @@ impl<T: Team, S: Source> Encoder<'_, T, S> {
             for (index, input) in inputs.iter_mut().enumerate().take(count) {
                 *input = Input::Content(prompt.ids(first + index));
             }
-            let mut sink = Chunks { first, hidden: states, pooled: pooled.take() };
+            let mut sink =
+                Chunks { program: &program, prompt, first, hidden: states, pooled: pooled.as_deref_mut() };
             self.pass(inputs.get(..count).unwrap_or(&[]), &mut sink)?;
             first += count;
             rest = behind;
@@ -82,16 +94,32 @@ const AT_ONCE: usize = if MAX_CHUNKS < MAX_SEQUENCES { MAX_CHUNKS } else { MAX_S
 
 /// Takes the hidden states of chunks.
 struct Chunks<'s> {
-    /// The chunk of the first sequence, and where its states go; those of the others follow.
+    program: &'s Program<'s>,
+    prompt: &'s Prompt,
+    /// The chunk of the first sequence, and where its states go; those of the others follow. ComfyUI's weights find those of the
+    /// empty prompt there.
     first: usize,
     hidden: &'s mut [f32],
     pooled: Option<&'s mut [f32]>,
 }
 
 impl Sink for Chunks<'_> {
-    fn hidden(&mut self, sequence: usize, rows: &[f32]) {
-        let Some(to) = self.hidden.chunks_exact_mut(rows.len()).nth(sequence) else { return };
-        to.copy_from_slice(rows);
+    fn hidden(&mut self, sequence: usize, states: &[f32]) {
+        let Some(to) = self.hidden.chunks_exact_mut(states.len()).nth(sequence) else { return };
+        let weights = self.prompt.weights(self.first + sequence);
+        // As in the steps, no bit depends on the host's floating-point mode.
+        let exact = Exact::enter();
+        match self.prompt.weighting() {
+            Weighting::A1111 if weights.iter().any(|&weight| weight != 1.0) => {
+                to.copy_from_slice(states);
+                multiply(to, self.program, weights);
+            }
+            Weighting::Comfy if self.prompt.is_weighted() => {
+                interpolate(to, states, self.program.width(), weights)
+            }
+            _ => to.copy_from_slice(states),
+        }
+        drop(exact);
     }
 
     fn pooled(&mut self, sequence: usize, row: &[f32]) {
@@ -99,6 +127,53 @@ impl Sink for Chunks<'_> {
             && let Some(to) = self.pooled.take()
         {
             to.copy_from_slice(row);
+        }
+    }
+}
+
+/// The weight of each row of a chunk: of the start token, of its own, and of what follows.
+fn of_rows(weights: &[f32]) -> impl Iterator<Item = f32> {
+    core::iter::once(1.0).chain(weights.iter().copied()).chain(core::iter::repeat(1.0))
+}
+
+/// Multiplies each row by its weight, then each text tower's columns by what restores their mean over the chunk, as
+/// AUTOMATIC1111's program does: `z·w · mean(z) / mean(z·w)`. A mean that can't be restored stays.
+fn multiply(states: &mut [f32], program: &Program<'_>, weights: &[f32]) {
+    let width = program.width();
+    let widths = || program.towers().map(|tower| tower.width);
+    // The towers' states stand side by side; of a plan that gives one tower's only, all columns are that tower's.
+    let joined = widths().sum::<usize>() == width;
+    let mut start = 0;
+    for columns in widths().take(if joined { usize::MAX } else { 1 }) {
+        let end = if joined { start + columns } else { width };
+        let mut means = [0.0f64; 2];
+        for (row, weight) in states.chunks_exact_mut(width).zip(of_rows(weights)) {
+            for value in row.get_mut(start..end).unwrap_or(&mut []) {
+                means[0] += f64::from(*value);
+                *value *= weight;
+                means[1] += f64::from(*value);
+            }
+        }
+        let ratio = (means[0] / means[1]) as f32;
+        if ratio.is_finite() {
+            for row in states.chunks_exact_mut(width) {
+                row.get_mut(start..end).unwrap_or(&mut []).iter_mut().for_each(|value| *value *= ratio);
+            }
+        }
+        start = end;
+    }
+}
+
+/// Puts `(z - empty)·w + empty` in the place of `empty`, row by row, as ComfyUI does; `z` itself where the weight is 1.
+fn interpolate(empty: &mut [f32], states: &[f32], width: usize, weights: &[f32]) {
+    let rows = empty.chunks_exact_mut(width).zip(states.chunks_exact(width));
+    for ((empty, states), weight) in rows.zip(of_rows(weights)) {
+        if weight == 1.0 {
+            empty.copy_from_slice(states);
+            continue;
+        }
+        for (empty, state) in empty.iter_mut().zip(states) {
+            *empty += (state - *empty) * weight;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens into chunks, one behind the other.
 
 use super::chunks::Prompt;
+use super::error::PromptError;
 use crate::tokenizer::Ids;
 
 /// Puts the tokens that it is given into the chunks of a prompt.
@@ -20,7 +21,11 @@ pub(super) struct Chunker<'p> {
     /// The last comma of the open chunk, counted from its start, and the place of the token behind it.
     last_comma: Option<usize>,
     behind_comma: usize,
+    /// Whether what belongs together goes into one chunk.
+    keeps_together: bool,
     lost: Option<usize>,
+    /// The place of a token whose weight is no number.
+    unweighable: Option<usize>,
 }
 
 impl<'p> Chunker<'p> {
@@ -37,8 +42,16 @@ impl<'p> Chunker<'p> {
             start: 0,
             last_comma: None,
             behind_comma: 0,
+            keeps_together: false,
             lost: None,
+            unweighable: None,
         }
+    }
+
+    /// Keeps what belongs together in one chunk.
+    pub(super) fn keeping_together(mut self) -> Self {
+        self.keeps_together = true;
+        self
     }
 
     /// Ends full chunks behind a comma that has at most `reach` tokens behind it.
@@ -55,6 +68,14 @@ impl<'p> Chunker<'p> {
         }
         self.close(self.length);
         true
+    }
+
+    /// Whether all weights so far were numbers.
+    ///
+    /// # Errors
+    /// [`PromptError::Weight`] if not.
+    pub(super) fn check(&self) -> Result<(), PromptError> {
+        self.unweighable.map_or(Ok(()), |at| Err(PromptError::Weight { at }))
     }
 
     /// Tokens that the open chunk has.
@@ -88,6 +109,10 @@ impl Ids for Chunker<'_> {
     }
 
     fn push(&mut self, id: u32, place: usize) -> bool {
+        if !self.weight.is_finite() {
+            self.unweighable = Some(place);
+            return false;
+        }
         let mut lost = place;
         if self.comma == Some(id) {
             self.last_comma = Some(self.open());
@@ -113,5 +138,11 @@ impl Ids for Chunker<'_> {
         self.prompt.put(self.length, id, self.weight);
         self.length += 1;
         true
+    }
+
+    fn keep_together(&mut self, count: usize) {
+        if self.keeps_together && count <= self.room && self.open() + count > self.room && !self.is_full() {
+            self.close(self.length);
+        }
     }
 }

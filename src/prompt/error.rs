@@ -20,6 +20,30 @@ pub enum PromptError {
         /// The byte of the text where what has no room begins.
         at: usize,
     },
+    /// More parts of different weights are in an open bracket than are kept at a time.
+    Spans {
+        /// The most.
+        limit: usize,
+        /// The byte of the text where the first that is too many begins.
+        at: usize,
+    },
+    /// More brackets are within each other than are read.
+    Depth {
+        /// The most.
+        limit: usize,
+        /// The byte of the text where the first that is too many opens.
+        at: usize,
+    },
+    /// What stands for a weight is no number.
+    Number {
+        /// Its first byte in the text.
+        at: usize,
+    },
+    /// A weight is infinite or too large for an f32, or no number.
+    Weight {
+        /// The byte of the text where what has it begins.
+        at: usize,
+    },
 }
 
 impl fmt::Display for PromptError {
@@ -28,12 +52,26 @@ impl fmt::Display for PromptError {
             PromptError::Chunks { asked, limit } => {
                 write!(f, "{asked} chunks were asked for, a prompt has 1 to {limit}")
             }
-            PromptError::TooLong { limit, at } => {
-                write!(
-                    f,
-                    "the prompt takes more than {limit} chunks, the most: there is no room from byte {at} on"
-                )
-            }
+            PromptError::TooLong { limit, at } => write!(
+                f,
+                "the prompt takes more than {limit} chunks, the most: there is no room from byte {at} on"
+            ),
+            PromptError::Spans { limit, at } => write!(
+                f,
+                "a bracket that is open at byte {at} has more than {limit} parts of different weights in it, the most"
+            ),
+            PromptError::Depth { limit, at } => write!(
+                f,
+                "more than {limit} brackets within each other, the most: the one at byte {at} is too many"
+            ),
+            PromptError::Number { at } => write!(
+                f,
+                "the weight at byte {at} is no number: write one such as 1.3, or \\( for a bracket that is text"
+            ),
+            PromptError::Weight { at } => write!(
+                f,
+                "the weight of the text at byte {at} is infinite or no number: give it one that is finite"
+            ),
         }
     }
 }

@@ -17,13 +17,22 @@
 //!
 //! Nothing is allocated. A text of any length takes time linear in it.
 
+mod a1111;
 mod breaks;
 mod chunker;
 mod chunks;
+mod comfy;
 mod error;
+mod number;
 mod options;
+mod parts;
 mod read;
 
+pub use a1111::MAX_SPANS;
 pub use chunks::{MAX_CHUNKS, MAX_TOKENS, Prompt};
+pub use comfy::MAX_DEPTH;
 pub use error::PromptError;
+#[cfg(test)]
+mod tests;
+
 pub use options::{Chunks, Options, USUAL_COMMA, UnknownOption, Weighting};

@@ -18,19 +18,27 @@ pub struct Options {
     pub comma: u8,
 }
 
-/// Whose weights a prompt has. As text it is `none`.
+/// Whose weights a prompt has. As text it is `none`, `a1111` or `comfy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Weighting {
     /// None: all of it is text.
     #[default]
     None,
+    /// As AUTOMATIC1111's program reads it: `(word)`, `(word:1.3)`, `[word]`; `BREAK` ends a chunk. The hidden states are multiplied by their
+    /// tokens' weights, and each chunk's mean is restored.
+    A1111,
+    /// As ComfyUI reads it: `(word)`, `(word:1.3)`. The hidden states go from those of the empty prompt, at weight 0, over their
+    /// own, at 1.
+    Comfy,
 }
 
 impl fmt::Display for Weighting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Weighting::None => "none",
+            Weighting::A1111 => "a1111",
+            Weighting::Comfy => "comfy",
         })
     }
 }
@@ -41,7 +49,9 @@ impl FromStr for Weighting {
     fn from_str(text: &str) -> Result<Self, UnknownOption> {
         match text {
             "none" => Ok(Weighting::None),
-            _ => Err(UnknownOption { expected: "`none`" }),
+            "a1111" => Ok(Weighting::A1111),
+            "comfy" => Ok(Weighting::Comfy),
+            _ => Err(UnknownOption { expected: "`none`, `a1111` or `comfy`" }),
         }
     }
 }

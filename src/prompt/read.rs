@@ -5,6 +5,8 @@ use super::chunker::Chunker;
 use super::chunks::Prompt;
 use super::error::PromptError;
 use super::options::{Chunks, Options, Weighting};
+use super::parts::Tokenized;
+use super::{a1111, comfy};
 use crate::tokenizer::{Plain, Tokenizer};
 
 impl Prompt {
@@ -49,8 +51,18 @@ impl Prompt {
                 tokenizer.read(Plain::new(text), &mut chunker);
             }
             Weighting::None => {
-                chunker = chunker.at_commas(comma(tokenizer), options.comma);
+                chunker = chunker.keeping_together().at_commas(comma(tokenizer), options.comma);
                 read_sections(tokenizer, text, &mut chunker);
+            }
+            Weighting::A1111 => {
+                chunker = chunker.keeping_together().at_commas(comma(tokenizer), options.comma);
+                let mut parts = Tokenized { tokenizer, chunker: &mut chunker, together: false };
+                a1111::read(text, &mut parts)?;
+            }
+            Weighting::Comfy => {
+                chunker = chunker.keeping_together();
+                let mut parts = Tokenized { tokenizer, chunker: &mut chunker, together: true };
+                comfy::read(text, &mut parts)?;
             }
         }
         if let Some(place) = chunker.finish() {

@@ -27,6 +27,11 @@ impl<'t> Plain<'t> {
         Self::part(text, 0)
     }
 
+    /// Whether nothing is left of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.as_str().is_empty()
+    }
+
     /// A part of a longer string, in which it begins at byte `start`.
     pub(crate) fn part(text: &'t str, start: usize) -> Self {
         Plain { rest: text.chars(), end: start + text.len() }

@@ -22,6 +22,11 @@ pub(crate) trait Ids {
     /// Takes the next id, of a word, or an added token, that begins behind `place` bytes of the text and white space. False
     /// where there is no room for it: nothing more is given.
     fn push(&mut self, id: u32, place: usize) -> bool;
+
+    /// So many ids come that belong together: those of one added token.
+    fn keep_together(&mut self, count: usize) {
+        let _ = count;
+    }
 }
 
 /// Turns texts into token ids.
@@ -254,6 +259,7 @@ impl Held {
 
 /// Gives the ids of an added token; false if they are not all taken.
 fn push_all(ids: &mut impl Ids, added: AddedIds, place: usize) -> bool {
+    ids.keep_together(added.count as usize);
     (0..added.count).all(|more| ids.push(added.first.saturating_add(more), place))
 }
 

@@ -38,7 +38,7 @@ mod tokens;
 mod unicode;
 mod vocabulary;
 
-pub(crate) use characters::Plain;
+pub(crate) use characters::{Characters, Plain};
 pub use context::MAX_CONTEXT;
 pub(crate) use encode::Ids;
 pub use encode::Tokenizer;
