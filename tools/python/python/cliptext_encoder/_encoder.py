@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._arrays import Row
     from ._prompt import Options
 
+
 class Encoder:
     """Turns prompts into embeddings, with a plan or the plan in a file.
 
@@ -149,10 +150,10 @@ class Encoder:
             self._start()
         return self._core
 
-    def _passes(self, texts: List[str], pad: bool) -> List[Row]:
+    def _passes(self, prompts: List[str], pad: bool) -> List[Row]:
         rows: List[Row] = []
-        while len(rows) < len(texts):
-            rows += self._running().encode(texts[len(rows) :], pad)
+        while len(rows) < len(prompts):
+            rows += self._running().encode(prompts[len(rows) :], pad)
         return rows
 
     def __repr__(self) -> str:
@@ -162,6 +163,6 @@ class Encoder:
         raise TypeError("an Encoder can't be pickled: give the other process the plan's path and make one there")
 
 
-def _names(name: str, given: object, texts: List[str]) -> List[str]:
+def _names(name: str, given: object, prompts: List[str]) -> List[str]:
     """What each text is called in warnings."""
-    return [name] if isinstance(given, str) else [f"{name}[{index}]" for index in range(len(texts))]
+    return [name] if isinstance(given, str) else [f"{name}[{index}]" for index in range(len(prompts))]
