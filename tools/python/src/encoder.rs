@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::mem;
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use cliptext::prompt::Prompt;
+use cliptext::prompt::{Prompt, Weighting};
 use cliptext::threads::{Threads, default_threads};
 use cliptext::{AlignedBytes, Input, Kernels, MAX_SEQUENCES, PassError, Sink};
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -47,6 +47,8 @@ pub(crate) struct Encoder {
     arena_bytes: usize,
     kernel: &'static str,
     threads: usize,
+    /// The hidden states of the empty prompt, from which ComfyUI's weights go, once they were needed.
+    empty: OnceLock<Vec<f32>>,
     /// The process that started the team.
     process: u32,
 }
@@ -72,7 +74,15 @@ impl Encoder {
             });
             let cell = cell.map_err(|error| plan_error(&plan.name, error))?;
             let (kernel, process) = (kernels.name(), process::id());
-            Ok(Self { cell: Some(Mutex::new(cell)), plan: shared, arena_bytes, kernel, threads, process })
+            Ok(Self {
+                cell: Some(Mutex::new(cell)),
+                plan: shared,
+                arena_bytes,
+                kernel,
+                threads,
+                empty: OnceLock::new(),
+                process,
+            })
         })
     }
 
@@ -111,7 +121,7 @@ impl Encoder {
         chunks: usize,
     ) -> PyResult<Row<'py>> {
         let encoded = py.detach(|| {
-            let mut prompt = self.plan.read(text, &options)?;
+            let mut prompt = self.plan.read("prompt", text, &options)?;
             prompt.fill(chunks).map_err(|error| PyValueError::new_err(error.to_string()))?;
             self.states(&prompt).map_err(pass_error)
         });
@@ -125,7 +135,11 @@ impl Encoder {
         let plan = self.plan.view();
         let mut hidden = vec![0.0; prompt.chunks() * plan.context() * plan.width()];
         let mut pooled = plan.manifest().pooled.map(|rows| vec![0.0; rows.columns as usize]);
-        self.with(|encoder| encoder.encode_prompt(prompt, None, &mut hidden, pooled.as_deref_mut()))?;
+        self.with(|encoder| {
+            let empty = (prompt.weighting() == Weighting::Comfy)
+                .then(|| self.empty.get_or_init(|| encoder.encode("").hidden().to_vec()).as_slice());
+            encoder.encode_prompt(prompt, empty, &mut hidden, pooled.as_deref_mut())
+        })?;
         Ok((hidden, pooled))
     }
 

@@ -33,12 +33,12 @@ impl SharedPlan {
         Ok(Self(Arc::new(loaded)))
     }
 
-    /// A text as a prompt.
-    pub(crate) fn read(&self, text: &str, options: &Given) -> PyResult<Box<Prompt>> {
+    /// A text as a prompt, which errors call `name`.
+    pub(crate) fn read(&self, name: &str, text: &str, options: &Given) -> PyResult<Box<Prompt>> {
         let mut prompt = Box::new(Prompt::new());
         match prompt.read(self.view().tokenizer(), text, options::options(options)?) {
             Ok(()) => Ok(prompt),
-            Err(error) => Err(PyValueError::new_err(error.to_string())),
+            Err(error) => Err(PyValueError::new_err(format!("{name}: {error}"))),
         }
     }
 
@@ -132,15 +132,15 @@ impl Plan {
     }
 
     /// Into how many chunks a text is read, and what falls off.
-    fn read(&self, text: &str, options: Given) -> PyResult<(usize, Option<String>)> {
-        let prompt = self.shared.read(text, &options)?;
+    fn read(&self, name: &str, text: &str, options: Given) -> PyResult<(usize, Option<String>)> {
+        let prompt = self.shared.read(name, text, &options)?;
         let dropped = prompt.dropped().and_then(|range| text.get(range)).map(str::to_owned);
         Ok((prompt.chunks(), dropped))
     }
 
     /// The ids and weights of each chunk, without start, end and padding.
-    fn chunks(&self, text: &str, options: Given) -> PyResult<Vec<(Vec<u32>, Vec<f32>)>> {
-        let prompt = self.shared.read(text, &options)?;
+    fn chunks(&self, name: &str, text: &str, options: Given) -> PyResult<Vec<(Vec<u32>, Vec<f32>)>> {
+        let prompt = self.shared.read(name, text, &options)?;
         Ok((0..prompt.chunks())
             .map(|chunk| (prompt.ids(chunk).to_vec(), prompt.weights(chunk).to_vec()))
             .collect())

@@ -70,16 +70,37 @@ def test_how_a_prompt_is_read(demo):
     assert plan.chunks("(dog:1.5)") == [(text, [1] * len(text))]
 
 
+def test_a1111_restores_the_mean(encoder):
+    plain = encoder.encode("a dog").prompt_embeds[0].astype(np.float64)
+    weights = np.ones((77, 1))
+    weights[2] = 1.5  # start, a, dog
+    want = plain * weights
+    want *= plain.mean() / want.mean()
+    result = encoder.encode("a (dog:1.5)", weights="a1111")
+    assert np.abs(result.prompt_embeds[0] - want).max() < 1e-4
+    assert encoder.plan.chunks("a (dog:1.5)", weights="a1111") == [(encoder.tokenize("a dog")[1:-1], [1, 1.5])]
+
+
+def test_comfy_goes_from_the_empty_prompt(encoder):
+    plain, empty = encoder.encode(["a dog", ""]).prompt_embeds.astype(np.float64)
+    weights = np.ones((77, 1))
+    weights[2] = 1.5
+    want = (plain - empty) * weights + empty
+    for _ in range(2):
+        result = encoder.encode("a (dog:1.5)", negative="(dog:0.5)", weights="comfy")
+        assert np.abs(result.prompt_embeds[0] - want).max() < 1e-4
+
+
 def test_options_that_do_not_do(encoder):
-    with pytest.raises(ValueError, match="^weights=sdxl: expected `none`"):
+    with pytest.raises(ValueError, match="^weights=sdxl: expected `none`, `a1111` or `comfy`$"):
         encoder.encode("a", weights="sdxl")
     with raises(ValueError, "chunks=0: expected `auto` or a number of chunks from 1"):
         encoder.encode("a", chunks=0)
     with raises(ValueError, "chunks=many: expected `auto` or a number of chunks from 1"):
         encoder.encode("a", chunks="many")
-    with raises(ValueError, "9 chunks were asked for, a prompt has 1 to 8"):
+    with raises(ValueError, "prompt: 9 chunks were asked for, a prompt has 1 to 8"):
         encoder.encode("a", chunks=9)
-    with raises(ValueError, f"the prompt takes more than 8 chunks, the most: there is no room from byte {600 * 4} on"):
+    with raises(ValueError, f"prompt: the prompt takes more than 8 chunks, the most: there is no room from byte {600 * 4} on"):
         encoder.encode("dog " * 700, chunks="auto")
     with raises(TypeError, 'chunks must be an int, "auto" or None, not float'):
         encoder.encode("a", chunks=2.0)
@@ -91,3 +112,18 @@ def test_options_that_do_not_do(encoder):
         encoder.encode("a", comma_backtrack=20)
     with raises(ValueError, "pad=False: prompts with weights or in chunks are always padded"):
         encoder.encode("a", pad=False, chunks=2)
+
+
+def test_texts_that_do_not_do(encoder):
+    with raises(
+        ValueError,
+        "prompt[1]: the weight of the text at byte 2000 is infinite or no number: give it one that is finite",
+    ):
+        encoder.encode(["a", "(" * 2000 + "dog" + ")" * 2000], weights="a1111")
+    with raises(
+        ValueError,
+        "negative: the weight at byte 3 is no number: write one such as 1.3, or \\( for a bracket that is text",
+    ):
+        encoder.encode("a", negative="(a:1.2.3)", weights="a1111")
+    with raises(ValueError, "text: 9 chunks were asked for, a prompt has 1 to 8"):
+        encoder.plan.chunks("a", chunks=9)

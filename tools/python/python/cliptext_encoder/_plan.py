@@ -107,7 +107,7 @@ class Plan:
         """The ids of each chunk of a prompt and their weights, without start and end token and padding: how Encoder.encode reads it."""
         read_as = options(weights, chunks, comma_backtrack)
         chunks_of(self._core, "text", text, read_as)
-        return self._core.chunks(text, read_as)
+        return self._core.chunks("text", text, read_as)
 
     def __repr__(self) -> str:
         return f"<cliptext_encoder.Plan {self.path or 'from bytes'}: {self.source}, [{self.context}, {self.width}]>"

@@ -56,7 +56,7 @@ def texts(name: str, given: Union[str, Sequence[str]]) -> List[str]:
 
 def chunks_of(plan: _core.Plan, name: str, text: str, read_as: Options) -> int:
     """How many chunks a text takes; what falls off is told."""
-    chunks, dropped = plan.read(text, read_as)
+    chunks, dropped = plan.read(name, text, read_as)
     if dropped is not None:
         shown = repr(dropped if len(dropped) <= _SHOWN else dropped[:_SHOWN] + "…")
         room = f"{plan.context} tokens" if chunks == 1 else f"{chunks} chunks of {plan.context} tokens"
