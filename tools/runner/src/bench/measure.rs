@@ -7,33 +7,26 @@ use cliptext::plan::{Axis, Mask, Op, Step};
 use cliptext::threads::{Team, Threads};
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 
-use super::machine;
-use super::report::{Labels, Report, Short, StepTime, Times};
-use super::workload::{LABELS, NEGATIVE, PROMPT, SHORT_PROMPT, TEMPLATE};
+use super::report::{Report, Short, StepTime};
+use super::times::{Times, times};
+use super::workload::{NEGATIVE, PROMPT, SHORT_PROMPT};
+use super::{labels, machine, typing};
 use crate::describe::describe;
 use crate::failure::Outcome;
-use crate::packed::{self, Packed};
 use crate::setup::cannot_encode;
 
 /// Encodings before the clock starts: pages are mapped, caches and clock rates settle.
 const WARM_UP: usize = 3;
-/// Turns of a label set at the most: each is many encodings.
-const LABEL_RUNS: usize = 10;
 
 /// Encodes `runs` times.
 pub(super) fn warm(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usize) -> Outcome<Report> {
     let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
     let mut encoder = Encoder::with(plan, &mut memory, kernels, team).map_err(cannot_encode)?;
     let warm = times(WARM_UP, runs, || {
+        encoder.forget();
         black_box(encoder.encode(PROMPT).hidden());
     });
     Ok(Report::new(plan, kernels.name(), team.workers(), warm))
-}
-
-/// Milliseconds that `f` takes, sorted.
-fn times(warm_up: usize, runs: usize, mut f: impl FnMut()) -> Times {
-    (0..warm_up).for_each(|_| f());
-    Times::of((0..runs).map(|_| ms(&mut f)).collect())
 }
 
 /// Steps, the pair, the short prompt, and what the machine can do.
@@ -65,11 +58,13 @@ pub(super) fn everything_else(
     }
     // The single encoding once more, beside the pair in time: the ratio is worth more than either.
     let single = times(0, runs, || {
+        encoder.forget();
         black_box(encoder.encode(PROMPT).hidden());
     });
     report.pair = Some((pair, single.median));
     let tokens = encoder.encode_unpadded(SHORT_PROMPT).tokens();
     let short = times(1, runs, || {
+        encoder.forget();
         black_box(encoder.encode_unpadded(SHORT_PROMPT).hidden());
     });
     report.short = Some(Short {
@@ -78,48 +73,12 @@ pub(super) fn everything_else(
         bandwidth: machine::read_bandwidth(plan.constants().bytes(), team),
     });
     if plan.manifest().pooled.is_some() {
-        report.labels = Some(labels(plan, kernels, team, runs)?);
+        report.labels = Some(labels::measure(plan, kernels, team, runs)?);
+    }
+    if plan.keeps_rows() {
+        report.typing = Some(typing::measure(&mut encoder, plan, runs));
     }
     Ok(())
-}
-
-/// A label set, many texts to a pass and one by one, in turns.
-fn labels(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usize) -> Outcome<Labels> {
-    let texts = LABELS.map(|label| format!("{TEMPLATE}{label}"));
-    let tokens = texts.iter().map(|text| plan.tokenizer().encode(text).len()).sum();
-    let (mut many, mut one) =
-        (AlignedBytes::zeroed(packed::arena_bytes(plan)), AlignedBytes::zeroed(plan.arena_bytes(1)));
-    let mut packed = Packed::new(plan, &mut many, kernels, team)?;
-    let mut encoder = Encoder::with(plan, &mut one, kernels, team).map_err(cannot_encode)?;
-    let (mut packed_ms, mut single_ms, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
-    for _ in 0..runs.min(LABEL_RUNS) {
-        packed_ms.push(ms(|| {
-            outcome = packed.each(texts.iter().cloned(), |pooled| {
-                black_box(pooled.row);
-                Ok(())
-            });
-        }));
-        std::mem::replace(&mut outcome, Ok(()))?;
-        single_ms.push(ms(|| {
-            for text in &texts {
-                black_box(encoder.encode_unpadded(text).pooled());
-            }
-        }));
-    }
-    Ok(Labels {
-        texts: texts.len(),
-        tokens,
-        arena_bytes: packed::arena_bytes(plan),
-        packed: Times::of(packed_ms),
-        single: Times::of(single_ms),
-    })
-}
-
-/// Milliseconds that `f` takes.
-fn ms(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64() * 1e3
 }
 
 /// The median time of each step.

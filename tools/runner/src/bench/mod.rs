@@ -2,9 +2,12 @@
 
 mod arguments;
 mod cold;
+mod labels;
 mod machine;
 mod measure;
 mod report;
+mod times;
+mod typing;
 mod workload;
 
 pub(crate) use arguments::{BenchArgs, ColdArgs};

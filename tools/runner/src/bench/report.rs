@@ -5,27 +5,10 @@ use cliptext::plan::Part;
 use serde_json::{Value, json};
 
 use super::cold::Cold;
+use super::labels::Labels;
+use super::times::Times;
+use super::typing::Typing;
 use crate::failure::Outcome;
-
-/// Milliseconds of several runs.
-pub(super) struct Times {
-    pub(super) median: f64,
-    min: f64,
-    max: f64,
-    runs: usize,
-}
-
-impl Times {
-    /// Of at least one run.
-    pub(super) fn of(mut ms: Vec<f64>) -> Self {
-        ms.sort_by(f64::total_cmp);
-        Self { median: ms[ms.len() / 2], min: ms[0], max: ms[ms.len() - 1], runs: ms.len() }
-    }
-
-    fn json(&self) -> Value {
-        json!({ "median": self.median, "min": self.min, "max": self.max, "runs": self.runs })
-    }
-}
 
 /// A step, as it ran.
 pub(super) struct StepTime {
@@ -41,26 +24,6 @@ pub(super) struct Short {
     pub(super) times: Times,
     /// Bytes per second that the threads can read.
     pub(super) bandwidth: f64,
-}
-
-/// A label set.
-pub(super) struct Labels {
-    pub(super) texts: usize,
-    /// Of all texts together.
-    pub(super) tokens: usize,
-    /// RAM for the packed passes.
-    pub(super) arena_bytes: usize,
-    /// All texts, several to a pass.
-    pub(super) packed: Times,
-    /// All texts, one by one.
-    pub(super) single: Times,
-}
-
-impl Labels {
-    /// Texts per second, packed and one by one.
-    fn rates(&self) -> [f64; 2] {
-        [&self.packed, &self.single].map(|times| self.texts as f64 / times.median * 1e3)
-    }
 }
 
 /// Everything about one number of threads.
@@ -84,6 +47,7 @@ pub(super) struct Report {
     pub(super) pair: Option<(Times, f64)>,
     pub(super) short: Option<Short>,
     pub(super) labels: Option<Labels>,
+    pub(super) typing: Option<Typing>,
     pub(super) cold: Option<Cold>,
 }
 
@@ -105,6 +69,7 @@ impl Report {
             pair: None,
             short: None,
             labels: None,
+            typing: None,
             cold: None,
         }
     }
@@ -180,16 +145,10 @@ impl Report {
             });
         }
         if let Some(labels) = &self.labels {
-            let [packed, single] = labels.rates();
-            out["labels"] = json!({
-                "texts": labels.texts,
-                "tokens": labels.tokens,
-                "arena_bytes": labels.arena_bytes,
-                "packed_ms": labels.packed.json(),
-                "single_ms": labels.single.json(),
-                "packed_per_s": packed,
-                "single_per_s": single,
-            });
+            out["labels"] = labels.json();
+        }
+        if let Some(typing) = &self.typing {
+            out["typing"] = typing.json();
         }
         if let Some(cold) = &self.cold {
             out["cold_ms"] = cold.ms.into();
@@ -239,13 +198,10 @@ impl Report {
             );
         }
         if let Some(labels) = &self.labels {
-            let [packed, single] = labels.rates();
-            sayln!(
-                "  labels      {packed:.0} a second packed, {single:.0} one by one: {} texts of {:.1} tokens; arena {} bytes",
-                labels.texts,
-                labels.tokens as f64 / labels.texts as f64,
-                labels.arena_bytes
-            );
+            sayln!("  labels      {}", labels.line());
+        }
+        if let Some(typing) = &self.typing {
+            say!("{}", typing.table());
         }
         if let Some(peak) = self.peak {
             sayln!("  peak        {:.1} GMAC/s, the inner loop on cached data", peak / 1e9);

@@ -49,3 +49,6 @@ pub(super) const LABELS: [&str; 40] = [
 pub(super) const TEMPLATE: &str = "a photo of a ";
 /// 7 tokens, start and end included.
 pub(super) const SHORT_PROMPT: &str = "a photo of a cat";
+/// What somebody types, word by word.
+pub(super) const TYPED: &str =
+    "a photograph of an astronaut riding a horse in the desert at sunset, dramatic light, highly detailed";
