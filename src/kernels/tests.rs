@@ -11,7 +11,7 @@ use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
 use super::set::KernelSet;
 use super::*;
-use crate::threads::Solo;
+use crate::threads::{Solo, Threads};
 
 /// Deterministic numbers.
 struct Random(u64);
@@ -324,12 +324,30 @@ fn f32_products_agree() {
 
 /// Attention over `sequences`, in a scratch full of what other steps may have left there.
 fn attend(kernels: Kernels, heads: Heads, qkv: &[f32], lengths: &[usize]) -> Vec<u32> {
+    attend_from(kernels, heads, qkv, lengths, 0, 1)
+}
+
+/// [`attend`] of the rows from `from` on, the others left as they are, with room for so many heads in the scratch.
+fn attend_from(
+    kernels: Kernels,
+    heads: Heads,
+    qkv: &[f32],
+    lengths: &[usize],
+    from: usize,
+    places: usize,
+) -> Vec<u32> {
     let sequences = Sequences(lengths);
     let longest = lengths.iter().copied().max().unwrap();
-    let mut out = vec![0.0; sequences.rows() * heads.width()];
-    let scratch = attention_scratch(longest, heads.count, heads.channels).unwrap();
-    let mut scratch = vec![f32::NAN; scratch * lengths.len()];
-    kernels.set().attention(&Solo, qkv, heads, (sequences, 0), &mut scratch, &mut out);
+    let mut out = vec![7.0; sequences.rows() * heads.width()];
+    let mut scratch = vec![f32::NAN; attention_scratch(longest, places, heads.channels).unwrap()];
+    let rows = (sequences, from);
+    match places {
+        1 => kernels.set().attention(&Solo, qkv, heads, rows, &mut scratch, &mut out),
+        _ => {
+            let team = Threads::start(3).unwrap();
+            kernels.set().attention(&team, qkv, heads, rows, &mut scratch, &mut out);
+        }
+    }
     bits(&out)
 }
 
@@ -353,6 +371,13 @@ fn attention_agrees_and_is_causal_where_it_is_masked() {
             // Each sequence alone, cut short where the mask hides what follows, gives the same rows.
             let kernels = Kernels::fastest(Packing::F32).unwrap();
             let whole = attend(kernels, heads, &qkv, lengths);
+            // Of some rows, and in scratches that have a place for fewer heads than workers, and for more.
+            let first = lengths[0];
+            for (from, places) in [(0, 2), (1, 3), (first / 2, 2), (first, 5)] {
+                let got = attend_from(kernels, heads, &qkv, lengths, from, places);
+                assert!(got[from * width..] == whole[from * width..], "from {from}");
+                assert!(got[..from * width].iter().all(|&bits| bits == 7.0f32.to_bits()));
+            }
             for (index, &length) in lengths.iter().enumerate() {
                 for part in [1, length.div_ceil(2), length] {
                     if part < length && mask == Mask::None {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cliptext::plan::{Place, Step};
 use cliptext::tokenizer::Padding;
+use cliptext::{AlignedBytes, Encoder, Plan};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::compile::Job;
 use cliptext_compiler::ir::{self, Pooled};
@@ -162,6 +164,39 @@ fn xl(scratch: &Scratch) -> PathBuf {
     let components = [("text_encoder", TEXT), ("text_encoder_2", PROJECTED)];
     write_index(&folder, "StableDiffusionXLPipeline", &components);
     folder
+}
+
+/// `--prefix-cache`: other places, and nothing else; what is typed is what the plan without it gives.
+#[test]
+fn kept_rows_change_the_arena_alone() {
+    let scratch = Scratch::new();
+    let folders = [xl(&scratch), write_component(&scratch.path().join("one"), &generate(&zoo_sd()))];
+    for (folder, precision) in
+        folders.iter().flat_map(|folder| [(folder, Precision::F32), (folder, Precision::Int8)])
+    {
+        let with = |prefix_cache| {
+            compiled(&Job { prefix_cache, precision, ..with_own_vocabulary(folder, &scratch) })
+        };
+        let (kept, plain) = (with(true), with(false));
+        let plans = [kept.plan(), plain.plan()];
+        assert_eq!(plans.each_ref().map(|plan| plan.keeps_rows()), [true, false]);
+        assert!(plans[0].arena_bytes(1) > plans[1].arena_bytes(1));
+        assert!(plans[0].constants().bytes() == plans[1].constants().bytes());
+        let places = |plan: &Plan<'_>| -> Vec<Step> {
+            plan.steps().map(|step| step.map(|place| Place { offset: 0, ..place })).collect()
+        };
+        assert_eq!(places(&plans[0]), places(&plans[1]));
+        let mut arena = AlignedBytes::zeroed(plans[0].arena_bytes(1));
+        let mut encoder = Encoder::new(&plans[0], &mut arena).unwrap();
+        let mut rows = 0;
+        for text in ["a", "a b", "a b c", "a b", "x", "x y z", "x y z"] {
+            let typed = encoder.encode(text);
+            rows += typed.kept();
+            let want = plain.encode(text);
+            assert!((typed.hidden(), typed.pooled()) == (&want.0[..], want.1.as_deref()), "{text}");
+        }
+        assert!(rows > 77, "{rows}");
+    }
 }
 
 #[test]
