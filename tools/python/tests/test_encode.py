@@ -1,6 +1,7 @@
 """Embeddings: the bytes of the board's program, in the shapes that pipelines take."""
 
 import gc
+import os
 import warnings
 
 import numpy as np
@@ -41,6 +42,19 @@ def test_many_short_prompts_share_a_pass_without_padding(encoder):
     for row, prompt in zip(together, prompts):
         assert (encoder.encode(prompt, pad=False).prompt_embeds[0] == row).all()
         assert (encoder.encode(prompt).prompt_embeds[0, :4] == row).all()
+
+
+@pytest.mark.skipif("CLIPTEXT_PREFIX_PLAN" not in os.environ, reason="no plan with --prefix-cache was given")
+def test_rows_that_are_kept_change_nothing():
+    plan = Plan(os.environ["CLIPTEXT_PREFIX_PLAN"])
+    typed = Encoder(plan)
+    words = "a watercolor painting of a fox".split()
+    for end in range(len(words) + 1):
+        text = " ".join(words[:end])
+        for options in ({}, {"pad": False}, {"negative": "blurry"}, {"weights": "comfy", "chunks": "auto"}):
+            want = Encoder(plan).encode(text, **options).arrays(pooled=True)
+            for name, array in typed.encode(text, **options).arrays(pooled=True).items():
+                assert (array == want[name]).all(), f"{text}, {options}"
 
 
 def test_shapes_and_names(encoder):
