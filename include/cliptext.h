@@ -263,7 +263,7 @@ typedef struct {
 
 // How a prompt is read. All zero is what a null pointer to it stands for: text is text, in one chunk.
 typedef struct {
-  // Whose weights the text has, a C string: as `--weights` of cliptext-run has it; null for `none`.
+  // Whose weights the text has, a C string: `none`, `a1111` or `comfy`, as `--weights` of cliptext-run has it; null for `none`.
   const char *weights;
   // Chunks that it takes: 0 for one, which is cut as the tokenizer does it; CLIPTEXT_AUTO_CHUNKS for as many as it needs; a
   // number for so many, of which empty ones fill up.

@@ -35,7 +35,7 @@ const _: () = assert!(object::size::<cliptext_prompt>() <= CLIPTEXT_PROMPT_BYTES
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct cliptext_prompt_options {
-    /// Whose weights the text has, a C string: as `--weights` of cliptext-run has it; null for `none`.
+    /// Whose weights the text has, a C string: `none`, `a1111` or `comfy`, as `--weights` of cliptext-run has it; null for `none`.
     pub weights: *const c_char,
     /// Chunks that it takes: 0 for one, which is cut as the tokenizer does it; CLIPTEXT_AUTO_CHUNKS for as many as it needs; a
     /// number for so many, of which empty ones fill up.

@@ -188,12 +188,14 @@ fn ids_of_the_tokenizer_encode_as_their_text() {
 /// A prompt of three chunks and its negative, filled up: what the library gives, with an arena for one chunk and for three.
 #[test]
 fn prompts_of_several_chunks_give_the_library_s_bytes() {
-    use cliptext::prompt::{Chunks, Options, Prompt};
-    for name in PLANS {
+    use cliptext::prompt::{Chunks, Options, Prompt, Weighting};
+    let weightings = [Weighting::None, Weighting::A1111, Weighting::Comfy];
+    for (name, weighting) in PLANS.into_iter().flat_map(|name| weightings.map(|weighting| (name, weighting)))
+    {
         let file = bytes(name);
         let plan = Plan::load(&file).unwrap();
-        let text = "a b c ".repeat(if plan.context() == 77 { 60 } else { 100 });
-        let options = Options { chunks: Chunks::Auto, ..Options::default() };
+        let text = "a (b) c ".repeat(if plan.context() == 77 { 50 } else { 90 });
+        let options = Options { weighting, chunks: Chunks::Auto, comma: 20 };
         let mut prompts = [Prompt::new(), Prompt::new()];
         prompts[0].read(plan.tokenizer(), &text, options).unwrap();
         prompts[1].read(plan.tokenizer(), "blurry", options).unwrap();
@@ -213,7 +215,7 @@ fn prompts_of_several_chunks_give_the_library_s_bytes() {
                 let encoder = encoder(opened, sequences);
                 let mut memory = AlignedBytes::zeroed(cliptext_prompt_size());
                 let (mut read, mut info) = (null_mut(), std::mem::MaybeUninit::uninit());
-                let weights = c("none");
+                let weights = c(&weighting.to_string());
                 let options = cliptext_prompt_options {
                     weights: weights.as_ptr(),
                     chunks: CLIPTEXT_AUTO_CHUNKS,
@@ -243,7 +245,8 @@ fn prompts_of_several_chunks_give_the_library_s_bytes() {
                 assert!(to_bits(&states) == to_bits(&hidden), "{name}, {sequences}");
                 assert_eq!(to_bits(&row), to_bits(&pooled));
                 assert_eq!((info.chunks, info.max_chunks), (chunks, Prompt::max_chunks(plan.context())));
-                assert_eq!((info.dropped_start, info.dropped_end, info.weighted), (0, 0, false));
+                assert_eq!((info.dropped_start, info.dropped_end), (0, 0));
+                assert_eq!(info.weighted, prompt.is_weighted());
             }
         }
         // SAFETY: opened above.
