@@ -342,3 +342,41 @@ fn command_lines_that_can_t_be_obeyed_are_refused() {
     assert!(fails(&["encode", &cut, "x", "--cache", &cache], 1).contains("cut short"));
     assert!(fails(&["encode", &folder.path("none.plan"), "x", "--cache", &cache], 1).contains("none.plan"));
 }
+
+/// A disk without room: the cache is left out, a pack is not written.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told() {
+    let folder = Folder::new("cache-full");
+    std::fs::create_dir(folder.path("disk")).unwrap();
+    folder.write("named.txt", b"a cat\na dog\n");
+    let inside = |script: &str| {
+        let mounted = format!("mount -t tmpfs -o size=8k tmpfs disk || exit 99; {script}");
+        let program = env!("CARGO_BIN_EXE_cliptext-run");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &mounted, program, DEMO]);
+        command.current_dir(folder.path("")).output().ok().filter(|output| output.status.code() != Some(99))
+    };
+    let Some(output) = inside("true").filter(|output| output.status.success()) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    assert!(output.stderr.is_empty());
+    let output = inside("$0 encode $1 'a cat' --cache disk/cache -o x.npy && ls -A disk/cache").unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+    assert!(
+        said.contains("disk/cache: No space left on device") && said.contains("going on without it"),
+        "{said}"
+    );
+    let want = folder.path("want.npy");
+    quiet(&["encode", DEMO, "a cat", "-o", &want]);
+    assert!(std::fs::read(want).unwrap() == std::fs::read(folder.path("x.npy")).unwrap());
+    let output = inside("$0 pack $1 --prompts named.txt -o disk/x.pack; echo $?; ls -A disk").unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("disk/x.pack: No space left on device") && said.contains("is not written"),
+        "{said}"
+    );
+}
