@@ -173,6 +173,9 @@ typedef struct {
   bool projected;
   // Whether no row depends on the rows behind it.
   bool causal;
+  // Whether the plan was compiled with `--prefix-cache`: of a text that begins as the one before it, with the same encoder, the common
+  // rows are not computed again. The bytes are the same.
+  bool keeps_rows;
   // Which plan it is: SHA-256 of its header and checksums, in hexadecimal. A name, and no protection against an attacker.
   char hash[CLIPTEXT_TEXT_BYTES];
   // The model that it was made from.
@@ -233,6 +236,9 @@ typedef struct {
   const uint32_t *ids;
   // Rows of the hidden states: the context, or the text's own tokens.
   size_t tokens;
+  // Rows at the front that were kept from the call before, whose text began alike, and not computed again; 0 unless the plan
+  // keeps rows.
+  size_t kept;
   // Columns of the hidden states.
   size_t width;
   // Columns of the pooled output; 0 where the plan has none.

@@ -131,7 +131,7 @@ impl<'t> Batch<'t> {
         while first < self.texts.len() {
             let inputs = self.next(first, &mut inputs, ready)?;
             ready.encoder.pass(inputs, out).map_err(pass)?;
-            ready.encoder.team().did_all()?;
+            ready.did_all()?;
             first += inputs.len();
         }
         Ok(())

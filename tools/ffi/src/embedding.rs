@@ -15,6 +15,9 @@ pub struct cliptext_embedding {
     pub ids: *const u32,
     /// Rows of the hidden states: the context, or the text's own tokens.
     pub tokens: usize,
+    /// Rows at the front that were kept from the call before, whose text began alike, and not computed again; 0 unless the plan
+    /// keeps rows.
+    pub kept: usize,
     /// Columns of the hidden states.
     pub width: usize,
     /// Columns of the pooled output; 0 where the plan has none.
@@ -31,6 +34,7 @@ impl cliptext_embedding {
             pooled: pooled.map_or(core::ptr::null(), <[f32]>::as_ptr),
             ids: embedding.ids().as_ptr(),
             tokens: embedding.tokens(),
+            kept: embedding.kept(),
             width: embedding.width(),
             pooled_columns: pooled.map_or(0, <[f32]>::len),
             truncated: embedding.is_truncated(),

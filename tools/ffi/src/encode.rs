@@ -39,13 +39,14 @@ unsafe fn encode(
         let place = Place::at(embedding, "embedding")?;
         (place, object::taken(encoder, "encoder")?, pointers::text(text, length, "text")?)
     };
-    let encoder = &mut taken.value().encoder;
+    let ready = taken.value();
+    let encoder = &mut ready.encoder;
     let embedding = match flags {
         CLIPTEXT_UNPADDED => encoder.encode_unpadded(text),
         _ => encoder.encode(text),
     };
     let embedding = cliptext_embedding::of(&embedding);
-    encoder.team().did_all()?;
+    ready.did_all()?;
     place.put(embedding);
     Ok(())
 }
@@ -85,14 +86,15 @@ unsafe fn pair(
     let (first, second) = unsafe {
         (pointers::text(first, first_length, "first")?, pointers::text(second, second_length, "second")?)
     };
-    let encoder = &mut taken.value().encoder;
+    let ready = taken.value();
+    let encoder = &mut ready.encoder;
     let embeddings = match flags {
         CLIPTEXT_UNPADDED => encoder.encode_pair_unpadded([first, second]),
         _ => encoder.encode_pair([first, second]),
     };
     let [first, second] = &embeddings.map_err(refused)?;
     let embeddings = [cliptext_embedding::of(first), cliptext_embedding::of(second)];
-    encoder.team().did_all()?;
+    ready.did_all()?;
     place.put(embeddings);
     Ok(())
 }
@@ -123,9 +125,10 @@ unsafe fn encode_ids(
         let place = Place::at(embedding, "embedding")?;
         (place, object::taken(encoder, "encoder")?, pointers::slice(ids, count, "ids")?)
     };
-    let encoder = &mut taken.value().encoder;
+    let ready = taken.value();
+    let encoder = &mut ready.encoder;
     let embedding = cliptext_embedding::of(&encoder.encode_ids(ids).map_err(refused_ids)?);
-    encoder.team().did_all()?;
+    ready.did_all()?;
     place.put(embedding);
     Ok(())
 }

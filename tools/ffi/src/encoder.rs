@@ -94,6 +94,15 @@ impl Ready {
         })
     }
 
+    /// Whether every job of the last pass was done. Where not, nothing of it is kept for the next.
+    pub(crate) fn did_all(&mut self) -> Outcome {
+        let outcome = self.encoder.team().did_all();
+        if outcome.is_err() {
+            self.encoder.forget();
+        }
+        outcome
+    }
+
     /// Bytes of the arena.
     pub(crate) fn arena_bytes(&self) -> usize {
         self.arena.len()

@@ -89,6 +89,9 @@ pub struct cliptext_plan_info {
     pub projected: bool,
     /// Whether no row depends on the rows behind it.
     pub causal: bool,
+    /// Whether the plan was compiled with `--prefix-cache`: of a text that begins as the one before it, with the same encoder, the common
+    /// rows are not computed again. The bytes are the same.
+    pub keeps_rows: bool,
     /// Which plan it is: SHA-256 of its header and checksums, in hexadecimal. A name, and no protection against an attacker.
     pub hash: [c_char; CLIPTEXT_TEXT_BYTES],
     /// The model that it was made from.
@@ -168,6 +171,7 @@ unsafe fn describe(plan: *const cliptext_plan, info: *mut cliptext_plan_info) ->
         logit_scale: manifest.logit_scale.unwrap_or(0.0),
         projected: plan.is_projected(),
         causal: plan.is_causal(),
+        keeps_rows: plan.keeps_rows(),
         hash: array(plan.hash()),
         source: array(manifest.source),
         producer: array(manifest.producer),

@@ -244,5 +244,5 @@ unsafe fn encode(
     let columns = ready.plan.manifest().pooled.map_or(0, |place| place.columns as usize);
     let pooled = arrays.pooled.as_mut().map(|pooled| pooled.zeroed(columns));
     ready.encoder.encode_prompt(prompt, empty, hidden.zeroed(rows * width), pooled).map_err(pass)?;
-    ready.encoder.team().did_all()
+    ready.did_all()
 }

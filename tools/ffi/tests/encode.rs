@@ -357,6 +357,7 @@ fn a_plan_tells_what_it_is() {
     assert_eq!(info.pooled_columns, own.manifest().pooled.map_or(0, |place| place.columns as usize));
     assert_eq!((info.arena_bytes, info.file_bytes), (own.arena_bytes(1), bytes.len() as u64));
     assert_eq!((info.token_rows, info.projected, info.causal), (600, own.is_projected(), own.is_causal()));
+    assert_eq!(info.keeps_rows, own.keeps_rows());
     assert_eq!(text(info.hash.as_ptr()), own.hash().to_string());
     assert_eq!(text(info.source.as_ptr()), own.manifest().source);
     assert_eq!(text(info.producer.as_ptr()), own.manifest().producer);

@@ -689,6 +689,46 @@ fn objects_that_are_closed_and_busy_ones() {
     }
 }
 
+/// What a pass that was not done has left in the arena is not kept for the next, where a plan keeps rows.
+#[test]
+fn a_pass_that_failed_leaves_nothing_behind() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    unsafe extern "C" fn run(context: *mut c_void, tasks: usize, task: cliptext_task, job: *const c_void) {
+        // SAFETY: what the test gave.
+        let lazy = unsafe { &*context.cast::<AtomicBool>() }.load(Ordering::Relaxed);
+        let done = if lazy { tasks / 2 } else { tasks };
+        // SAFETY: each task once, or not at all.
+        (0..done).for_each(|number| unsafe { task(job, 0, number) });
+    }
+    let plan = open("tests/fixtures/typing.plan", CLIPTEXT_READ);
+    let lazy = AtomicBool::new(false);
+    let team = cliptext_team { context: (&raw const lazy).cast_mut().cast(), workers: 1, run: Some(run) };
+    let options = cliptext_options { kernel: null(), threads: 0, team: &team, flags: 0 };
+    let (mut typed, fresh) = (null_mut(), encoder(plan, 1));
+    // SAFETY: all of it is here.
+    unsafe {
+        assert_eq!(cliptext_encoder_new(plan, 1, &options, &mut typed), CLIPTEXT_OK, "{}", last_error());
+        let encode = |encoder, text: &std::ffi::CStr| {
+            let mut embedding = NOTHING;
+            let status = cliptext_encode(encoder, text.as_ptr(), CSTR, 0, &mut embedding);
+            (status, embedding)
+        };
+        let (_, first) = encode(fresh, c"a b c d");
+        let expected = bits(&first);
+        assert_eq!((encode(typed, c"a b").0, encode(typed, c"a b c").1.kept), (CLIPTEXT_OK, 3));
+        lazy.store(true, Ordering::Relaxed);
+        assert_eq!(encode(typed, c"a b c d").0, CLIPTEXT_TEAM);
+        lazy.store(false, Ordering::Relaxed);
+        let (status, again) = encode(typed, c"a b c d");
+        assert_eq!((status, again.kept), (CLIPTEXT_OK, 0), "{}", last_error());
+        assert!(bits(&again) == expected);
+        cliptext_encoder_free(typed);
+        cliptext_encoder_free(fresh);
+        cliptext_close(plan);
+    }
+}
+
 /// Each thread has a text of its own.
 #[test]
 fn errors_are_told_to_the_thread_that_made_them() {

@@ -55,6 +55,7 @@ pub const NOTHING: cliptext_embedding = cliptext_embedding {
     pooled: null(),
     ids: null(),
     tokens: 0,
+    kept: 0,
     width: 0,
     pooled_columns: 0,
     truncated: false,
