@@ -83,7 +83,7 @@ fn inputs<'i>(plan: &Plan<'_>, ids: &'i [Vec<u32>], seed: usize) -> (Vec<Input<'
 }
 
 /// Passes over up to sixteen inputs, each in an arena of the size that is told, full of what others may have left there.
-fn passes_give_what_each_input_gives_alone(plan: &Plan<'_>, team: &(impl Team + Sync)) {
+fn passes_give_what_each_input_gives_alone(plan: &Plan<'_>, team: &impl Team) {
     let tokenizer = plan.tokenizer();
     let ids: Vec<Vec<u32>> = SHORT.map(|text| tokenizer.encode(text).unpadded().to_vec()).into();
     for kernels in kernels_for(plan) {
