@@ -66,7 +66,7 @@ impl Sequence {
     fn content(program: &Program<'_>, ids: &[u32]) -> Result<Self, IdsError> {
         let (given, context) = (ids.len(), program.context());
         check_range(program, ids)?;
-        let tokens = program.tokenizer().around(ids);
+        let tokens = program.tokenizer().unpadded_around(ids);
         if tokens.is_truncated() {
             return Err(IdsError::Content { given, room: context - 2 });
         }

@@ -75,6 +75,13 @@ impl<'a> Tokenizer<'a> {
         tokens
     }
 
+    /// The ids that a text has whose own tokens are `ids`: between start and end token, and padded. What does not fit is cut off.
+    pub fn around(&self, ids: &[u32]) -> Tokens {
+        let mut tokens = self.unpadded_around(ids);
+        self.pad(&mut tokens);
+        tokens
+    }
+
     /// Puts the padding into tokens that have none.
     fn pad(&self, tokens: &mut Tokens) {
         let (from, with) =
@@ -90,8 +97,8 @@ impl<'a> Tokenizer<'a> {
         self.framed(|within| within.tokens.truncated = !self.read(Plain::new(text), within))
     }
 
-    /// The tokens of ids that are a text's, without start and end token; what does not fit is cut off.
-    pub(crate) fn around(&self, ids: &[u32]) -> Tokens {
+    /// The ids between start and end token, before any padding, as of [`unpadded`](Self::unpadded).
+    pub(crate) fn unpadded_around(&self, ids: &[u32]) -> Tokens {
         self.framed(|within| within.tokens.truncated = !ids.iter().all(|&id| within.push(id, 0)))
     }
 

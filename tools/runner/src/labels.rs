@@ -12,7 +12,8 @@ use cliptext_files::prompts::Prompts;
 use crate::failure::{Failure, Outcome, work};
 use crate::images::direction;
 use crate::packed::Pooled;
-use crate::prompts::{shown, warn_of_truncation};
+use crate::prompts::{shown, warn_of_dropped};
+use crate::reading::dropped;
 
 /// What stands for the label in a template: Python's `format`, and the one of CLIP_benchmark's lists.
 const SLOTS: [&str; 2] = ["{}", "{c}"];
@@ -126,13 +127,14 @@ impl LabelSet {
         plan: &Plan<'_>,
         mut each: impl FnMut(&'s str, &[f32]) -> Outcome,
     ) -> impl FnMut(Pooled<'_>) -> Outcome {
-        let context = plan.context();
+        let (tokenizer, context) = (*plan.tokenizer(), plan.context());
         let mut labels = self.labels.iter();
         let mut sum: Vec<f64> = Vec::new();
         let mut summed = 0;
         move |pooled| {
             let Pooled { text, is_truncated, row } = pooled;
-            warn_of_truncation(text, is_truncated, context);
+            let dropped = if is_truncated { dropped(&tokenizer, text) } else { None };
+            warn_of_dropped(text, dropped, context);
             let row = direction(row).map_err(|why| work(shown(text), format_args!("its embedding {why}")))?;
             if summed == 0 {
                 sum = row;

@@ -22,6 +22,7 @@ mod packed;
 mod paths;
 mod plan;
 mod prompts;
+mod reading;
 mod setup;
 mod similarity;
 mod tokenize;

@@ -110,10 +110,11 @@ fn text(argument: &OsString) -> Outcome<String> {
     text.ok_or_else(|| Failure::Usage(format!("{argument:?}: a prompt must be UTF-8")))
 }
 
-/// Tells of a prompt that is longer than the context.
-pub(crate) fn warn_of_truncation(prompt: &str, is_truncated: bool, context: usize) {
-    if is_truncated {
-        cliptext_files::to_stderr!("cliptext-run: cut to {context} tokens: {}", shown(prompt));
+/// Tells of the words of a prompt that did not fit, from and to which byte.
+pub(crate) fn warn_of_dropped(prompt: &str, dropped: Option<(usize, usize)>, tokens: usize) {
+    if let Some((from, to)) = dropped {
+        let words = prompt.get(from..to).unwrap_or(prompt);
+        cliptext_files::to_stderr!("cliptext-run: cut to {tokens} tokens: {} fell off", shown(words));
     }
 }
 

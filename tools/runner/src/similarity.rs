@@ -12,7 +12,8 @@ use crate::failure::{Outcome, work};
 use crate::images::{Images, direction};
 use crate::packed::{self, Packed, Pooled, projected_columns};
 use crate::plan::{Access, Source};
-use crate::prompts::{shown, warn_of_truncation};
+use crate::prompts::{shown, warn_of_dropped};
+use crate::reading::dropped;
 use crate::setup::{kernels, team};
 
 /// What CLIP's published models end up with: the bound of their training.
@@ -94,7 +95,8 @@ fn directions(plan: &Plan<'_>, prompts: &[String], run: &RunArgs) -> Outcome<Vec
     let mut directions = Vec::with_capacity(prompts.len());
     let mut packed = Packed::new(plan, &mut memory, kernels, &team)?;
     packed.each(prompts.iter().cloned(), |Pooled { text, is_truncated, row }| {
-        warn_of_truncation(text, is_truncated, plan.context());
+        let dropped = if is_truncated { dropped(plan.tokenizer(), text) } else { None };
+        warn_of_dropped(text, dropped, plan.context());
         let row = direction(row).map_err(|why| work(shown(text), format_args!("its embedding {why}")))?;
         directions.push(row);
         Ok(())

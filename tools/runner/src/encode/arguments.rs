@@ -9,6 +9,7 @@ use crate::cache::CacheArgs;
 use crate::failure::{Failure, Outcome};
 use crate::labels::LabelArgs;
 use crate::output::{FormatArgs, Name, Options, Order, Target, What};
+use crate::reading::{Reading, ReadingArgs};
 
 #[derive(Args)]
 pub(crate) struct EncodeArgs {
@@ -16,6 +17,8 @@ pub(crate) struct EncodeArgs {
     pub(super) prompts: PromptArgs,
     #[command(flatten)]
     pub(super) pad: PadArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// A negative prompt: encoded in one pass with the first prompt; last in the outputs, but for --order, and in
     /// .safetensors a negative for each prompt
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -103,6 +106,7 @@ impl EncodeArgs {
             ("--kernel", self.run.kernel.is_some()),
             ("--threads", self.run.threads.is_some()),
             ("--cache", self.cache.is_given()),
+            (self.reading.given().unwrap_or(""), self.reading.given().is_some()),
         ];
         match options.into_iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) => Err(Failure::Usage(format!(
@@ -113,8 +117,26 @@ impl EncodeArgs {
         }
     }
 
+    /// How prompts are read.
+    ///
+    /// # Errors
+    /// When the option has no effect, or contradicts another.
+    pub(super) fn reading(&self) -> Outcome<Reading> {
+        match (self.reading.given(), self.pad.no_pad, self.labels.labels.is_some()) {
+            (Some(option), true, _) => Err(Failure::Usage(format!(
+                "--no-pad: {option} is about whole contexts, padding included: leave out one of them"
+            ))),
+            (Some(option), _, true) => {
+                Err(Failure::Usage(format!("--labels: labels are read as text: {option} has no effect")))
+            }
+            _ => self.reading.reading(),
+        }
+    }
+
     /// The options that outputs tell of.
-    pub(super) fn told(&self) -> Options {
-        Options::of_padding(self.pad.no_pad)
+    pub(super) fn told(&self, reading: &Reading) -> Options {
+        let mut options = Options::of_padding(self.pad.no_pad);
+        options.0.extend(reading.told());
+        options
     }
 }

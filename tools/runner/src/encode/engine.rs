@@ -1,11 +1,13 @@
 //! A prompt to its embedding.
 
-use cliptext::prompt::{Options, Prompt};
+use cliptext::prompt::{Prompt, Weighting};
 use cliptext::threads::Team;
 use cliptext::{AlignedBytes, Embedding, Encoder, Kernels, Plan, Tokenizer};
 
-use crate::failure::Outcome;
+use crate::failure::{Outcome, work};
 use crate::output::Encoded;
+use crate::prompts::shown;
+use crate::reading::{Reading, dropped};
 use crate::setup::{cannot_encode, team};
 
 /// Is given embeddings, which are only lent.
@@ -20,13 +22,60 @@ pub(crate) trait Encodes {
 /// An encoder and how prompts are given to it.
 struct Engine<'a, T> {
     encoder: Encoder<'a, T>,
-    tokenizer: Tokenizer<'a>,
+    plan: &'a Plan<'a>,
     no_pad: bool,
+    reading: &'a Reading,
+    /// The hidden states of the empty prompt, once ComfyUI's weights have needed them.
+    empty: Option<Vec<f32>>,
+}
+
+impl<T: Team> Engine<'_, T> {
+    /// Encodes texts with weights, or in chunks: of all as many.
+    fn encode_chunks(&mut self, texts: &[&str], take: &mut Take<'_>) -> Outcome {
+        let tokenizer = self.plan.tokenizer();
+        let mut prompts =
+            texts.iter().map(|text| self.reading.prompt(tokenizer, text)).collect::<Outcome<Vec<_>>>()?;
+        let chunks = prompts.iter().map(|prompt| prompt.chunks()).max().unwrap_or(1);
+        let width = self.plan.width();
+        let mut states = Vec::new();
+        for (prompt, text) in prompts.iter_mut().zip(texts) {
+            prompt.fill(chunks).map_err(|error| work(shown(text), error))?;
+            if prompt.weighting() == Weighting::Comfy && prompt.is_weighted() && self.empty.is_none() {
+                self.empty = Some(self.encoder.encode("").hidden().to_vec());
+            }
+            let mut hidden = vec![0.0; chunks * self.plan.context() * width];
+            let mut pooled = self.plan.manifest().pooled.map(|rows| vec![0.0; rows.columns as usize]);
+            self.encoder
+                .encode_prompt(prompt, self.empty.as_deref(), &mut hidden, pooled.as_deref_mut())
+                .map_err(|error| work(shown(text), error))?;
+            states.push((row_ids(tokenizer, prompt), hidden, pooled));
+        }
+        let all = texts.iter().zip(&prompts).zip(&states).enumerate();
+        let all = all.map(|(index, ((text, prompt), (ids, hidden, pooled)))| Encoded {
+            text,
+            is_negative: index > 0,
+            ids,
+            hidden,
+            width,
+            pooled: pooled.as_deref(),
+            dropped: prompt.dropped().map(|range| (range.start, range.end)),
+        });
+        take(&all.collect::<Vec<_>>())
+    }
+}
+
+/// An id for each row of all chunks.
+fn row_ids(tokenizer: &Tokenizer<'_>, prompt: &Prompt) -> Vec<u32> {
+    (0..prompt.chunks()).flat_map(|chunk| tokenizer.around(prompt.ids(chunk)).ids().to_vec()).collect()
 }
 
 impl<T: Team> Encodes for Engine<'_, T> {
     /// Two texts go in one pass.
     fn encode(&mut self, texts: &[&str], take: &mut Take<'_>) -> Outcome {
+        if !self.reading.is_plain() {
+            return self.encode_chunks(texts, take);
+        }
+        let tokenizer = self.plan.tokenizer();
         if let [prompt, negative] = *texts {
             let texts = [prompt, negative];
             let pair = match self.no_pad {
@@ -35,14 +84,14 @@ impl<T: Team> Encodes for Engine<'_, T> {
             };
             let [first, second] = &pair.map_err(cannot_encode)?;
             return take(&[
-                encoded(&self.tokenizer, prompt, false, first),
-                encoded(&self.tokenizer, negative, true, second),
+                encoded(tokenizer, prompt, false, first),
+                encoded(tokenizer, negative, true, second),
             ]);
         }
         for text in texts {
             let embedding =
                 if self.no_pad { self.encoder.encode_unpadded(text) } else { self.encoder.encode(text) };
-            take(&[encoded(&self.tokenizer, text, false, &embedding)])?;
+            take(&[encoded(tokenizer, text, false, &embedding)])?;
         }
         Ok(())
     }
@@ -54,19 +103,23 @@ pub(crate) struct How<'h> {
     pub(crate) kernels: Kernels,
     pub(crate) threads: Option<u16>,
     pub(crate) no_pad: bool,
+    pub(crate) reading: &'h Reading,
 }
 
 impl How<'_> {
-    /// Makes an encoder, with room for a prompt and its negative where `is_pair`, for `work` to use.
+    /// Makes an encoder, with room for a prompt and its negative where `is_pair`, for `use_engine` to use.
     pub(crate) fn with_engine<R>(
         &self,
         is_pair: bool,
-        work: impl FnOnce(&mut dyn Encodes) -> Outcome<R>,
+        use_engine: impl FnOnce(&mut dyn Encodes) -> Outcome<R>,
     ) -> Outcome<R> {
+        // Two chunks go in one pass as a prompt and its negative do.
+        let is_pair = is_pair || self.reading.chunks() > 1;
         let mut memory = AlignedBytes::zeroed(self.plan.arena_bytes(1 + usize::from(is_pair)));
         let team = team(self.threads.map(usize::from))?;
         let encoder = Encoder::with(self.plan, &mut memory, self.kernels, &team).map_err(cannot_encode)?;
-        work(&mut Engine { encoder, tokenizer: *self.plan.tokenizer(), no_pad: self.no_pad })
+        let (plan, no_pad, reading) = (self.plan, self.no_pad, self.reading);
+        use_engine(&mut Engine { encoder, plan, no_pad, reading, empty: None })
     }
 
     /// The rows that a text will have, and what of it does not fit.
@@ -75,13 +128,6 @@ impl How<'_> {
         let rows = if self.no_pad { tokens.len() } else { self.plan.context() };
         (rows, if tokens.is_truncated() { dropped(self.plan.tokenizer(), text) } else { None })
     }
-}
-
-/// The part of a text, from and to which byte, that did not fit.
-fn dropped(tokenizer: &Tokenizer<'_>, text: &str) -> Option<(usize, usize)> {
-    let mut prompt = Prompt::new();
-    prompt.read(tokenizer, text, Options::default()).ok()?;
-    prompt.dropped().map(|range| (range.start, range.end))
 }
 
 /// An embedding as outputs take it.

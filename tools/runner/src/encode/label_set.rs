@@ -10,6 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{About, Encoded, Outputs, Target};
 use crate::packed::{self, Packed, projected_columns};
 use crate::plan::{Access, Source};
+use crate::reading::Reading;
 use crate::setup::{kernels, team};
 
 /// Encodes the label set in the file `labels` to `targets`.
@@ -32,7 +33,7 @@ pub(super) fn label_set(args: &EncodeArgs, labels: &Path, targets: Vec<Target>, 
     projected_columns(&plan, "--labels")?;
     let kernels = kernels(&plan, args.run.kernel.as_deref())?;
     let set = args.labels.read(labels)?;
-    let about = About { plan: plan.hash(), options: args.told() };
+    let about = About { plan: plan.hash(), options: args.told(&Reading::plain()) };
     let mut outputs = Outputs::create(targets, about, args.order(), inputs, Some(set.len()))?;
     let mut memory = AlignedBytes::zeroed(packed::arena_bytes(&plan));
     let team = team(args.run.threads.map(usize::from))?;

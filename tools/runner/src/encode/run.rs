@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::summary::summary;
 use crate::failure::{Failure, Outcome};
 use crate::output::{About, Encoded, Kept, Outputs, Target};
-use crate::prompts::{Prompts, warn_of_truncation};
+use crate::prompts::{Prompts, warn_of_dropped};
 
 /// What comes out, and how far it is.
 pub(super) struct Run<'r> {
@@ -64,7 +64,7 @@ impl<'r> Run<'r> {
             if encoded.dropped.is_some() {
                 self.progress.clear();
             }
-            warn_of_truncation(encoded.text, encoded.dropped.is_some(), encoded.tokens());
+            warn_of_dropped(encoded.text, encoded.dropped, encoded.tokens());
         }
         let [prompt, negative @ ..] = all else { return Ok(()) };
         let kept = self.kept.as_ref().map(Kept::encoded);

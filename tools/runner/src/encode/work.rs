@@ -15,11 +15,13 @@ use crate::output::{About, Target};
 use crate::pack::FromPack;
 use crate::plan::{Access, Source, hash_of_file};
 use crate::prompts::Prompts;
+use crate::reading::Reading;
 use crate::setup::{is_kernel, kernels};
 
 /// Encodes prompts to files, or prints a summary.
 pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
     let targets = args.targets()?;
+    let mut reading = args.reading()?;
     if let Some(labels) = &args.labels.labels {
         return label_set(args, labels, targets, access);
     }
@@ -30,18 +32,25 @@ pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
         .filter(|path| !cliptext_files::is_stdin(path))
         .cloned()
         .collect();
-    let job = Job { args, targets, inputs, prompts };
+    let job = |prompts, reading| Job { args, targets, inputs, prompts, reading };
     // The hash is all that a cache needs of a plan.
     if args.cache.is_given()
+        && !reading.is_open()
         && let Some(hash) = path.as_deref().map(hash_of_file).transpose()?.flatten()
     {
-        return job.cached(hash, || Source::open(path.as_deref(), access));
+        return job(prompts, reading).cached(hash, || Source::open(path.as_deref(), access));
     }
     let source = Source::open(path.as_deref(), access)?;
-    match path.filter(|_| Pack::is_one(source.bytes())) {
-        Some(path) => job.by_names(&path, &source),
-        None if args.cache.is_given() => job.cached(source.hash()?, || Ok(source)),
-        None => job.with_plan(&source.load()?),
+    if let Some(path) = path.filter(|_| Pack::is_one(source.bytes())) {
+        return job(prompts, reading).by_names(&path, &source);
+    }
+    if reading.is_open() {
+        let listed = prompts.listed().iter().chain(&args.negative).map(String::as_str);
+        reading.count(&source.load()?, listed, args.prompts.prompts.as_deref())?;
+    }
+    match args.cache.is_given() {
+        true => job(prompts, reading).cached(source.hash()?, || Ok(source)),
+        false => job(prompts, reading).with_plan(&source.load()?),
     }
 }
 
@@ -52,29 +61,31 @@ struct Job<'j> {
     /// Files that are read.
     inputs: Vec<PathBuf>,
     prompts: Prompts,
+    reading: Reading,
 }
 
 impl Job<'_> {
     /// Encodes all with the plan.
     fn with_plan(self, plan: &Plan<'_>) -> Outcome {
-        let Job { args, targets, inputs, mut prompts } = self;
+        let Job { args, targets, inputs, mut prompts, reading } = self;
         let kernels = kernels(plan, args.run.kernel.as_deref())?;
         if args.pad.no_pad && targets.iter().any(Target::wants_one_length) {
             one_length(plan, prompts.listed(), args.negative.as_deref())?;
         }
-        let about = About { plan: plan.hash(), options: args.told() };
+        let about = About { plan: plan.hash(), options: args.told(&reading) };
         let mut run = Run::begin(args, targets, inputs, about, prompts.total())?;
-        let how = How { plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad };
+        let how =
+            How { plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
         how.with_engine(args.negative.is_some(), |engine| run.all(engine, &mut prompts))
             .map_err(|failure| run.missing(failure))
     }
 
     /// Answers from the cache; the plan is loaded when the first prompt is not there.
     fn cached(self, plan: PlanHash, source: impl FnOnce() -> Outcome<Source>) -> Outcome {
-        let Job { args, targets, inputs, mut prompts } = self;
+        let Job { args, targets, inputs, mut prompts, reading } = self;
         // Of a name that is wrong nothing else would tell.
         is_kernel(args.run.kernel.as_deref())?;
-        let options = args.told();
+        let options = args.told(&reading);
         let mut cache = Cache::open(&args.cache, plan, options.to_string());
         let mut run = Run::begin(args, targets, inputs, About { plan, options }, prompts.total())?;
         let work = || {
@@ -89,7 +100,13 @@ impl Job<'_> {
             let plan = source.load()?;
             cache.is_of(&plan)?;
             let kernels = kernels(&plan, args.run.kernel.as_deref())?;
-            let how = How { plan: &plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad };
+            let how = How {
+                plan: &plan,
+                kernels,
+                threads: args.run.threads,
+                no_pad: args.pad.no_pad,
+                reading: &reading,
+            };
             how.with_engine(args.negative.is_some(), |engine| {
                 let mut engine = Cached { cache: &mut cache, engine };
                 run.next(&mut engine, &missed)?;
@@ -101,7 +118,7 @@ impl Job<'_> {
 
     /// Takes named embeddings out of a pack.
     fn by_names(self, path: &Path, source: &Source) -> Outcome {
-        let Job { args, targets, inputs, mut prompts } = self;
+        let Job { args, targets, inputs, mut prompts, .. } = self;
         args.suit_a_pack(path)?;
         let mut engine = FromPack::load(path, source.bytes())?;
         let mut run = Run::begin(args, targets, inputs, engine.about(), prompts.total())?;

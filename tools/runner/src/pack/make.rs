@@ -12,7 +12,8 @@ use crate::encode::{How, Progress};
 use crate::failure::{Failure, Outcome, work};
 use crate::output::{Dtype, Options};
 use crate::plan::{Access, Source};
-use crate::prompts::{name_of, shown, warn_of_truncation};
+use crate::prompts::{name_of, shown, warn_of_dropped};
+use crate::reading::Reading;
 use crate::setup::kernels;
 
 #[derive(Args)]
@@ -44,7 +45,9 @@ pub(crate) fn pack(args: &PackArgs, access: Access) -> Outcome {
     let source = Source::open(Some(&args.plan), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.run.kernel.as_deref())?;
-    let how = How { plan: &plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad };
+    let reading = Reading::plain();
+    let how =
+        How { plan: &plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
     let options = Options::of_padding(args.pad.no_pad).to_string();
     let entries = entries(&how, &prompts, &options);
     let source = plan.manifest().source;
@@ -86,7 +89,7 @@ fn check(args: &PackArgs) -> Outcome {
 fn entries<'e>(how: &How<'_>, prompts: &'e [Named], options: &'e str) -> Vec<NewEntry<'e>> {
     let entry = |Named { name, prompt }: &'e Named| {
         let (tokens, dropped) = how.extent(prompt);
-        warn_of_truncation(prompt, dropped.is_some(), tokens);
+        warn_of_dropped(prompt, dropped, tokens);
         let dropped = dropped.map(|(from, to)| from..to);
         NewEntry { name, prompt, options, tokens: tokens as u32, dropped }
     };
