@@ -5,6 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use cliptext::prompt::{Chunks, MAX_CHUNKS, Options, Prompt, Weighting};
 use cliptext::threads::{Solo, Team, Threads};
 use cliptext::{AlignedBytes, Encoder, Pack, Plan, PlanFile};
 use common::{PROMPTS, demo, kernels_for, pack, two_towers, typing};
@@ -59,6 +60,18 @@ fn encodes_plan_without_heap(file: &PlanFile, team: &impl Team) {
     for kernels in kernels_for(&plan) {
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
         let mut encoder = Encoder::with(&plan, &mut arena, kernels, team).unwrap();
+        let mut hidden = vec![0.0; MAX_CHUNKS * plan.context() * plan.width()];
+        let mut read = Prompt::new();
+        for text in ["a (b:1.2) [c] BREAK d", &long] {
+            for weighting in [Weighting::None, Weighting::A1111, Weighting::Comfy] {
+                let before = calls();
+                let options = Options { weighting, chunks: Chunks::Exactly(2), comma: 20 };
+                read.read(plan.tokenizer(), text, options).unwrap();
+                let hidden = &mut hidden[..read.chunks() * plan.context() * plan.width()];
+                encoder.encode_prompt(&read, None, hidden, None).unwrap();
+                assert_eq!(calls() - before, 0, "{} {text:.40?}", kernels.name());
+            }
+        }
         for prompt in PROMPTS.into_iter().chain([long.as_str()]) {
             let before = calls();
             let last = encoder.encode(prompt).hidden().last().copied();

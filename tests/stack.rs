@@ -6,6 +6,7 @@
 mod common;
 
 use cliptext::plan::MAX_SEQUENCES;
+use cliptext::prompt::{Chunks, Options, Prompt, Weighting};
 use cliptext::threads::Solo;
 use cliptext::{AlignedBytes, Encoder, Input, Pack, Plan, PlanFile, PlanHash};
 use common::{PROMPTS, demo, kernels_for, long, pack, two_towers, typing};
@@ -20,8 +21,18 @@ fn encode(file: PlanFile) {
     let work = move || {
         let plan = Plan::load(file.bytes()).unwrap();
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(MAX_SEQUENCES));
+        // Memory of the caller's, as the arena is.
+        let mut prompt = Box::new(Prompt::new());
+        let mut hidden = vec![0.0; 2 * plan.context() * plan.width()];
         for kernels in kernels_for(&plan) {
             let mut encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+            for text in ["a (b:1.2) [c] BREAK d", PROMPTS[5]] {
+                for weighting in [Weighting::A1111, Weighting::Comfy] {
+                    let options = Options { weighting, chunks: Chunks::Exactly(2), comma: 20 };
+                    prompt.read(plan.tokenizer(), text, options).unwrap();
+                    encoder.encode_prompt(&prompt, None, &mut hidden, None).unwrap();
+                }
+            }
             for prompt in PROMPTS {
                 std::hint::black_box(encoder.encode(prompt).hidden());
                 std::hint::black_box(encoder.encode_unpadded(prompt).hidden());
