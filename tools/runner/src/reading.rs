@@ -7,7 +7,9 @@ use clap::Args;
 use cliptext::prompt::{Chunks, Options, Prompt, PromptError, USUAL_COMMA, Weighting};
 use cliptext::{Plan, Tokenizer};
 
+use crate::arguments::PadArgs;
 use crate::failure::{Failure, Outcome, work};
+use crate::output::Options as Told;
 use crate::prompts::{name_of, shown};
 
 #[derive(Args)]
@@ -46,6 +48,19 @@ impl ReadingArgs {
     }
 
     /// How prompts are read; the chunks of all together are not counted yet.
+    ///
+    /// # Errors
+    /// When an option has no effect, or contradicts `--no-pad`.
+    pub(crate) fn with_padding(&self, pad: &PadArgs) -> Outcome<Reading> {
+        match self.given().filter(|_| pad.no_pad) {
+            Some(option) => Err(Failure::Usage(format!(
+                "--no-pad: {option} is about whole contexts, padding included: leave out one of them"
+            ))),
+            None => self.reading(),
+        }
+    }
+
+    /// [`with_padding`](Self::with_padding) of prompts that may go without.
     ///
     /// # Errors
     /// When an option has no effect.
@@ -97,18 +112,17 @@ impl Reading {
         }
     }
 
-    /// The options by name, as outputs tell them.
-    pub(crate) fn told(&self) -> Vec<(String, String)> {
+    /// The options by name, as outputs tell them, and all that changes values or shapes, as the cache asks.
+    pub(crate) fn told(&self, pad: &PadArgs) -> Told {
         let Options { weighting, chunks, comma } = self.options;
         let all = [
+            ("no_pad", "true".into(), pad.no_pad),
             ("weights", weighting.to_string(), weighting != Weighting::None),
             ("chunks", chunks.to_string(), chunks != Chunks::One),
             ("comma_backtrack", comma.to_string(), comma > 0),
         ];
-        all.into_iter()
-            .filter(|(.., is_told)| *is_told)
-            .map(|(name, value, _)| (name.to_owned(), value))
-            .collect()
+        let told = all.into_iter().filter(|(.., is_told)| *is_told);
+        Told(told.map(|(name, value, _)| (name.to_owned(), value)).collect())
     }
 
     /// Gives all prompts the chunks that the longest of them needs: those of the command line, and those in `file`.
@@ -149,13 +163,14 @@ impl Reading {
         Ok(())
     }
 
-    /// Reads a prompt; what of it is text, and looks like something else, is told once.
+    /// What of a prompt is text and looks like something else: the first time, for one line on standard error.
+    pub(crate) fn note(&self, text: &str) -> Option<String> {
+        let note = note(text, self.options).filter(|_| !self.is_told.replace(true))?;
+        Some(format!("cliptext-run: {}: {note}", shown(text)))
+    }
+
+    /// Reads a prompt.
     pub(crate) fn prompt(&self, tokenizer: &Tokenizer<'_>, text: &str) -> Outcome<Box<Prompt>> {
-        if let Some(note) = note(text, self.options)
-            && !self.is_told.replace(true)
-        {
-            cliptext_files::to_stderr!("cliptext-run: {}: {note}", shown(text));
-        }
         let mut prompt = Box::new(Prompt::new());
         prompt.read(tokenizer, text, self.options).map_err(|error| match error {
             PromptError::Chunks { .. } => Failure::Usage(format!("--chunks: {error}")),
@@ -170,7 +185,7 @@ impl Reading {
 
 /// The part of a text, from and to which byte, that does not fit.
 pub(crate) fn dropped(tokenizer: &Tokenizer<'_>, text: &str) -> Option<(usize, usize)> {
-    let prompt = Reading { is_told: Cell::new(true), ..Reading::plain() }.prompt(tokenizer, text).ok()?;
+    let prompt = Reading::plain().prompt(tokenizer, text).ok()?;
     prompt.dropped().map(|range| (range.start, range.end))
 }
 

@@ -31,6 +31,9 @@ pub(crate) fn tokenize(args: &TokenizeArgs, access: Access) -> Outcome {
     let reading = args.reading.reading()?;
     for prompt in prompts {
         let prompt = prompt?;
+        if let Some(note) = reading.note(&prompt) {
+            cliptext_files::to_stderr!("{note}");
+        }
         let read = reading.prompt(tokenizer, &prompt)?;
         let dropped = read.dropped().map(|range| (range.start, range.end));
         warn_of_dropped(&prompt, dropped, read.chunks() * plan.context());

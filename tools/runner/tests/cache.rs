@@ -57,6 +57,20 @@ fn what_was_encoded_is_answered_without_the_plan_bit_for_bit() {
         &["a cat", "a running dog", "--no-pad", "--negative", "a dog", "-o", "{n}.json"],
         &[&long, "-o", "x.npy"],
         &["a running dog"],
+        &["a (running:1.3) dog", "-o", "x.npy", "--pooled", "p.npy"],
+        &["a (running:1.3) dog", "a cat", "--weights", "comfy", "-o", "x.npy"],
+        &[
+            "a (running:1.3) dog BREAK x",
+            "--negative",
+            "[blurry]",
+            "--weights",
+            "a1111",
+            "--chunks",
+            "2",
+            "-o",
+            "x.json",
+        ],
+        &[&long, "a, b", "--chunks", "2", "--comma-backtrack", "-o", "x.safetensors"],
     ]
     .into_iter()
     .enumerate()
@@ -82,6 +96,12 @@ fn what_was_encoded_is_answered_without_the_plan_bit_for_bit() {
         // Also the warning of what is cut.
         assert!(run(&empty_plan, "answered", true) == computed, "{args:?}");
     }
+    // How many chunks the longest needs is known with the plan alone; then they share the entries of so many.
+    let auto =
+        ["encode", DEMO, &long, "a, b", "--chunks", "auto", "--comma-backtrack", "--cache", &cache, "-o"];
+    let before = entries(&cache).len();
+    told(&[&auto[..], &[&folder.path("auto.npy")]].concat());
+    assert_eq!(entries(&cache).len(), before);
     // Another prompt needs the plan.
     let error = fails(&["encode", &empty_plan, "a bird", "--cache", &cache], 1);
     assert!(error.contains("damaged"), "{error}");
@@ -92,12 +112,17 @@ fn an_entry_is_of_a_prompt_a_plan_and_options() {
     let folder = Folder::new("cache-key");
     let cache = folder.path("cache");
     let (two_towers, output) = (fixture("two-towers.plan"), folder.path("x.npy"));
-    let distinct: [&[&str]; 6] = [
+    let distinct: [&[&str]; 11] = [
         &[DEMO, "a cat"],
         &[DEMO, "a cat "],
         &[DEMO, "A cat"],
         &[DEMO, ""],
         &[DEMO, "a cat", "--no-pad"],
+        &[DEMO, "a cat", "--weights", "a1111"],
+        &[DEMO, "a cat", "--weights", "comfy"],
+        &[DEMO, "a cat", "--chunks", "2"],
+        &[DEMO, "a cat", "--chunks", "3"],
+        &[DEMO, "a cat", "--chunks", "3", "--comma-backtrack", "7"],
         &[&two_towers, "a cat"],
     ];
     for (index, args) in distinct.into_iter().enumerate() {

@@ -71,6 +71,28 @@ fn a_pack_gives_what_the_plan_gives_in_every_format() {
 }
 
 #[test]
+fn packs_hold_weights_and_chunks() {
+    let folder = Folder::new("packs-weights");
+    let plan = fixture("two-towers.plan");
+    let named = "long\ta (b:1.3) BREAK c\nshort\tab [c]\n";
+    let (prompts, pack) = (folder.write("named.txt", named.as_bytes()), folder.path("x.pack"));
+    let options = ["--weights", "a1111", "--chunks", "auto"];
+    let output = run(&[&["pack", &plan, "--prompts", &prompts, "-o", &pack], &options[..]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("all get 2 chunks"), "{said}");
+    let (one, other) = (folder.path("1.json"), folder.path("2.json"));
+    ok(&["encode", &pack, "long", "--negative", "short", "-o", &one]);
+    ok(&[&["encode", &plan, "a (b:1.3) BREAK c", "--negative", "ab [c]", "-o", &other], &options[..]]
+        .concat());
+    assert!(read(&one) == read(&other));
+    assert!(ok(&["inspect", &pack]).contains("\"short\": 154 tokens, weights=a1111 chunks=2: \"ab [c]\""));
+    let error = fails(&["encode", &pack, "long", "--weights", "a1111"], 2);
+    assert!(error.contains("--weights") && error.contains("no effect"), "{error}");
+    let wrong = ["pack", &plan, "--prompts", &prompts, "-o", &pack, "--no-pad", "--chunks", "2"];
+    assert!(fails(&wrong, 2).contains("--no-pad: --chunks"));
+}
+
+#[test]
 fn a_pack_is_the_same_whatever_file_its_prompts_are_in() {
     let folder = Folder::new("packs-same");
     let want = read(&packed(&folder, "x.pack", &[]));

@@ -120,8 +120,10 @@ fn what_falls_off_and_what_is_text_is_told() {
         (&["<lora:x:1> a", "--weights", "a1111"], "<lora:…> is text here"),
         (&["[a:b:0.5]", "--weights", "a1111"], "AND, [a|b] and [a:b:0.5] are text here"),
     ] {
-        let note = told(&[&["tokenize", DEMO], args].concat());
-        assert!(note.contains(what) && note.lines().count() == 1, "{args:?}: {note}");
+        for command in ["tokenize", "encode"] {
+            let note = told(&[&[command, DEMO], args].concat());
+            assert!(note.contains(what) && note.lines().count() == 1, "{args:?}: {note}");
+        }
     }
     // Once for all prompts.
     let note = told(&["tokenize", DEMO, "a (cat:1.3)", "a (dog:1.2)"]);

@@ -122,21 +122,16 @@ impl EncodeArgs {
     /// # Errors
     /// When the option has no effect, or contradicts another.
     pub(super) fn reading(&self) -> Outcome<Reading> {
-        match (self.reading.given(), self.pad.no_pad, self.labels.labels.is_some()) {
-            (Some(option), true, _) => Err(Failure::Usage(format!(
-                "--no-pad: {option} is about whole contexts, padding included: leave out one of them"
-            ))),
-            (Some(option), _, true) => {
+        match self.reading.given().filter(|_| self.labels.labels.is_some()) {
+            Some(option) => {
                 Err(Failure::Usage(format!("--labels: labels are read as text: {option} has no effect")))
             }
-            _ => self.reading.reading(),
+            None => self.reading.with_padding(&self.pad),
         }
     }
 
     /// The options that outputs tell of.
     pub(super) fn told(&self, reading: &Reading) -> Options {
-        let mut options = Options::of_padding(self.pad.no_pad);
-        options.0.extend(reading.told());
-        options
+        reading.told(&self.pad)
     }
 }

@@ -123,10 +123,14 @@ impl How<'_> {
     }
 
     /// The rows that a text will have, and what of it does not fit.
-    pub(crate) fn extent(&self, text: &str) -> (usize, Option<(usize, usize)>) {
-        let tokens = self.plan.tokenizer().encode(text);
-        let rows = if self.no_pad { tokens.len() } else { self.plan.context() };
-        (rows, if tokens.is_truncated() { dropped(self.plan.tokenizer(), text) } else { None })
+    pub(crate) fn extent(&self, text: &str) -> Outcome<(usize, Option<(usize, usize)>)> {
+        let tokenizer = self.plan.tokenizer();
+        let prompt = self.reading.prompt(tokenizer, text)?;
+        let rows = match self.no_pad {
+            true => tokenizer.encode(text).len(),
+            false => prompt.chunks() * self.plan.context(),
+        };
+        Ok((rows, prompt.dropped().map(|range| (range.start, range.end))))
     }
 }
 

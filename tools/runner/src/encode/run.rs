@@ -9,10 +9,13 @@ use super::summary::summary;
 use crate::failure::{Failure, Outcome};
 use crate::output::{About, Encoded, Kept, Outputs, Target};
 use crate::prompts::{Prompts, warn_of_dropped};
+use crate::reading::Reading;
 
 /// What comes out, and how far it is.
 pub(super) struct Run<'r> {
     outputs: Outputs,
+    /// How prompts are read; `None` of what was encoded before.
+    reading: Option<&'r Reading>,
     negative: Option<&'r str>,
     /// The negative prompt's embedding, once it is there.
     kept: Option<Kept>,
@@ -27,6 +30,7 @@ impl<'r> Run<'r> {
     /// Starts the outputs, none of which may be one of `inputs`.
     pub(super) fn begin(
         args: &'r EncodeArgs,
+        reading: Option<&'r Reading>,
         targets: Vec<Target>,
         inputs: Vec<PathBuf>,
         about: About,
@@ -38,6 +42,7 @@ impl<'r> Run<'r> {
             args.output.is_none() && !args.pooled.as_deref().is_some_and(cliptext_files::is_stdout);
         Ok(Self {
             outputs: Outputs::create(targets, about, args.order(), inputs, with_negative)?,
+            reading,
             negative,
             kept: None,
             is_pooled: args.pooled.is_some(),
@@ -61,8 +66,12 @@ impl<'r> Run<'r> {
             if self.is_pooled && encoded.pooled.is_none() {
                 return Err(Failure::Usage("--pooled: the plan has no pooled output".into()));
             }
-            if encoded.dropped.is_some() {
+            let note = self.reading.and_then(|reading| reading.note(encoded.text));
+            if encoded.dropped.is_some() || note.is_some() {
                 self.progress.clear();
+            }
+            if let Some(note) = note {
+                cliptext_files::to_stderr!("{note}");
             }
             warn_of_dropped(encoded.text, encoded.dropped, encoded.tokens());
         }

@@ -73,7 +73,7 @@ impl Job<'_> {
             one_length(plan, prompts.listed(), args.negative.as_deref())?;
         }
         let about = About { plan: plan.hash(), options: args.told(&reading) };
-        let mut run = Run::begin(args, targets, inputs, about, prompts.total())?;
+        let mut run = Run::begin(args, Some(&reading), targets, inputs, about, prompts.total())?;
         let how =
             How { plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
         how.with_engine(args.negative.is_some(), |engine| run.all(engine, &mut prompts))
@@ -87,7 +87,8 @@ impl Job<'_> {
         is_kernel(args.run.kernel.as_deref())?;
         let options = args.told(&reading);
         let mut cache = Cache::open(&args.cache, plan, options.to_string());
-        let mut run = Run::begin(args, targets, inputs, About { plan, options }, prompts.total())?;
+        let mut run =
+            Run::begin(args, Some(&reading), targets, inputs, About { plan, options }, prompts.total())?;
         let work = || {
             let missed = loop {
                 let Some(prompt) = prompts.next().transpose()? else { return run.finish() };
@@ -121,7 +122,7 @@ impl Job<'_> {
         let Job { args, targets, inputs, mut prompts, .. } = self;
         args.suit_a_pack(path)?;
         let mut engine = FromPack::load(path, source.bytes())?;
-        let mut run = Run::begin(args, targets, inputs, engine.about(), prompts.total())?;
+        let mut run = Run::begin(args, None, targets, inputs, engine.about(), prompts.total())?;
         run.all(&mut engine, &mut prompts).map_err(|failure| run.missing(failure))
     }
 }

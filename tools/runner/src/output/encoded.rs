@@ -96,11 +96,6 @@ pub(crate) struct About {
 pub(crate) struct Options(pub(crate) Vec<(String, String)>);
 
 impl Options {
-    /// Of embeddings with the padding, or without.
-    pub(crate) fn of_padding(no_pad: bool) -> Self {
-        Self(if no_pad { vec![("no_pad".into(), "true".into())] } else { Vec::new() })
-    }
-
     /// Reads the text of options; of a text that is none, the whole is the value of `options`.
     pub(crate) fn of_text(text: &str) -> Self {
         let pairs: Option<Vec<_>> = text

@@ -10,10 +10,10 @@ use super::names::{Named, named};
 use crate::arguments::{PadArgs, RunArgs};
 use crate::encode::{How, Progress};
 use crate::failure::{Failure, Outcome, work};
-use crate::output::{Dtype, Options};
+use crate::output::Dtype;
 use crate::plan::{Access, Source};
 use crate::prompts::{name_of, shown, warn_of_dropped};
-use crate::reading::Reading;
+use crate::reading::ReadingArgs;
 use crate::setup::kernels;
 
 #[derive(Args)]
@@ -33,23 +33,26 @@ pub(crate) struct PackArgs {
     #[command(flatten)]
     pad: PadArgs,
     #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
 /// Encodes named prompts to a pack.
 pub(crate) fn pack(args: &PackArgs, access: Access) -> Outcome {
     check(args)?;
+    let mut reading = args.reading.with_padding(&args.pad)?;
     let texts = cliptext_files::prompts::read(&args.prompts);
     let prompts = texts.map_err(|error| error.to_string()).and_then(|texts| named(&texts));
     let prompts = prompts.map_err(|error| work(name_of(&args.prompts), error))?;
     let source = Source::open(Some(&args.plan), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.run.kernel.as_deref())?;
-    let reading = Reading::plain();
+    reading.count(&plan, prompts.iter().map(|named| named.prompt.as_str()), None)?;
     let how =
         How { plan: &plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
-    let options = Options::of_padding(args.pad.no_pad).to_string();
-    let entries = entries(&how, &prompts, &options);
+    let options = reading.told(&args.pad).to_string();
+    let entries = entries(&how, &prompts, &options)?;
     let source = plan.manifest().source;
     let manifest = PackManifest {
         producer: concat!("cliptext ", env!("CARGO_PKG_VERSION")),
@@ -86,12 +89,15 @@ fn check(args: &PackArgs) -> Outcome {
 }
 
 /// What the pack will hold: all is known before anything is encoded. What does not fit is told.
-fn entries<'e>(how: &How<'_>, prompts: &'e [Named], options: &'e str) -> Vec<NewEntry<'e>> {
+fn entries<'e>(how: &How<'_>, prompts: &'e [Named], options: &'e str) -> Outcome<Vec<NewEntry<'e>>> {
     let entry = |Named { name, prompt }: &'e Named| {
-        let (tokens, dropped) = how.extent(prompt);
+        if let Some(note) = how.reading.note(prompt) {
+            cliptext_files::to_stderr!("{note}");
+        }
+        let (tokens, dropped) = how.extent(prompt)?;
         warn_of_dropped(prompt, dropped, tokens);
         let dropped = dropped.map(|(from, to)| from..to);
-        NewEntry { name, prompt, options, tokens: tokens as u32, dropped }
+        Ok(NewEntry { name, prompt, options, tokens: tokens as u32, dropped })
     };
     prompts.iter().map(entry).collect()
 }
