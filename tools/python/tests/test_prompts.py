@@ -58,6 +58,17 @@ def test_chunks_are_encoded_by_themselves_and_joined(encoder):
     assert (encoder.encode("a dog", chunks=1).prompt_embeds == encoder.encode("a dog").prompt_embeds).all()
 
 
+@pytest.mark.parametrize("weights", ["none", "a1111", "comfy"])
+def test_the_bytes_are_those_of_the_board_program(encoder, demo, cliptext_run, tmp_path, weights):
+    prompt, negative = f"a (dog:1.3) and ((cat)), {LONG}, (bird:0.7)", "[blurry] (low quality:1.4)"
+    file = tmp_path / "both.npy"
+    options = ["--weights", weights, "--chunks", "auto"]
+    cliptext_run("encode", demo, "--prompt", prompt, "--negative", negative, "-o", file, *options)
+    result = encoder.encode(prompt, negative=negative, weights=weights, chunks="auto")
+    assert result.batch(prompt_first=True).shape == (2, 154, 32)
+    assert result.batch(prompt_first=True).tobytes() == np.load(file).tobytes()
+
+
 def test_how_a_prompt_is_read(demo):
     plan = Plan(demo)
     ids = plan.tokenize("a dog")[1:-1]
