@@ -20,7 +20,7 @@ fn zoo_proj() -> Options {
     Options { seed: 14, activation: Activation::Gelu, projection: Some(8), ..zoo_sd() }
 }
 
-fn tiny_proj() -> Options {
+pub(super) fn tiny_proj() -> Options {
     let sizes = Options { width: 64, layers: 3, heads: 4, mlp: 256, ..Options::default() };
     Options { seed: 12, activation: Activation::Gelu, projection: Some(32), ..sizes }
 }
@@ -77,7 +77,7 @@ fn meets_hidden_states(model: &Path, goldens: &Path, paddings: &[&str], toleranc
     }
 }
 
-fn written(options: &Options, scratch: &Scratch) -> PathBuf {
+pub(super) fn written(options: &Options, scratch: &Scratch) -> PathBuf {
     write_component(&scratch.path().join("model"), &generate(options))
 }
 

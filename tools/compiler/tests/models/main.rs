@@ -7,6 +7,7 @@ mod folders;
 mod loras;
 mod pickles;
 mod pipelines;
+mod prompts;
 mod quality;
 mod refusals;
 mod same_plan;
