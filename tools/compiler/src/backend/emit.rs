@@ -51,8 +51,6 @@ pub struct Emitted {
     pub norms: usize,
     /// Bytes of the vocabulary table.
     pub vocabulary: usize,
-    /// Bytes of arena for one prompt.
-    pub arena: usize,
     /// Number of steps.
     pub steps: usize,
 }
@@ -85,7 +83,6 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
         weights: 0,
         norms: 0,
         vocabulary: vocabulary.len(),
-        arena: program.arena_bytes,
         steps: program.steps.len(),
     };
     let mut steps = Vec::new();

@@ -10,14 +10,14 @@ mod tokenization;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use cliptext::AlignedBytes;
 use cliptext::tokenizer::Padding;
+use cliptext::{AlignedBytes, Plan};
 
 use crate::backend::emit::{self, Emitted, Precision};
 use crate::backend::lower;
 use crate::backend::target::Target;
 use crate::compile::load::{LoadedTower, Spec};
-use crate::compile::report::Report;
+use crate::compile::report::{Bytes, Report};
 use crate::compile::tokenization::{Vocabularies, fits};
 use crate::output;
 use crate::progress::Progress;
@@ -102,6 +102,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         verify::agree(&stand_in, &AlignedBytes::copy_of(&emitted.bytes))?;
         stand_in
     };
+    let arena = Plan::load(&measured).context("the plan that was made")?.arena_bytes(1);
     // The models are the largest thing in memory, and no longer needed.
     drop(loaded);
 
@@ -126,7 +127,7 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
             Precision::F32 => "f32",
         },
         towers,
-        bytes: (&emitted).into(),
+        bytes: Bytes::of(&emitted, arena),
         prompts: prompts.len(),
         verification,
         smoothed: found.into_iter().map(|found| found.map_or(vec![], |found| found.smoothed)).collect(),

@@ -124,15 +124,16 @@ pub struct Bytes {
     pub arena: usize,
 }
 
-impl From<&Emitted> for Bytes {
-    fn from(emitted: &Emitted) -> Self {
+impl Bytes {
+    /// Of a plan that takes `arena` bytes of RAM for a prompt.
+    pub(crate) fn of(emitted: &Emitted, arena: usize) -> Self {
         Self {
             plan: emitted.bytes.len(),
             weights: emitted.weights,
             embeddings: emitted.embeddings,
             norms: emitted.norms,
             vocabulary: emitted.vocabulary,
-            arena: emitted.arena,
+            arena,
         }
     }
 }
