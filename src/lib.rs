@@ -42,6 +42,7 @@ mod memory;
 pub mod pack;
 pub mod plan;
 pub mod prompt;
+pub mod serve;
 pub mod threads;
 pub mod tokenizer;
 

@@ -120,3 +120,92 @@ fn a_pack_is_read_without_heap() {
     assert_eq!((calls() - before, count), (0, 1));
     assert!(hidden.iter().any(|&value| value != 0.0));
 }
+
+mod serving {
+    use std::convert::Infallible;
+
+    use cliptext::serve::{Chunks, Client, Counters, Encode, Receiver, Request, Server};
+    use embedded_io::{ErrorType, Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn answering_requests_takes_no_heap_either() {
+        let file = demo();
+        let plan = Plan::load(file.bytes()).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+        let counters = Counters::new();
+        let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters);
+        let mut line = Line { asked: vec![], read: 0, answered: 0 };
+        let mut client = Client::new(&mut line, &mut []);
+        for chunks in [Chunks::One, Chunks::Auto] {
+            let texts = PROMPTS.into_iter().collect();
+            client.ask(&Request::Encode(Encode { texts, chunks, ..Encode::default() })).unwrap();
+        }
+        client.ask(&Request::Hello).unwrap();
+        line.asked.extend(b"noise\0, and a frame that is damaged\0");
+        let mut buffer = [0; 1024];
+        let before = calls();
+        server.serve(&mut Served(&mut line), &mut Receiver::new(&mut buffer)).unwrap();
+        assert_eq!(calls() - before, 0);
+        assert!(
+            counters.statistics().answered == 3 && line.answered > 100_000,
+            "{:?}",
+            counters.statistics()
+        );
+    }
+
+    /// What a client asked, and how many bytes it was answered.
+    struct Line {
+        asked: Vec<u8>,
+        read: usize,
+        answered: usize,
+    }
+
+    impl ErrorType for Line {
+        type Error = Infallible;
+    }
+
+    impl Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+            self.asked.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> Result<(), Infallible> {
+            Ok(())
+        }
+    }
+
+    impl Read for Line {
+        fn read(&mut self, _: &mut [u8]) -> Result<usize, Infallible> {
+            Ok(0)
+        }
+    }
+
+    /// The line's other end.
+    struct Served<'l>(&'l mut Line);
+
+    impl ErrorType for Served<'_> {
+        type Error = Infallible;
+    }
+
+    impl Write for Served<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+            self.0.answered += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> Result<(), Infallible> {
+            Ok(())
+        }
+    }
+
+    impl Read for Served<'_> {
+        fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Infallible> {
+            let rest = &self.0.asked[self.0.read..];
+            let count = rest.len().min(bytes.len());
+            bytes[..count].copy_from_slice(&rest[..count]);
+            self.0.read += count;
+            Ok(count)
+        }
+    }
+}

@@ -66,3 +66,62 @@ fn packs_and_hashes_take_little() {
     };
     std::thread::Builder::new().stack_size(SMALL + THREAD).spawn(work).unwrap().join().unwrap();
 }
+
+mod serving {
+    use cliptext::serve::{Chunks, Client, Counters, Encode, Receiver, Request, Server};
+
+    use super::*;
+
+    /// Answers requests, of which the frames and the server itself are in memory of their own, as a board has them in a `static`.
+    #[test]
+    fn serving_takes_the_stack_that_is_told() {
+        let (mut client, mut request) = (Vec::new(), vec![0; 4096]);
+        let long = "a very long prompt, ".repeat(25);
+        for chunks in [Chunks::One, Chunks::Auto] {
+            let texts = [&long[..], PROMPTS[1]].into_iter().collect();
+            let mut asker = Client::new(Bytes(&mut client), &mut []);
+            asker.ask(&Request::Hello).unwrap();
+            asker.ask(&Request::Tokenize { text: PROMPTS[5] }).unwrap();
+            asker.ask(&Request::Encode(Encode { texts, chunks, ..Encode::default() })).unwrap();
+        }
+        for file in [demo(), two_towers()] {
+            let plan = Plan::load(file.bytes()).unwrap();
+            for kernels in kernels_for(&plan) {
+                let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+                let counters = Counters::new();
+                let encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+                let mut server = Box::new(Server::new(encoder, &counters));
+                let (mut receiver, mut out) = (Receiver::new(&mut request), Vec::new());
+                std::thread::scope(|scope| {
+                    let work = || server.feed(&mut receiver, &client, &mut Bytes(&mut out)).unwrap();
+                    let thread = std::thread::Builder::new().stack_size(STACK + THREAD);
+                    thread.spawn_scoped(scope, work).unwrap().join().unwrap();
+                });
+                assert_eq!(counters.statistics().answered, 6);
+            }
+        }
+    }
+
+    /// A line that keeps what is written.
+    struct Bytes<'b>(&'b mut Vec<u8>);
+
+    impl embedded_io::ErrorType for Bytes<'_> {
+        type Error = std::convert::Infallible;
+    }
+
+    impl embedded_io::Write for Bytes<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> Result<(), Self::Error> {
+            Ok(())
+        }
+    }
+
+    impl embedded_io::Read for Bytes<'_> {
+        fn read(&mut self, _: &mut [u8]) -> Result<usize, Self::Error> {
+            Ok(0)
+        }
+    }
+}

@@ -96,6 +96,16 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         self.kernels.first()
     }
 
+    /// What it runs.
+    pub fn program(&self) -> &Program<'a> {
+        &self.program
+    }
+
+    /// Bytes of its arena.
+    pub fn arena_len(&self) -> usize {
+        self.arena.len()
+    }
+
     /// The workers.
     pub fn team(&self) -> &T {
         &self.team

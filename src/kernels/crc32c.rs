@@ -38,7 +38,11 @@ pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
 
 /// CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
+    !extend(!0, bytes)
+}
+
+/// The register behind `bytes`, from what it was before them: `!0` at the start. Its complement is the CRC.
+pub(crate) fn extend(mut crc: u32, bytes: &[u8]) -> u32 {
     let (words, tail) = bytes.as_chunks::<8>();
     for word in words {
         let low = crc ^ u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
@@ -54,7 +58,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     for &byte in tail {
         crc = crc >> 8 ^ table(0, crc ^ u32::from(byte));
     }
-    !crc
+    crc
 }
 
 #[inline(always)]
