@@ -411,13 +411,37 @@ fn what_is_wrong_with_a_request_is_told() {
 }
 
 #[test]
-fn weights_without_memory_are_told() {
-    with_client(&demo(), (1, 0), |client, _| {
-        for weights in [Weights::A1111, Weights::Comfy] {
-            let problem = encode(client, &Encode { weights, ..texts(&["(a)"]) }).unwrap_err();
-            assert!(matches!(problem, Problem::Weights | Problem::Chunks { limit: 0 }), "{problem:?}");
-        }
-    });
+fn weights_are_those_of_a_prompt() {
+    use cliptext::prompt;
+    let text = "a (very:1.3) [long] BREAK (dog)";
+    for (weights, weighting) in
+        [(Weights::A1111, prompt::Weighting::A1111), (Weights::Comfy, prompt::Weighting::Comfy)]
+    {
+        with_client(&demo(), (1, 2), |client, plan| {
+            let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+            let mut encoder = Encoder::new(plan, &mut arena).unwrap();
+            let mut read = prompt::Prompt::new();
+            for (chunks, of_prompt) in
+                [(Chunks::One, prompt::Chunks::One), (Chunks::Exactly(2), prompt::Chunks::Exactly(2))]
+            {
+                let options = prompt::Options { weighting, chunks: of_prompt, comma: 0 };
+                read.read(plan.tokenizer(), text, options).unwrap();
+                let mut hidden = vec![0.0; read.chunks() * plan.context() * plan.width()];
+                encoder.encode_prompt(&read, None, &mut hidden, None).unwrap();
+                let got = encode(client, &Encode { weights, chunks, ..texts(&[text]) }).unwrap();
+                assert!(got[0].hidden == hidden);
+                assert_eq!(got[0].pooled.is_some(), plan.manifest().pooled.is_some());
+            }
+            let asked = Encode { weights, chunks: Chunks::Exactly(3), ..texts(&[text]) };
+            assert_eq!(encode(client, &asked), Err(Problem::Chunks { limit: 2 }));
+            let asked = Encode { weights: Weights::A1111, ..texts(&["a", "b (c:1e39)"]) };
+            assert!(matches!(encode(client, &asked), Err(Problem::Reading { text: 1, at: 2.. })));
+        });
+        with_client(&demo(), (1, 0), |client, _| {
+            let asked = Encode { weights, ..texts(&["(a)"]) };
+            assert_eq!(encode(client, &asked), Err(Problem::Weights));
+        });
+    }
 }
 
 /// Random noise, frames that are cut, have bits flipped, or are too long, between good ones: every good one behind a zero is answered,

@@ -47,7 +47,7 @@ pub enum Problem {
     },
     /// Several chunks, or weights, and no padding: each chunk fills the context.
     Unpadded,
-    /// The server does not know these weights, or has no memory for them.
+    /// The server has no memory for texts with weights.
     Weights,
     /// A row range that reaches behind the rows that there are.
     Rows {
@@ -69,6 +69,13 @@ pub enum Problem {
     Storage,
     /// There are too many clients: come back later.
     Busy,
+    /// A text's weights can't be read.
+    Reading {
+        /// The text.
+        text: u8,
+        /// Its byte where what can't be read begins.
+        at: u32,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -85,7 +92,6 @@ impl fmt::Display for Problem {
             Problem::Malformed => f.write_str("the request is not as the protocol has it"),
             Problem::NotUtf8 => f.write_str("a text is not UTF-8"),
             Problem::Texts { limit } => write!(f, "a request has 1 to {limit} texts"),
-            Problem::Chunks { limit: 0 } => f.write_str("the server has no memory for texts with weights"),
             Problem::Chunks { limit } => write!(f, "a text has 1 to {limit} chunks here"),
             Problem::TextTooLong { text, at } => {
                 write!(
@@ -96,7 +102,7 @@ impl fmt::Display for Problem {
             Problem::Unpadded => {
                 f.write_str("chunks and weights fill the context: they can't be had without padding")
             }
-            Problem::Weights => f.write_str("the server does not know these weights"),
+            Problem::Weights => f.write_str("the server has no memory for texts with weights"),
             Problem::Rows { rows } => write!(f, "the hidden states have {rows} rows"),
             Problem::NoPooled => f.write_str("the plan has no pooled output"),
             Problem::Value { text, row, column } => {
@@ -108,6 +114,10 @@ impl fmt::Display for Problem {
                 write!(f, ", column {column}: a value that these numbers don't have: ask for f32")
             }
             Problem::Storage => f.write_str("the server can't read its plan"),
+            Problem::Reading { text, at } => write!(
+                f,
+                "text {text}: the weights can't be read from byte {at} on: a bracket that is text is written \\("
+            ),
             Problem::Busy => f.write_str("the server has too many clients: come back later"),
         }
     }

@@ -276,7 +276,11 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
             return Err(Problem::Unpadded.into());
         }
         let mut options = prompt::Options {
-            weighting: weighting(asked.weights).ok_or(Problem::Weights)?,
+            weighting: match asked.weights {
+                Weights::None => Weighting::None,
+                Weights::A1111 => Weighting::A1111,
+                Weights::Comfy => Weighting::Comfy,
+            },
             chunks: match asked.chunks {
                 Chunks::One => prompt::Chunks::One,
                 Chunks::Auto => prompt::Chunks::Auto,
@@ -293,9 +297,10 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
             // Each takes no more than it needs, so as many do for all.
             options.chunks = prompt::Chunks::Exactly(most as u8);
         }
-        let limit = match asked.weights {
-            Weights::None => MAX_CHUNKS,
-            _ => self.weighted_chunks(),
+        let limit = match (asked.weights, self.weighted_chunks()) {
+            (Weights::None, _) => MAX_CHUNKS,
+            (_, 0) => return Err(Problem::Weights.into()),
+            (_, limit) => limit,
         };
         for (text, index) in asked.texts.iter().zip(0..) {
             self.read(text, index, options)?;
@@ -317,6 +322,10 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
         self.prompt.read(tokenizer, text, options).map_err(|error| match error {
             PromptError::Chunks { limit, .. } => Problem::Chunks { limit: limit as u8 },
             PromptError::TooLong { at, .. } => Problem::TextTooLong { text: index, at: at as u32 },
+            PromptError::Spans { at, .. }
+            | PromptError::Depth { at, .. }
+            | PromptError::Number { at }
+            | PromptError::Weight { at } => Problem::Reading { text: index, at: at as u32 },
         })
     }
 
@@ -402,16 +411,6 @@ fn problem<E>(error: &PassError<E>) -> Problem {
         // Nothing else can be: inputs are texts, or chunks of the plan's own tokenizer, and fit the arena.
         _ => Problem::Malformed,
     }
-}
-
-/// The weights that this build knows.
-fn weighting(weights: Weights) -> Option<Weighting> {
-    let name = match weights {
-        Weights::None => "none",
-        Weights::A1111 => "a1111",
-        Weights::Comfy => "comfy",
-    };
-    name.parse().ok()
 }
 
 /// The request in a message.

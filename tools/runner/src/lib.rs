@@ -10,12 +10,14 @@ mod print;
 mod arguments;
 mod bench;
 mod cache;
+mod client;
 mod describe;
 mod encode;
 mod failure;
 mod images;
 mod inspect;
 mod labels;
+mod line;
 mod output;
 mod pack;
 mod packed;
@@ -23,9 +25,12 @@ mod paths;
 mod plan;
 mod prompts;
 mod reading;
+mod serve;
 mod setup;
 mod similarity;
 mod tokenize;
+#[cfg(unix)]
+mod uart;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +65,10 @@ enum Command {
     Cold(bench::ColdArgs),
     /// Encode named prompts to a prompt pack: a file of embeddings that needs no plan
     Pack(pack::PackArgs),
+    /// Answer requests on a line: a serial port, standard input and output, a Unix socket, a TCP port
+    Serve(serve::ServeArgs),
+    /// Ask a device that answers, a board or `serve`
+    Client(client::ClientArgs),
     /// Tell what is in a plan and how much RAM it needs, or what is in a prompt pack
     Inspect {
         /// The plan or pack; without it, the built-in plan
@@ -82,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args, access),
         Command::Cold(args) => bench::cold(&args, access),
         Command::Pack(args) => pack::pack(&args, access),
+        Command::Serve(args) => serve::serve(&args, access),
+        Command::Client(args) => client::client(&args, access),
         Command::Inspect { plan } => inspect::inspect(plan.as_deref(), access),
     };
     match outcome {
