@@ -434,7 +434,7 @@ fn weights_are_those_of_a_prompt() {
             }
             let asked = Encode { weights, chunks: Chunks::Exactly(3), ..texts(&[text]) };
             assert_eq!(encode(client, &asked), Err(Problem::Chunks { limit: 2 }));
-            let asked = Encode { weights: Weights::A1111, ..texts(&["a", "b (c:1e39)"]) };
+            let asked = Encode { weights: Weights::A1111, ..texts(&["a", "b (c:1.2.3)"]) };
             assert!(matches!(encode(client, &asked), Err(Problem::Reading { text: 1, at: 2.. })));
         });
         with_client(&demo(), (1, 0), |client, _| {
@@ -620,4 +620,55 @@ fn a_storage_that_fails_is_told_and_the_next_request_works() {
     assert_eq!(encode(&mut client, &texts(&["a dog"])), Err(Problem::Storage));
     let got = encode(&mut client, &texts(&["a dog"])).unwrap();
     assert!(got[0] == expected(&plan, Input::Text("a dog")));
+}
+
+/// `docs/protocol.md` shows an exchange; `CLIPTEXT_WRITE_DOCS` writes it anew.
+#[test]
+fn the_protocols_page_shows_an_exchange() {
+    let asked = Encode { rows: Some(Rows { first: 0, count: 1 }), parts: Parts::Hidden, ..texts(&["a dog"]) };
+    let requests = [
+        ("hello", Request::Hello),
+        ("tokenize", Request::Tokenize { text: "a dog" }),
+        ("encode", Request::Encode(Encode { numbers: Numbers::Int8, unpadded: true, ..asked })),
+        ("a request of a kind that there is not", Request::Hello),
+    ];
+    let file = demo();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let counters = Counters::new();
+    // The kernels depend on the CPU, and their name is in the first answer.
+    let kernels = cliptext::Kernels::named("scalar").unwrap();
+    let encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+    let mut server = Server::new(encoder, &counters);
+    let (mut request, mut text) = ([0; 2048], String::new());
+    let mut receiver = Receiver::new(&mut request);
+    let lines = |who: &str, bytes: &[u8], text: &mut String| {
+        for (index, line) in bytes.chunks(24).enumerate() {
+            let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            text.push_str(&format!("{} {}\n", if index == 0 { who } else { " " }, hex.join(" ")));
+        }
+    };
+    for (id, (what, request)) in (1..).zip(requests) {
+        text.push_str(&format!("  {what}\n"));
+        let message = match what.starts_with("a request") {
+            true => vec![9],
+            false => postcard::to_slice(&request, &mut [0; 100]).unwrap().to_vec(),
+        };
+        let bytes = [&[0][..], &frame(1, id, &message)].concat();
+        lines(">", &bytes, &mut text);
+        let mut out = Out::default();
+        server.feed(&mut receiver, &bytes, &mut out).unwrap();
+        for part in out.0.split_inclusive(|&byte| byte == 0) {
+            lines("<", part, &mut text);
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once("```hex\n").unwrap();
+    let (shown, behind) = rest.split_once("```").unwrap();
+    if std::env::var_os("CLIPTEXT_WRITE_DOCS").is_some() {
+        std::fs::write(path, format!("{before}```hex\n{text}```{behind}")).unwrap();
+    } else {
+        assert_eq!(shown, text);
+    }
 }

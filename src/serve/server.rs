@@ -288,14 +288,17 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
             },
             comma: asked.comma,
         };
-        if asked.chunks == Chunks::Auto && asked.texts.len() > 1 {
+        if asked.texts.len() > 1 {
+            // What is wrong with one is found before another is sent.
             let mut most = 1;
             for (text, index) in asked.texts.iter().zip(0..) {
                 self.read(text, index, options)?;
                 most = most.max(self.prompt.chunks());
             }
-            // Each takes no more than it needs, so as many do for all.
-            options.chunks = prompt::Chunks::Exactly(most as u8);
+            if asked.chunks == Chunks::Auto {
+                // Each takes no more than it needs, so as many do for all.
+                options.chunks = prompt::Chunks::Exactly(most as u8);
+            }
         }
         let limit = match (asked.weights, self.weighted_chunks()) {
             (Weights::None, _) => MAX_CHUNKS,

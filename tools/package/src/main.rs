@@ -77,7 +77,11 @@ fn man_pages() -> Vec<(String, Vec<u8>)> {
     let mut program = shown().disable_help_subcommand(true);
     program.build();
     let mut pages = vec![&program];
-    pages.extend(program.get_subcommands());
+    for command in program.get_subcommands() {
+        // A command's own commands have pages too.
+        pages.push(command);
+        pages.extend(command.get_subcommands().filter(|own| own.get_name() != "help"));
+    }
     let names: Vec<&str> = pages.iter().map(|page| page_name(page)).collect();
     pages
         .iter()
@@ -159,6 +163,10 @@ mod tests {
         for command in cliptext_run::command().get_subcommands() {
             let page = format!("share/man/man1/{PROGRAM}-{}.1", command.get_name());
             assert_eq!(pages.contains(&page), !command.is_hide_set(), "{page}");
+            for own in command.get_subcommands() {
+                let page = format!("share/man/man1/{PROGRAM}-{}-{}.1", command.get_name(), own.get_name());
+                assert!(pages.contains(&page), "{page}");
+            }
         }
         assert!(pages.contains(&format!("share/man/man1/{PROGRAM}.1")));
     }

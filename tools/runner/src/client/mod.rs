@@ -132,7 +132,8 @@ where
         let bytes = about.frame.saturating_sub(BESIDES);
         return Err(device.failure(format_args!("it takes texts of up to {bytes} bytes: {}", shown(long))));
     }
-    let told = About { plan: about.hash, options: Options::of_padding(args.pad.no_pad) };
+    // Arrays have no room for options.
+    let told = About { plan: about.hash, options: Options::default() };
     let mut outputs = Outputs::create(targets, told, Order::default(), Vec::new(), Some(prompts.len()))?;
     let done = each(args, device, &about, |text, embedding| {
         let columns = embedding.about.columns as usize;
