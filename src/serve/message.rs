@@ -12,6 +12,7 @@ use crate::plan::MAX_SEQUENCES;
 pub(super) const REQUESTS: u8 = 4;
 
 /// What a client asks.
+#[allow(clippy::large_enum_variant)] // there is no heap for the large one
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request<'a> {
     /// Who is there? Answered by [`Answer::Hello`].

@@ -52,18 +52,17 @@ pub(super) fn count(counter: &AtomicUsize, more: usize) {
 impl Counters {
     /// All 0, for a `static` too.
     pub const fn new() -> Self {
-        const ZERO: AtomicUsize = AtomicUsize::new(0);
         Self {
-            answered: ZERO,
-            refused: ZERO,
-            texts: ZERO,
-            rows: ZERO,
-            damaged: ZERO,
-            too_long: ZERO,
-            skipped: ZERO,
-            busy_millis: ZERO,
-            last_micros: ZERO,
-            longest_micros: ZERO,
+            answered: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            texts: AtomicUsize::new(0),
+            rows: AtomicUsize::new(0),
+            damaged: AtomicUsize::new(0),
+            too_long: AtomicUsize::new(0),
+            skipped: AtomicUsize::new(0),
+            busy_millis: AtomicUsize::new(0),
+            last_micros: AtomicUsize::new(0),
+            longest_micros: AtomicUsize::new(0),
         }
     }
 

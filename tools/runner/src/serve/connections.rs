@@ -60,7 +60,7 @@ impl Connections {
     /// Opens one. Where there are as many as there may be, the one ends that has been idle for longest.
     pub(super) fn open(&self, socket: Option<Socket>) -> Result<u64, Refused> {
         let mut state = self.state();
-        if state.open.len() >= self.most {
+        if state.open.len() >= self.most && !state.is_stopping {
             let idle = state.open.iter().filter(|open| open.idle.is_some());
             let longest = idle.min_by_key(|open| open.idle).ok_or(Refused::Full)?;
             if let Some(socket) = &longest.socket {
@@ -129,7 +129,8 @@ mod tests {
         let sockets: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
         let socket = |index: usize| Some(Socket::Unix(sockets[index].0.try_clone().unwrap()));
         let [first, second] = [0, 1].map(|index| connections.open(socket(index)).unwrap());
-        [first, second].map(|number| connections.set_idle(number, false));
+        connections.set_idle(first, false);
+        connections.set_idle(second, false);
         assert_eq!(connections.open(socket(2)), Err(Refused::Full));
         connections.set_idle(second, true);
         connections.set_idle(first, true);
@@ -143,6 +144,6 @@ mod tests {
         });
         connections.set_idle(first, false);
         assert!(!connections.stop(Duration::from_millis(20)), "one is at work");
-        assert_eq!(connections.open(socket(1)), Err(Refused::Full));
+        assert_eq!(connections.open(socket(1)), Err(Refused::Stopping));
     }
 }
