@@ -196,7 +196,9 @@ mod tests {
         {
             let script = text(shell);
             for command in cliptext_run::command().get_subcommands() {
-                let shown = script.contains(&format!("{before}{}{after}", command.get_name()));
+                // In fish a command with commands of its own goes on.
+                let is_shown = |after| script.contains(&format!("{before}{}{after}", command.get_name()));
+                let shown = is_shown(after) || is_shown("; and not");
                 assert_eq!(shown, !command.is_hide_set(), "{shell}: {}", command.get_name());
                 for long in command.get_arguments().filter_map(|option| option.get_long()) {
                     assert!(!shown || script.contains(long), "{shell}: {} --{long}", command.get_name());

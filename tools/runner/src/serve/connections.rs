@@ -104,6 +104,7 @@ impl Connections {
 
     /// Ends all: nothing more is read. Comes back when the answers that were being made are given, or after `limit`; whether all
     /// were.
+    #[cfg(unix)] // by a signal
     pub(super) fn stop(&self, limit: Duration) -> bool {
         let mut state = self.state();
         state.is_stopping = true;

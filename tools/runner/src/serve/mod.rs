@@ -29,6 +29,7 @@ const FRAME: usize = 64 << 10;
 const STACK: usize = 128 << 10;
 
 /// How long the answers that are being made may take once the program is told to end.
+#[cfg(unix)]
 const ENDING: Duration = Duration::from_secs(5);
 
 /// Between tries where no client can be taken.
@@ -132,6 +133,8 @@ impl Service<'_> {
         std::thread::scope(|scope| {
             #[cfg(unix)]
             self.end_by_signal(scope, None)?;
+            #[cfg(not(unix))]
+            let _ = scope;
             self.answer(number, reader, writer).map_err(|error| work(name, error))?;
             // The thread that waits for signals waits for ever.
             std::process::exit(0)
