@@ -8,7 +8,7 @@ use std::convert::Infallible;
 
 use cliptext::serve::{
     Answer, Chunks, Client, ClientError, Counters, Encode, Numbers, Parts, Problem, Receiver, Request, Rows,
-    SendError, Server, Text, Weights,
+    SendError, Server, Text, Weighting,
 };
 use cliptext::threads::{Solo, Team};
 use cliptext::{AlignedBytes, Encoder, Input, Plan, PlanFile, Source};
@@ -415,7 +415,7 @@ fn weights_are_those_of_a_prompt() {
     use cliptext::prompt;
     let text = "a (very:1.3) [long] BREAK (dog)";
     for (weights, weighting) in
-        [(Weights::A1111, prompt::Weighting::A1111), (Weights::Comfy, prompt::Weighting::Comfy)]
+        [(Weighting::A1111, prompt::Weighting::A1111), (Weighting::Comfy, prompt::Weighting::Comfy)]
     {
         with_client(&demo(), (1, 2), |client, plan| {
             let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
@@ -434,7 +434,7 @@ fn weights_are_those_of_a_prompt() {
             }
             let asked = Encode { weights, chunks: Chunks::Exactly(3), ..texts(&[text]) };
             assert_eq!(encode(client, &asked), Err(Problem::Chunks { limit: 2 }));
-            let asked = Encode { weights: Weights::A1111, ..texts(&["a", "b (c:1.2.3)"]) };
+            let asked = Encode { weights: Weighting::A1111, ..texts(&["a", "b (c:1.2.3)"]) };
             assert!(matches!(encode(client, &asked), Err(Problem::Reading { text: 1, at: 2.. })));
         });
         with_client(&demo(), (1, 0), |client, _| {

@@ -3,6 +3,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Tokens from a chunk's end in which AUTOMATIC1111's program looks for a comma: its default.
 pub const USUAL_COMMA: u8 = 20;
 
@@ -18,8 +20,9 @@ pub struct Options {
     pub comma: u8,
 }
 
-/// Whose weights a prompt has. As text it is `none`, `a1111` or `comfy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whose weights a prompt has. As text it is `none`, `a1111` or `comfy`; the order of the variants is part of the
+/// [protocol](crate::serve).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Weighting {
     /// None: all of it is text.
@@ -56,8 +59,9 @@ impl FromStr for Weighting {
     }
 }
 
-/// How many chunks a prompt takes. As text it is `auto` or a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many chunks a prompt takes. As text it is `auto` or a number; the order of the variants is part of the
+/// [protocol](crate::serve).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Chunks {
     /// One: what does not fit is cut off, as the tokenizer does it.
     #[default]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::statistics::Statistics;
 use crate::plan::MAX_SEQUENCES;
+use crate::prompt::{Chunks, Weighting};
 
 /// Kinds of requests.
 pub(super) const REQUESTS: u8 = 4;
@@ -45,7 +46,7 @@ pub struct Encode<'a> {
     /// Only these rows of the hidden states are sent: all are computed.
     pub rows: Option<Rows>,
     /// Whose weights the texts have.
-    pub weights: Weights,
+    pub weights: Weighting,
     /// How many chunks each text takes.
     pub chunks: Chunks,
     /// A full chunk ends behind its last comma, if no more than so many tokens come behind; 0 for never.
@@ -84,30 +85,6 @@ pub struct Rows {
     pub first: u16,
     /// How many.
     pub count: u16,
-}
-
-/// Whose weights a text has, as [`Weighting`](crate::prompt::Weighting).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Weights {
-    /// None: all of it is text.
-    #[default]
-    None,
-    /// As AUTOMATIC1111's program reads it.
-    A1111,
-    /// As ComfyUI reads it.
-    Comfy,
-}
-
-/// How many chunks a text takes, as [`prompt::Chunks`](crate::prompt::Chunks).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Chunks {
-    /// One: what does not fit is cut off.
-    #[default]
-    One,
-    /// As many as the longest of the texts needs.
-    Auto,
-    /// So many: what does not fit is cut off, and empty ones fill up.
-    Exactly(u8),
 }
 
 /// What a server answers. `V` are the values of a row: bytes, where an answer is read.

@@ -33,9 +33,10 @@ mod server;
 mod statistics;
 mod values;
 
+pub use crate::prompt::{Chunks, Weighting};
 pub use client::{Client, ClientError};
 pub use format::VERSION;
-pub use message::{Answer, Chunks, Encode, Hello, Numbers, Parts, Request, Rows, Text, Weights};
+pub use message::{Answer, Encode, Hello, Numbers, Parts, Request, Rows, Text};
 pub use problem::Problem;
 pub use receive::Receiver;
 pub use send::SendError;

@@ -3,7 +3,7 @@
 use embedded_io::{Read, Write};
 
 use super::format::{Header, Side, VERSION};
-use super::message::{Chunks, Encode, Hello, Parts, REQUESTS, Request, Text, Weights};
+use super::message::{Encode, Hello, Parts, REQUESTS, Request, Text};
 use super::problem::Problem;
 use super::receive::{End, Receiver};
 use super::rows::{Pass, Sender, Sequences, Stop};
@@ -12,7 +12,7 @@ use super::statistics::{Counters, count};
 use super::values::Sent;
 use crate::executor::{Encoder, Input, PassError};
 use crate::plan::{MAX_SEQUENCES, PlanHash, Resident, Source};
-use crate::prompt::{self, MAX_CHUNKS, Prompt, PromptError, Weighting};
+use crate::prompt::{self, Chunks, MAX_CHUNKS, Prompt, PromptError, Weighting};
 use crate::threads::{Solo, Team};
 
 /// Bytes that are read from a line at a time, at the most.
@@ -218,7 +218,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
             return Err(Problem::NoPooled.into());
         }
         let mut sender = Sender::new(out, header, asked, self.clock);
-        let is_plain = asked.weights == Weights::None && asked.chunks == Chunks::One;
+        let is_plain = asked.weights == Weighting::None && asked.chunks == Chunks::One;
         let sent = if is_plain { self.texts(asked, &mut sender) } else { self.prompts(asked, &mut sender) };
         self.counters.computed(sender.micros, &mut self.left);
         count(&self.counters.rows, sender.sent as usize);
@@ -275,19 +275,8 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
         if asked.unpadded {
             return Err(Problem::Unpadded.into());
         }
-        let mut options = prompt::Options {
-            weighting: match asked.weights {
-                Weights::None => Weighting::None,
-                Weights::A1111 => Weighting::A1111,
-                Weights::Comfy => Weighting::Comfy,
-            },
-            chunks: match asked.chunks {
-                Chunks::One => prompt::Chunks::One,
-                Chunks::Auto => prompt::Chunks::Auto,
-                Chunks::Exactly(chunks) => prompt::Chunks::Exactly(chunks),
-            },
-            comma: asked.comma,
-        };
+        let mut options =
+            prompt::Options { weighting: asked.weights, chunks: asked.chunks, comma: asked.comma };
         if asked.texts.len() > 1 {
             // What is wrong with one is found before another is sent.
             let mut most = 1;
@@ -297,11 +286,11 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
             }
             if asked.chunks == Chunks::Auto {
                 // Each takes no more than it needs, so as many do for all.
-                options.chunks = prompt::Chunks::Exactly(most as u8);
+                options.chunks = Chunks::Exactly(most as u8);
             }
         }
         let limit = match (asked.weights, self.weighted_chunks()) {
-            (Weights::None, _) => MAX_CHUNKS,
+            (Weighting::None, _) => MAX_CHUNKS,
             (_, 0) => return Err(Problem::Weights.into()),
             (_, limit) => limit,
         };
@@ -311,7 +300,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
                 return Err(Problem::Chunks { limit: limit as u8 }.into());
             }
             match asked.weights {
-                Weights::None => self.chunks(index, sender)?,
+                Weighting::None => self.chunks(index, sender)?,
                 _ => self.weighted(index, sender)?,
             }
         }

@@ -68,9 +68,9 @@ pub(super) struct EncodeArgs {
     pub(super) numbers: Numbers,
     /// Whose weights prompts have: none, a1111 or comfy
     #[arg(long, value_name = "WHOSE", default_value = "none")]
-    pub(super) weights: Weights,
+    pub(super) weights: serve::Weighting,
     /// Chunks of a prompt that is longer than the context: as many as needed (auto), or so many
-    #[arg(long, value_name = "N | auto", value_parser = chunks)]
+    #[arg(long, value_name = "N | auto")]
     pub(super) chunks: Option<serve::Chunks>,
     /// Write the hidden states to FILE: .npy [prompts, tokens, width], .f32 or .f16
     #[arg(short, long, value_name = "FILE", required_unless_present = "pooled")]
@@ -92,24 +92,6 @@ pub(super) enum Numbers {
     Int8,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Weights {
-    /// All of it is text
-    None,
-    /// As AUTOMATIC1111's program reads them
-    A1111,
-    /// As ComfyUI reads them
-    Comfy,
-}
-
-fn chunks(text: &str) -> Result<serve::Chunks, String> {
-    match (text, text.parse()) {
-        ("auto", _) => Ok(serve::Chunks::Auto),
-        (_, Ok(chunks @ 1..)) => Ok(serve::Chunks::Exactly(chunks)),
-        _ => Err("expected auto or a number of chunks from 1".into()),
-    }
-}
-
 impl EncodeArgs {
     /// The request for some of the prompts.
     pub(super) fn request<'t>(&self, texts: &[&'t str]) -> serve::Encode<'t> {
@@ -127,11 +109,7 @@ impl EncodeArgs {
             },
             unpadded: self.pad.no_pad,
             rows: None,
-            weights: match self.weights {
-                Weights::None => serve::Weights::None,
-                Weights::A1111 => serve::Weights::A1111,
-                Weights::Comfy => serve::Weights::Comfy,
-            },
+            weights: self.weights,
             chunks: self.chunks.unwrap_or_default(),
             comma: 0,
         }
