@@ -1,2 +1,0 @@
-fpath=($1 $fpath); autoload -Uz compinit; compinit -u -D -d /dev/null
-print ${_comps[cliptext-run]}
