@@ -40,9 +40,13 @@ pub struct QuantizedMatrix {
 impl QuantizedMatrix {
     /// The values that the codes stand for.
     pub fn to_f32(&self) -> Matrix {
-        let rows = self.codes.chunks_exact(self.cols).zip(&self.scales);
-        let values = rows.flat_map(|(row, scale)| row.iter().map(move |&code| f32::from(code) * scale));
-        Matrix { rows: self.rows, cols: self.cols, values: values.collect() }
+        let mut values = vec![0.0; self.codes.len()];
+        let rows =
+            values.chunks_exact_mut(self.cols).zip(self.codes.chunks_exact(self.cols)).zip(&self.scales);
+        for ((values, codes), scale) in rows {
+            values.iter_mut().zip(codes).for_each(|(value, &code)| *value = f32::from(code) * scale);
+        }
+        Matrix { rows: self.rows, cols: self.cols, values }
     }
 }
 

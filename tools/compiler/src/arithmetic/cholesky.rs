@@ -2,6 +2,7 @@
 
 use super::gemm::{Part, View, add_product};
 use super::parallel;
+use super::vectors::vectorized;
 
 /// Columns worked out together; the rest of the matrix is brought up to date by a product after each block.
 const BLOCK: usize = 64;
@@ -22,17 +23,8 @@ pub fn factor(a: &mut [f32], n: usize) -> Result<(), NotPositive> {
         diagonal_block(a, n, start, end)?;
         // The rows below: each is solved against the block by itself.
         let (above, below) = a.split_at_mut(end * n);
-        let block = |row: usize| &above[(start + row) * n + start..][..=row];
-        parallel::each(below.chunks_mut(16 * n), |rows| {
-            for row in rows.chunks_exact_mut(n) {
-                let row = &mut row[start..end];
-                for col in 0..row.len() {
-                    let factors = block(col);
-                    let known: f64 = (0..col).map(|k| f64::from(row[k]) * f64::from(factors[k])).sum();
-                    row[col] = ((f64::from(row[col]) - known) / f64::from(factors[col])) as f32;
-                }
-            }
-        });
+        let block = Diagonal { values: above, n, start, end };
+        parallel::each(below.chunks_mut(LANES * n), |rows| solve(&block, rows));
         if end == n {
             break;
         }
@@ -41,6 +33,47 @@ pub fn factor(a: &mut [f32], n: usize) -> Result<(), NotPositive> {
         add_product(&mut below[end..], n, panel, panel.transposed(), -1.0, Part::Lower);
     }
     Ok(())
+}
+
+/// Rows that are solved side by side: each is a chain of additions, of which the machine works on many at once.
+const LANES: usize = 16;
+
+/// The block on the diagonal, factored, in the rows of the matrix up to it.
+struct Diagonal<'a> {
+    values: &'a [f32],
+    n: usize,
+    start: usize,
+    end: usize,
+}
+
+vectorized! {
+    /// Solves the columns of `block` in up to [`LANES`] rows below it.
+    fn solve(block: &Diagonal<'_>, rows: &mut [f32]) {
+        let Diagonal { values, n, start, end } = *block;
+        // As f32 has them, for they stand in the matrix so.
+        let mut solved = [[0f64; LANES]; BLOCK];
+        for (lane, row) in rows.chunks_exact(n).enumerate() {
+            solved.iter_mut().zip(&row[start..end]).for_each(|(to, from)| to[lane] = f64::from(*from));
+        }
+        for col in 0..end - start {
+            let factors = &values[(start + col) * n + start..][..=col];
+            let (before, here) = solved.split_at_mut(col);
+            let mut known = [0f64; LANES];
+            for (row, factor) in before.iter().zip(factors) {
+                let factor = f64::from(*factor);
+                for lane in 0..LANES {
+                    known[lane] += row[lane] * factor;
+                }
+            }
+            let pivot = f64::from(factors[col]);
+            for (x, known) in here[0].iter_mut().zip(known) {
+                *x = f64::from(((*x - known) / pivot) as f32);
+            }
+        }
+        for (lane, row) in rows.chunks_exact_mut(n).enumerate() {
+            row[start..end].iter_mut().zip(&solved).for_each(|(to, from)| *to = from[lane] as f32);
+        }
+    }
 }
 
 /// The factor of the block on the diagonal, one column after the other.

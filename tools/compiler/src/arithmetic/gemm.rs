@@ -7,11 +7,12 @@ use super::parallel;
 
 /// Inner indices of a chain.
 const DEPTH: usize = 256;
-/// Rows and columns of the tile that stays in registers.
-const ROWS: usize = 6;
-const COLS: usize = 16;
-/// Rows of `C` in a thread's piece: a multiple of [`ROWS`].
-const PIECE: usize = 16 * ROWS;
+/// Tiles high that a thread's piece of rows is.
+const PIECE: usize = 16;
+/// Tiles beside one another that are gone through row by row.
+const STRIP: usize = 16;
+/// The most values that a tile holds.
+const MOST: usize = 12 * 32;
 
 /// A matrix, or a part of one, or one turned over: element `(i, j)` stands at `i · row_step + j · col_step`.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +44,12 @@ impl<'a> View<'a> {
 
     /// Its elements, row after row.
     pub fn to_vec(self) -> Vec<f32> {
-        (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| self.at(row, col))).collect()
-    }
-
-    fn at(&self, row: usize, col: usize) -> f32 {
-        self.values[row * self.row_step + col * self.col_step]
+        let mut values = Vec::with_capacity(self.rows * self.cols);
+        for row in 0..self.rows {
+            let row = self.values[row * self.row_step..].iter().step_by(self.col_step);
+            values.extend(row.take(self.cols));
+        }
+        values
     }
 }
 
@@ -63,33 +65,41 @@ pub enum Part {
 /// `C += sign · A · B`; row `i` of `C` begins at `i · step` of `c`, which may hold more columns than `B` has.
 pub fn add_product(c: &mut [f32], step: usize, a: View<'_>, b: View<'_>, sign: f32, part: Part) {
     assert!(a.cols == b.rows && (a.rows == 0 || c.len() >= (a.rows - 1) * step + b.cols));
-    let micro = micro_kernel();
-    let tiles_across = b.cols.div_ceil(COLS);
-    let mut packed = vec![0.0; tiles_across * COLS * DEPTH.min(b.rows)];
+    let Tile { rows, cols, product } = *fastest();
+    let piece_rows = PIECE * rows;
+    let mut packed = vec![0.0; b.cols.next_multiple_of(cols) * DEPTH.min(b.rows)];
     for from in (0..a.cols).step_by(DEPTH) {
         let depth = DEPTH.min(a.cols - from);
-        let tiles = packed[..tiles_across * COLS * depth].chunks_mut(COLS * depth).enumerate();
-        parallel::each(tiles, |(tile, out)| pack_cols(b, from, tile * COLS, out));
-        let packed = &packed;
-        let pieces = c.chunks_mut(PIECE * step).take(a.rows.div_ceil(PIECE)).enumerate();
+        let packed = &mut packed[..b.cols.next_multiple_of(cols) * depth];
+        let tiles = packed.chunks_mut(cols * depth).enumerate();
+        parallel::each(tiles, |(tile, out)| pack(b.transposed(), tile * cols, from, cols, 1.0, out));
+        let packed = &*packed;
+        let pieces = c.chunks_mut(piece_rows * step).take(a.rows.div_ceil(piece_rows)).enumerate();
         parallel::each(pieces, |(piece, c)| {
-            let first = piece * PIECE;
-            let mut rows_packed = vec![0.0; ROWS * depth];
-            for row in (first..a.rows.min(first + PIECE)).step_by(ROWS) {
-                pack_rows(a, from, row, sign, &mut rows_packed);
-                let height = ROWS.min(a.rows - row);
-                let across = match part {
-                    Part::Whole => tiles_across,
-                    Part::Lower => (row + height).div_ceil(COLS).min(tiles_across),
-                };
-                for (tile, columns) in packed.chunks_exact(COLS * depth).take(across).enumerate() {
-                    let mut sums = [[0.0; COLS]; ROWS];
-                    micro(&rows_packed, columns, &mut sums);
-                    let first_col = tile * COLS;
-                    let width = COLS.min(b.cols - first_col);
-                    for (r, sums) in sums.iter().enumerate().take(height) {
-                        let place = &mut c[(row - first + r) * step + first_col..][..width];
-                        place.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+            let first = piece * piece_rows;
+            let height = piece_rows.min(a.rows - first);
+            let mut rows_packed = vec![0.0; height.next_multiple_of(rows) * depth];
+            for (tile, out) in rows_packed.chunks_mut(rows * depth).enumerate() {
+                pack(a, first + tile * rows, from, rows, sign, out);
+            }
+            let mut sums = [0.0; MOST];
+            let sums = &mut sums[..rows * cols];
+            // A tile's rows stay in the first-level cache, the columns of a strip in the second.
+            for (strip, packed) in packed.chunks(STRIP * cols * depth).enumerate() {
+                for (tile, rows_packed) in rows_packed.chunks_exact(rows * depth).enumerate() {
+                    let row = tile * rows;
+                    let high = rows.min(height - row);
+                    for (tile, packed) in packed.chunks_exact(cols * depth).enumerate() {
+                        let first_col = (strip * STRIP + tile) * cols;
+                        let width = cols.min(b.cols - first_col);
+                        if part == Part::Lower && first_col >= first + row + high {
+                            continue;
+                        }
+                        product(rows_packed, packed, sums);
+                        for (r, sums) in sums.chunks_exact(cols).enumerate().take(high) {
+                            let place = &mut c[(row + r) * step + first_col..][..width];
+                            place.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+                        }
                     }
                 }
             }
@@ -106,58 +116,90 @@ pub fn product(a: View<'_>, b: View<'_>) -> Vec<f32> {
 
 /// `Xᵀ · X` of a matrix with `cols` columns added to the symmetric `[cols, cols]` matrix `h`.
 pub fn add_gram(h: &mut [f32], x: &[f32], cols: usize) {
+    /// Rows and columns that are mirrored together: two such blocks fit the first-level cache.
+    const BLOCK: usize = 32;
     let x = View::new(x, cols);
     add_product(h, cols, x.transposed(), x, 1.0, Part::Lower);
-    for row in 0..cols {
-        for col in row + 1..cols {
-            h[row * cols + col] = h[col * cols + row];
+    for first_row in (0..cols).step_by(BLOCK) {
+        for first_col in (first_row..cols).step_by(BLOCK) {
+            for row in first_row..cols.min(first_row + BLOCK) {
+                for col in first_col.max(row + 1)..cols.min(first_col + BLOCK) {
+                    h[row * cols + col] = h[col * cols + row];
+                }
+            }
         }
     }
 }
 
-/// [`COLS`] columns of `b` from `first`, [`COLS`] values for each inner index; zeros behind the last column.
-fn pack_cols(b: View<'_>, from: usize, first: usize, out: &mut [f32]) {
-    let width = COLS.min(b.cols - first);
-    for (k, out) in out.chunks_exact_mut(COLS).enumerate() {
-        for (j, out) in out[..width].iter_mut().enumerate() {
-            *out = b.at(from + k, first + j);
+/// `count` rows of `a` from `first`, times `sign`, at the inner indices from `from` on: `count` values for each index that `out` has
+/// room for, zeros behind the last row.
+fn pack(a: View<'_>, first: usize, from: usize, count: usize, sign: f32, out: &mut [f32]) {
+    let height = count.min(a.rows - first);
+    let start = first * a.row_step + from * a.col_step;
+    if a.row_step == 1 {
+        for (k, out) in out.chunks_exact_mut(count).enumerate() {
+            let values = &a.values[start + k * a.col_step..][..height];
+            out[..height].iter_mut().zip(values).for_each(|(out, x)| *out = sign * x);
+            out[height..].fill(0.0);
         }
-        out[width..].fill(0.0);
+    } else {
+        let depth = out.len() / count;
+        for i in 0..height {
+            let values = a.values[start + i * a.row_step..].iter().step_by(a.col_step).take(depth);
+            out[i..].iter_mut().step_by(count).zip(values).for_each(|(out, x)| *out = sign * x);
+        }
+        for i in height..count {
+            out[i..].iter_mut().step_by(count).for_each(|out| *out = 0.0);
+        }
     }
 }
 
-/// [`ROWS`] rows of `a` from `first`, times `sign`, [`ROWS`] values for each inner index; zeros behind the last row.
-fn pack_rows(a: View<'_>, from: usize, first: usize, sign: f32, out: &mut [f32]) {
-    let height = ROWS.min(a.rows - first);
-    for (k, out) in out.chunks_exact_mut(ROWS).enumerate() {
-        for (i, out) in out[..height].iter_mut().enumerate() {
-            *out = sign * a.at(first + i, from + k);
-        }
-        out[height..].fill(0.0);
-    }
+/// The part of a product that stays in registers.
+struct Tile {
+    rows: usize,
+    cols: usize,
+    /// Of packed rows and columns; its last argument takes `rows · cols` sums.
+    product: fn(&[f32], &[f32], &mut [f32]),
 }
 
-type Sums = [[f32; COLS]; ROWS];
-type Micro = fn(&[f32], &[f32], &mut Sums);
+/// A tile for any machine, and for those with 256 bits.
+const PORTABLE: Tile = Tile { rows: 6, cols: 16, product: chains::<6, 16> };
 
-/// The tile's product, compiled for the best instructions at hand: all give the same bits.
-fn micro_kernel() -> Micro {
+/// The tile for the best instructions at hand: all give the same bits.
+fn fastest() -> &'static Tile {
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+    {
         #[target_feature(enable = "avx2,fma")]
-        fn with_fma(a: &[f32], b: &[f32], sums: &mut Sums) {
-            chains(a, b, sums);
+        fn with_fma(a: &[f32], b: &[f32], sums: &mut [f32]) {
+            chains::<6, 16>(a, b, sums);
         }
-        return |a, b, sums| {
-            // SAFETY: the CPU was just found to have the instructions.
-            unsafe { with_fma(a, b, sums) }
+        const FMA: Tile = Tile {
+            product: |a, b, sums| {
+                // SAFETY: the tile is given only to a CPU that has the instructions.
+                unsafe { with_fma(a, b, sums) }
+            },
+            ..PORTABLE
         };
+        const AVX512: Tile = Tile {
+            rows: 12,
+            cols: 32,
+            product: |a, b, sums| {
+                // SAFETY: the tile is given only to a CPU that has the instructions.
+                unsafe { with_avx512(a, b, sums) }
+            },
+        };
+        if std::is_x86_feature_detected!("avx512f") {
+            return &AVX512;
+        }
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            return &FMA;
+        }
     }
-    chains
+    &PORTABLE
 }
 
 #[inline(always)]
-fn chains(a: &[f32], b: &[f32], out: &mut Sums) {
+fn chains<const ROWS: usize, const COLS: usize>(a: &[f32], b: &[f32], out: &mut [f32]) {
     let mut sums = [[0f32; COLS]; ROWS];
     for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b.as_chunks::<COLS>().0) {
         for r in 0..ROWS {
@@ -166,12 +208,41 @@ fn chains(a: &[f32], b: &[f32], out: &mut Sums) {
             }
         }
     }
-    *out = sums;
+    out.copy_from_slice(sums.as_flattened());
+}
+
+/// [`chains`] of 12 rows and 32 columns: 24 of 32 registers hold sums, which the compiler by itself does not manage.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn with_avx512(a: &[f32], b: &[f32], out: &mut [f32]) {
+    use std::arch::x86_64::{
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+    let mut sums = [[_mm512_setzero_ps(); 2]; 12];
+    for (a, b) in a.as_chunks::<12>().0.iter().zip(b.as_chunks::<32>().0) {
+        // SAFETY: both lie in the 32 values.
+        let b = unsafe { [_mm512_loadu_ps(b.as_ptr()), _mm512_loadu_ps(b.as_ptr().add(16))] };
+        for (sums, a) in sums.iter_mut().zip(a) {
+            let a = _mm512_set1_ps(*a);
+            sums[0] = _mm512_fmadd_ps(a, b[0], sums[0]);
+            sums[1] = _mm512_fmadd_ps(a, b[1], sums[1]);
+        }
+    }
+    for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums.as_flattened()) {
+        // SAFETY: these are 16 values.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl View<'_> {
+        fn at(&self, row: usize, col: usize) -> f32 {
+            self.values[row * self.row_step + col * self.col_step]
+        }
+    }
 
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
@@ -222,12 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn the_portable_kernel_gives_the_same_bits() {
-        let (a, b) = (numbers(ROWS * DEPTH, 4), numbers(COLS * DEPTH, 5));
-        let (mut fast, mut portable) = ([[0.0; COLS]; ROWS], [[0.0; COLS]; ROWS]);
-        micro_kernel()(&a, &b, &mut fast);
-        chains(&a, &b, &mut portable);
-        assert_eq!(fast.map(|row| row.map(f32::to_bits)), portable.map(|row| row.map(f32::to_bits)));
+    fn the_fastest_tile_gives_the_bits_of_plain_chains() {
+        let Tile { rows, cols, product } = *fastest();
+        let (a, b) = (numbers(rows * DEPTH, 4), numbers(cols * DEPTH, 5));
+        let mut sums = vec![0.0; rows * cols];
+        product(&a, &b, &mut sums);
+        for (at, sum) in sums.iter().enumerate() {
+            let (row, col) = (at / cols, at % cols);
+            let wanted = (0..DEPTH).fold(0f32, |sum, k| a[k * rows + row].mul_add(b[k * cols + col], sum));
+            assert_eq!(sum.to_bits(), wanted.to_bits(), "{row} {col}");
+        }
     }
 
     #[test]

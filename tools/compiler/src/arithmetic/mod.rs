@@ -8,3 +8,4 @@ pub mod extremes;
 pub mod functions;
 pub mod gemm;
 pub mod parallel;
+pub mod vectors;

@@ -2,8 +2,10 @@
 
 use cliptext::kernels::layout::{HALF, NARROW, TINY};
 
+use crate::arithmetic::extremes::fold;
 use crate::arithmetic::functions::round;
 use crate::arithmetic::parallel;
+use crate::arithmetic::vectors::vectorized;
 
 /// Replaces each row of `cols` values by what its codes, scale and offset say.
 pub fn through_codes(values: &mut [f32], cols: usize) {
@@ -12,10 +14,12 @@ pub fn through_codes(values: &mut [f32], cols: usize) {
     });
 }
 
+vectorized! {
 /// One row of [`through_codes`].
 pub fn row_through_codes(row: &mut [f32]) {
-    let least = row.iter().fold(f32::INFINITY, |m, &x| if x < m { x } else { m });
-    let largest = row.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+    let (lesser, greater) = (|m, x| if x < m { x } else { m }, |m, x| if x > m { x } else { m });
+        let least = fold(row, f32::INFINITY, lesser, lesser);
+    let largest = fold(row, f32::NEG_INFINITY, greater, greater);
     let middle = least * 0.5 + largest * 0.5;
     let half = (largest - middle).max(middle - least).max(middle.abs() * NARROW);
     let (scale, factor) = if half < TINY { (0.0, 0.0) } else { (half / HALF, HALF / half) };
@@ -23,6 +27,7 @@ pub fn row_through_codes(row: &mut [f32]) {
         // The offset is taken off to make a code of it, and added again to make a value of the code.
         *x = round(*x * factor) * scale;
     }
+}
 }
 
 #[cfg(test)]

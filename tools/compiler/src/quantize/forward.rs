@@ -7,6 +7,7 @@ use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::{exp, sum};
 use crate::arithmetic::gemm::{Part, View, add_product};
 use crate::arithmetic::parallel;
+use crate::arithmetic::vectors::vectorized;
 use crate::ir::{LayerNorm, Matrix, TextModel};
 
 /// Rows that are worked on together where they don't depend on one another.
@@ -16,17 +17,22 @@ const ROWS: usize = 64;
 pub fn normed(norm: &LayerNorm, x: &Matrix) -> Matrix {
     let mut y = x.clone();
     parallel::each(y.values.chunks_mut(ROWS * x.cols), |rows| {
-        for row in rows.chunks_exact_mut(x.cols) {
-            let n = row.len() as f32;
-            let mean = sum(row, |x| x) / n;
-            let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
-            let inverse = 1.0 / (variance + norm.epsilon).sqrt();
-            for (x, (gain, bias)) in row.iter_mut().zip(norm.gain.iter().zip(&norm.bias)) {
-                *x = (*x - mean) * inverse * gain + bias;
-            }
-        }
+        rows.chunks_exact_mut(x.cols).for_each(|row| normalize(norm, row));
     });
     y
+}
+
+vectorized! {
+    /// One row of [`normed`].
+    fn normalize(norm: &LayerNorm, row: &mut [f32]) {
+        let n = row.len() as f32;
+        let mean = sum(row, |x| x) / n;
+        let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
+        let inverse = 1.0 / (variance + norm.epsilon).sqrt();
+        for (x, (gain, bias)) in row.iter_mut().zip(norm.gain.iter().zip(&norm.bias)) {
+            *x = (*x - mean) * inverse * gain + bias;
+        }
+    }
 }
 
 /// `x · weightᵀ + bias`.
@@ -59,11 +65,30 @@ pub fn attention(heads: usize, scale: f32, qkv: &Attended, start: (&[f32], &[f32
     let width = qkv.query.cols;
     let mut out = Matrix { rows: qkv.query.rows, cols: width, values: vec![0.0; qkv.query.rows * width] };
     parallel::each(out.values.chunks_mut(tokens * width).enumerate(), |(prompt, out)| {
-        let size = width / heads;
-        let part = |matrix: &Matrix, row: usize, head: usize| {
-            let at = (prompt * tokens + row) * width + head * size;
-            at..at + size.min(matrix.values.len() - at)
+        let part = |matrix: &'_ Matrix| {
+            let rows = prompt * tokens * width..(prompt + 1) * tokens * width;
+            rows.start..rows.end.min(matrix.values.len())
         };
+        let [query, key, value] =
+            [&qkv.query, &qkv.key, &qkv.value].map(|matrix| &matrix.values[part(matrix)]);
+        attend([query, key, value], heads, scale, start, out);
+    });
+    out
+}
+
+vectorized! {
+    /// One prompt of [`attention`].
+    fn attend(
+        qkv: [&[f32]; 3],
+        heads: usize,
+        scale: f32,
+        start: (&[f32], &[f32]),
+        out: &mut [f32],
+    ) {
+        let [query, key, value] = qkv;
+        let width = start.0.len();
+        let (size, tokens) = (width / heads, out.len() / width);
+        let part = |row: usize, head: usize| row * width + head * size..row * width + (head + 1) * size;
         let keys = tokens + 1;
         // Keys of a head, a row for each channel: all keys' scores are worked out side by side.
         let mut turned = vec![0.0; size * keys];
@@ -73,14 +98,14 @@ pub fn attention(heads: usize, scale: f32, qkv: &Attended, start: (&[f32], &[f32
                 turned[channel * keys] = start.0[head * size + channel];
             }
             for row in 0..tokens {
-                for (channel, &k) in qkv.key.values[part(&qkv.key, row, head)].iter().enumerate() {
+                for (channel, &k) in key[part(row, head)].iter().enumerate() {
                     turned[channel * keys + row + 1] = k;
                 }
             }
             for row in 0..tokens {
                 let seen = row + 2;
                 scores[..seen].fill(0.0);
-                for (channel, &q) in qkv.query.values[part(&qkv.query, row, head)].iter().enumerate() {
+                for (channel, &q) in query[part(row, head)].iter().enumerate() {
                     for (score, k) in scores[..seen].iter_mut().zip(&turned[channel * keys..]) {
                         *score += q * k;
                     }
@@ -88,18 +113,17 @@ pub fn attention(heads: usize, scale: f32, qkv: &Attended, start: (&[f32], &[f32
                 let highest = scores[..seen].iter().fold(f32::NEG_INFINITY, |m, &s| larger(m, s * scale));
                 scores[..seen].iter_mut().for_each(|s| *s = exp(*s * scale - highest));
                 let inverse = 1.0 / sum(&scores[..seen], |s| s);
-                let place = &mut out[row * width + head * size..][..size];
+                let place = &mut out[part(row, head)];
                 let start = &start.1[head * size..][..size];
                 place.iter_mut().zip(start).for_each(|(out, v)| *out = scores[0] * inverse * v);
                 for (other, score) in scores[1..seen].iter().enumerate() {
                     let weight = score * inverse;
-                    let value = &qkv.value.values[part(&qkv.value, other, head)];
+                    let value = &value[part(other, head)];
                     place.iter_mut().zip(value).for_each(|(out, v)| *out += weight * v);
                 }
             }
         }
-    });
-    out
+    }
 }
 
 /// The embedded tokens of `prompts` but the first of each, `context - 1` rows a prompt; and the first one's row.

@@ -9,9 +9,10 @@
 use crate::arithmetic::cholesky::{self, NotPositive};
 use crate::arithmetic::gemm::{Part, View, add_product};
 use crate::arithmetic::parallel;
+use crate::arithmetic::vectors::vectorized;
 use crate::ir::{Matrix, QuantizedMatrix};
 
-use super::rows::{code, row_scale};
+use super::rows::{code, multiple, row_scale};
 
 /// Inputs that are rounded before the others are told.
 const BLOCK: usize = 128;
@@ -45,12 +46,11 @@ impl Inputs {
             // Inputs that are always zero must not make the matrix singular.
             let lambda = (f64::from(damping) * mean) as f32 + f32::MIN_POSITIVE;
             let mut factor = vec![0.0; count * count];
-            for (row, &i) in order.iter().enumerate() {
-                for (col, &j) in order.iter().enumerate().take(row + 1) {
-                    factor[row * count + col] = gram[i * count + j];
-                }
-                factor[row * count + row] += lambda;
-            }
+            parallel::each(factor.chunks_exact_mut(count).zip(&order).enumerate(), |(row, (factor, &i))| {
+                let gram = &gram[i * count..][..count];
+                factor.iter_mut().zip(&order).take(row + 1).for_each(|(x, &j)| *x = gram[j]);
+                factor[row] += lambda;
+            });
             if cholesky::factor(&mut factor, count).is_ok() {
                 return Ok(Self { count, order, factor });
             }
@@ -62,69 +62,159 @@ impl Inputs {
     /// The codes of `weight` (`[outputs, count]`). Each row's scale is its largest magnitude's times that one of `clips` which
     /// leaves the least error: what a smaller scale clips is compensated, too.
     pub fn round(&self, weight: &Matrix, clips: &[f32]) -> QuantizedMatrix {
-        let full: Vec<f32> = weight.values.chunks_exact(self.count).map(row_scale).collect();
-        let scaled = |clip: f32| full.iter().map(|scale| scale * clip).collect();
-        let mut tried = clips.iter().map(|&clip| self.round_to(weight, scaled(clip)));
-        let (mut best, mut least) = tried.next().unwrap_or_else(|| self.round_to(weight, full.clone()));
-        for (other, errors) in tried {
+        let n = self.count;
+        let full: Vec<f32> = weight.values.chunks_exact(n).map(row_scale).collect();
+        let mut ordered = vec![0.0; weight.values.len()];
+        let rows = ordered.chunks_mut(LANES * n).zip(weight.values.chunks(LANES * n));
+        parallel::each(rows, |(ordered, values)| {
+            for (ordered, values) in ordered.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
+                ordered.iter_mut().zip(&self.order).for_each(|(x, &i)| *x = values[i]);
+            }
+        });
+        let mut tried = clips.iter().map(|&clip| {
+            let scales: Vec<f32> = full.iter().map(|scale| scale * clip).collect();
+            let (values, left) = self.round_to(ordered.clone(), &scales);
+            (values, scales, left)
+        });
+        let first = tried.next().unwrap_or_else(|| {
+            let (values, left) = self.round_to(ordered.clone(), &full);
+            (values, full.clone(), left)
+        });
+        let (mut best, mut scales, mut least) = first;
+        for (values, others, errors) in tried {
             for (row, (least, error)) in least.iter_mut().zip(errors).enumerate() {
                 if error < *least {
-                    let place = row * self.count..(row + 1) * self.count;
-                    best.codes[place.clone()].copy_from_slice(&other.codes[place]);
-                    best.scales[row] = other.scales[row];
+                    let place = row * n..(row + 1) * n;
+                    best[place.clone()].copy_from_slice(&values[place]);
+                    scales[row] = others[row];
                     *least = error;
                 }
             }
         }
-        best
+        let mut codes = vec![0i8; best.len()];
+        let rows = codes.chunks_mut(n).zip(best.chunks(n)).zip(&scales);
+        parallel::each(rows, |((codes, values), &scale)| {
+            for (&place, &value) in self.order.iter().zip(values) {
+                codes[place] = code(value, scale);
+            }
+        });
+        QuantizedMatrix { rows: weight.rows, cols: n, codes, scales }
     }
 
-    /// The codes of `weight` for the steps in `scales`, and each row's `|(V − W)·L|²`.
-    fn round_to(&self, weight: &Matrix, scales: Vec<f32>) -> (QuantizedMatrix, Vec<f64>) {
-        let (n, outputs) = (self.count, weight.rows);
-        let rows = weight.values.chunks_exact(n);
-        let mut values: Vec<f32> = rows.flat_map(|row| self.order.iter().map(|&i| row[i])).collect();
+    /// Rows of `values` (`[outputs, count]`, the inputs in `order`) as multiples of `scales`, and each row's `|(V − W)·L|²`.
+    fn round_to(&self, mut values: Vec<f32>, scales: &[f32]) -> (Vec<f32>, Vec<f64>) {
+        let (n, outputs) = (self.count, scales.len());
         // `(V − W)·L` of the columns to come, as far as it is settled: each choice has to make up for it.
         let mut owed = vec![0.0; outputs * n];
         let mut left = vec![0.0; outputs];
         for start in (0..n).step_by(BLOCK).rev() {
             let end = n.min(start + BLOCK);
-            let rows = values.chunks_exact_mut(n).zip(owed.chunks_exact_mut(n)).zip(&scales).zip(&mut left);
-            parallel::each(rows, |(((values, owed), &scale), left)| {
-                *left += self.round_block(start, end, values, owed, scale);
+            let factor = Factor { values: &self.factor, count: n, start, end };
+            let rows = values.chunks_mut(LANES * n).zip(owed.chunks_mut(LANES * n));
+            let rows = rows.zip(scales.chunks(LANES)).zip(left.chunks_mut(LANES));
+            parallel::each(rows, |(((values, owed), scales), left)| {
+                let mut block = Block::load(values, owed, scales, &factor);
+                round_block(&mut block, &factor);
+                block.store(values, owed, left, &factor);
             });
             // The block holds its errors now: the inputs before it are to make up for them.
             let errors = View::strided(&owed[start..], outputs, end - start, n).to_vec();
             let factor = View::strided(&self.factor[start * n..], end - start, start, n);
             add_product(&mut owed, n, View::new(&errors, end - start), factor, 1.0, Part::Whole);
         }
-        let mut codes = vec![0i8; outputs * n];
-        for ((codes, values), &scale) in codes.chunks_exact_mut(n).zip(values.chunks_exact(n)).zip(&scales) {
-            for (&place, &value) in self.order.iter().zip(values) {
-                codes[place] = code(value, scale);
-            }
-        }
-        (QuantizedMatrix { rows: outputs, cols: n, codes, scales }, left)
+        (values, left)
+    }
+}
+
+/// Columns `start..end` of the factor, and its rows of the same numbers.
+struct Factor<'f> {
+    values: &'f [f32],
+    count: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Factor<'_> {
+    /// Row `k` of the block, counted from its first, up to the diagonal.
+    fn row(&self, k: usize) -> &[f32] {
+        &self.values[(self.start + k) * self.count + self.start..][..=k]
     }
 
-    /// Rounds the inputs `start..end` of one output: `values` become multiples of `scale`, `owed` their errors. Returns what
-    /// is left of the block's columns, squared.
-    fn round_block(&self, start: usize, end: usize, values: &mut [f32], owed: &mut [f32], scale: f32) -> f64 {
-        let mut left = 0.0;
-        for k in (start..end).rev() {
-            let factor = &self.factor[k * self.count..][..=k];
-            let target = values[k] + owed[k] / factor[k];
-            let rounded = f32::from(code(target, scale)) * scale;
-            let error = values[k] - rounded;
-            let column = f64::from((target - rounded) * factor[k]);
-            left += column * column;
-            values[k] = rounded;
-            for (owed, factor) in owed[start..k].iter_mut().zip(&factor[start..k]) {
-                *owed += error * factor;
-            }
-            owed[k] = error;
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+/// Outputs that are rounded side by side: each is a chain of divisions, of which the machine works on many at once.
+const LANES: usize = 16;
+
+/// A block of inputs of [`LANES`] outputs, an input's values side by side.
+struct Block {
+    values: [[f32; LANES]; BLOCK],
+    owed: [[f32; LANES]; BLOCK],
+    scales: [f32; LANES],
+    left: [f64; LANES],
+}
+
+impl Block {
+    fn load(values: &[f32], owed: &[f32], scales: &[f32], factor: &Factor<'_>) -> Self {
+        let mut block = Self {
+            values: [[0.0; LANES]; BLOCK],
+            owed: [[0.0; LANES]; BLOCK],
+            scales: [0.0; LANES],
+            left: [0.0; LANES],
+        };
+        block.scales[..scales.len()].copy_from_slice(scales);
+        let rows = values.chunks_exact(factor.count).zip(owed.chunks_exact(factor.count));
+        for (lane, (values, owed)) in rows.enumerate() {
+            let place = factor.start..factor.end;
+            block.values.iter_mut().zip(&values[place.clone()]).for_each(|(to, from)| to[lane] = *from);
+            block.owed.iter_mut().zip(&owed[place]).for_each(|(to, from)| to[lane] = *from);
         }
-        left
+        block
+    }
+
+    fn store(&self, values: &mut [f32], owed: &mut [f32], left: &mut [f64], factor: &Factor<'_>) {
+        let rows = values.chunks_exact_mut(factor.count).zip(owed.chunks_exact_mut(factor.count));
+        for (lane, ((values, owed), left)) in rows.zip(left).enumerate() {
+            let place = factor.start..factor.end;
+            values[place.clone()].iter_mut().zip(&self.values).for_each(|(to, from)| *to = from[lane]);
+            owed[place].iter_mut().zip(&self.owed).for_each(|(to, from)| *to = from[lane]);
+            *left += self.left[lane];
+        }
+    }
+
+    /// Rounds the inputs, the last one first: values become multiples of the scales, what is owed their errors. `left` grows by
+    /// what is left of the block's columns, squared.
+    #[inline(always)]
+    fn round(&mut self, factor: &Factor<'_>) {
+        for k in (0..factor.len()).rev() {
+            let row = factor.row(k);
+            let mut errors = [0.0; LANES];
+            let (before, here) = self.owed.split_at_mut(k);
+            let (values, owed) = (&mut self.values[k], &mut here[0]);
+            for lane in 0..LANES {
+                let target = values[lane] + owed[lane] / row[k];
+                let rounded = multiple(target, self.scales[lane]);
+                let column = f64::from((target - rounded) * row[k]);
+                self.left[lane] += column * column;
+                errors[lane] = values[lane] - rounded;
+                values[lane] = rounded;
+            }
+            for (owed, factor) in before.iter_mut().zip(row) {
+                for lane in 0..LANES {
+                    owed[lane] += errors[lane] * factor;
+                }
+            }
+            *owed = errors;
+        }
+    }
+}
+
+vectorized! {
+    /// [`Block::round`] with the machine's vectors.
+    fn round_block(block: &mut Block, factor: &Factor<'_>) {
+        block.round(factor);
     }
 }
 
@@ -155,6 +245,19 @@ mod tests {
         product(View::new(x, n), View::new(weight, n).transposed())
     }
 
+    /// `weight` rounded to multiples of `scales`, and what is left of each row.
+    fn rounded_to(inputs: &Inputs, weight: &Matrix, scales: &[f32]) -> (Vec<f32>, Vec<f64>) {
+        let rows = weight.values.chunks_exact(inputs.count);
+        let ordered = rows.flat_map(|row| inputs.order.iter().map(|&i| row[i])).collect();
+        let (rounded, left) = inputs.round_to(ordered, scales);
+        let mut values = vec![0.0; rounded.len()];
+        for (values, rounded) in values.chunks_exact_mut(inputs.count).zip(rounded.chunks_exact(inputs.count))
+        {
+            inputs.order.iter().zip(rounded).for_each(|(&i, &value)| values[i] = value);
+        }
+        (values, left)
+    }
+
     fn error(a: &[f32], b: &[f32]) -> f64 {
         a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
     }
@@ -167,9 +270,9 @@ mod tests {
             add_gram(&mut gram, &x, n);
             let wanted = outputs(&x, n, &weight.values);
             let inputs = Inputs::new(&gram, n).unwrap();
-            let (rounded, _) = inputs.round_to(&weight, scales.clone());
+            let (rounded, _) = rounded_to(&inputs, &weight, &scales);
             let nearest = with_scales(&weight, scales);
-            let ours = error(&outputs(&x, n, &rounded.to_f32().values), &wanted);
+            let ours = error(&outputs(&x, n, &rounded), &wanted);
             let theirs = error(&outputs(&x, n, &nearest.to_f32().values), &wanted);
             assert!(ours < 0.5 * theirs, "{n}: {ours} {theirs}");
         }
@@ -185,15 +288,15 @@ mod tests {
         add_gram(&mut gram, &x, n);
         let inputs = Inputs::new(&gram, n).unwrap();
         let scales: Vec<f32> = weight.values.chunks_exact(n).map(row_scale).collect();
-        let (rounded, left) = inputs.round_to(&weight, scales);
+        let (rounded, left) = rounded_to(&inputs, &weight, &scales);
         let wanted = outputs(&x, n, &weight.values);
-        let whole = error(&outputs(&x, n, &rounded.to_f32().values), &wanted);
+        let whole = error(&outputs(&x, n, &rounded), &wanted);
         let lambda = f64::from(DAMPING) * (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n as f64;
-        let told = whole + lambda * error(&rounded.to_f32().values, &weight.values);
+        let told = whole + lambda * error(&rounded, &weight.values);
         assert!((left.iter().sum::<f64>() / told - 1.0).abs() < 1e-3, "{left:?} {told}");
         // Of several scales the one that leaves least is taken, in whatever order they come.
         let full = inputs.round(&weight, &[1.0]);
-        assert_eq!(full, rounded);
+        assert_eq!(full.to_f32().values, rounded);
         assert_eq!(inputs.round(&weight, &[0.3, 1.0, 0.2]), full);
     }
 

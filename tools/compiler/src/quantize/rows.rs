@@ -2,6 +2,7 @@
 
 use crate::arithmetic::extremes::largest_magnitude;
 use crate::arithmetic::functions::round;
+use crate::arithmetic::vectors::vectorized;
 use crate::ir::{Matrix, QuantizedMatrix};
 
 /// Rows whose largest magnitude is below this become zeros: its reciprocal would overflow.
@@ -9,8 +10,15 @@ const TINY: f32 = 1e-30;
 
 /// The scale of a row by its largest magnitude; 0 for a row of (next to) nothing, NaN for one with a NaN.
 pub fn row_scale(row: &[f32]) -> f32 {
-    let largest = largest_magnitude(row);
+    let mut largest = 0.0;
+    magnitude(row, &mut largest);
     if largest < TINY { 0.0 } else { largest / 127.0 }
+}
+
+vectorized! {
+    fn magnitude(row: &[f32], largest: &mut f32) {
+        *largest = largest_magnitude(row);
+    }
 }
 
 /// The code nearest to `value`; 0 where the scale is.
@@ -22,6 +30,14 @@ pub fn code(value: f32, scale: f32) -> i8 {
     round((value / scale).clamp(-127.0, 127.0)) as i8
 }
 
+/// The value of the code nearest to `value`: what [`code`] times `scale` is, in vectors.
+#[inline(always)]
+pub fn multiple(value: f32, scale: f32) -> f32 {
+    let code = round((value / scale).clamp(-127.0, 127.0));
+    // Also for NaN, as the conversion to an integer does.
+    if scale == 0.0 || code.is_nan() { 0.0 } else { code * scale }
+}
+
 /// Quantizes every row of `matrix` by its own largest magnitude, each value to the nearest code.
 pub fn quantize_rows(matrix: &Matrix) -> QuantizedMatrix {
     let scales = matrix.values.chunks_exact(matrix.cols).map(row_scale).collect();
@@ -30,8 +46,11 @@ pub fn quantize_rows(matrix: &Matrix) -> QuantizedMatrix {
 
 /// Quantizes every row of `matrix` by its scale, each value to the nearest code.
 pub fn with_scales(matrix: &Matrix, scales: Vec<f32>) -> QuantizedMatrix {
-    let rows = matrix.values.chunks_exact(matrix.cols).zip(&scales);
-    let codes = rows.flat_map(|(row, &scale)| row.iter().map(move |&value| code(value, scale))).collect();
+    let mut codes = vec![0; matrix.values.len()];
+    let rows = codes.chunks_exact_mut(matrix.cols).zip(matrix.values.chunks_exact(matrix.cols)).zip(&scales);
+    for ((codes, row), &scale) in rows {
+        codes.iter_mut().zip(row).for_each(|(to, &value)| *to = code(value, scale));
+    }
     QuantizedMatrix { rows: matrix.rows, cols: matrix.cols, codes, scales }
 }
 
@@ -59,6 +78,15 @@ mod tests {
         let quantized = quantize_rows(&matrix);
         assert_eq!(quantized.scales, vec![0.0; 2]);
         assert_eq!(quantized.codes, [0; 4]);
+    }
+
+    #[test]
+    fn multiples_are_what_codes_stand_for() {
+        for scale in [0.0, 1e-3, 0.7] {
+            for value in (-300..300).map(|i| i as f32 * 0.37).chain([f32::NAN, f32::INFINITY, -1e30]) {
+                assert_eq!(multiple(value, scale), f32::from(code(value, scale)) * scale, "{value} {scale}");
+            }
+        }
     }
 
     #[test]

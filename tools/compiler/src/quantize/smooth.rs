@@ -9,9 +9,10 @@
 
 use crate::arithmetic::extremes::larger;
 use crate::arithmetic::gemm::{View, add_gram, product};
+use crate::arithmetic::parallel;
 use crate::ir::Matrix;
 
-use super::activations::through_codes;
+use super::activations::row_through_codes;
 use super::rows::row_scale;
 
 /// Exponents that are tried.
@@ -20,6 +21,8 @@ const ALPHAS: [f32; 7] = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 const ROWS: usize = 768;
 /// How much of the error of rounding each weight to its nearest code is left by rounding that makes up for errors.
 const LEFT: f64 = 0.3;
+/// Rows of weights that are looked at together.
+const ROWS_PER_TASK: usize = 64;
 
 /// The factors by which the channels of `inputs` are to be divided before linears of these `weights` read them; `compensated`: whether the
 /// weights will be rounded to make up for errors.
@@ -76,14 +79,12 @@ fn by_alpha(inputs: &[f32], weights: &[f32], alpha: f32) -> Vec<f32> {
 /// `Σ |e · Wᵀ|²` over the errors `e` that quantizing makes in the rows.
 fn activation_error(rows: &[f32], factors: &[f32], gram: &[f32]) -> f64 {
     let n = factors.len();
-    let divided = |row: &[f32]| -> Vec<f32> { row.iter().zip(factors).map(|(x, s)| x / s).collect() };
-    let mut errors: Vec<f32> = rows.chunks_exact(n).flat_map(divided).collect();
-    through_codes(&mut errors, n);
-    for (errors, row) in errors.chunks_exact_mut(n).zip(rows.chunks_exact(n)) {
-        for ((e, x), s) in errors.iter_mut().zip(row).zip(factors) {
-            *e = *e * s - x;
-        }
-    }
+    let mut errors = vec![0.0; rows.len()];
+    parallel::each(errors.chunks_exact_mut(n).zip(rows.chunks_exact(n)), |(errors, row)| {
+        errors.iter_mut().zip(row).zip(factors).for_each(|((e, x), s)| *e = x / s);
+        row_through_codes(errors);
+        errors.iter_mut().zip(row).zip(factors).for_each(|((e, x), s)| *e = *e * s - x);
+    });
     let spread = product(View::new(&errors, n), View::new(gram, n));
     errors.iter().zip(spread).map(|(a, b)| f64::from(*a) * f64::from(b)).sum()
 }
@@ -92,11 +93,16 @@ fn activation_error(rows: &[f32], factors: &[f32], gram: &[f32]) -> f64 {
 fn weight_error(squares: &[f64], factors: &[f32], weights: &[&Matrix]) -> f64 {
     let n = factors.len();
     let per_step: f64 = squares.iter().zip(factors).map(|(q, &s)| q / (f64::from(s) * f64::from(s))).sum();
-    let rows = weights.iter().flat_map(|weight| weight.values.chunks_exact(n));
-    let steps = rows.map(|row| {
-        let scaled: Vec<f32> = row.iter().zip(factors).map(|(w, s)| w * s).collect();
-        let step = f64::from(row_scale(&scaled));
-        step * step
+    let rows = || weights.iter().flat_map(|weight| weight.values.chunks(ROWS_PER_TASK * n));
+    let count = weights.iter().map(|weight| weight.rows.div_ceil(ROWS_PER_TASK)).sum();
+    let mut steps = vec![[0f64; ROWS_PER_TASK]; count];
+    parallel::each(steps.iter_mut().zip(rows()), |(steps, rows)| {
+        let mut scaled = vec![0.0; n];
+        for (step, row) in steps.iter_mut().zip(rows.chunks_exact(n)) {
+            scaled.iter_mut().zip(row).zip(factors).for_each(|((x, w), s)| *x = w * s);
+            *step = f64::from(row_scale(&scaled));
+        }
     });
-    steps.sum::<f64>() / 12.0 * per_step
+    // In the order of the rows; those that are not there add nothing.
+    steps.as_flattened().iter().map(|step| step * step).sum::<f64>() / 12.0 * per_step
 }
