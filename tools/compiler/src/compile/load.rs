@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::recognise::{Recognised, recognise};
 use crate::source::{self, NamedTower, Source, SourceTower, Weights};
 use crate::tract::run::F32Run;
+use crate::tract::tower;
 use crate::verify::reference::Reference;
 
 /// A model and what a user wants of it.
@@ -175,16 +176,16 @@ pub struct LoadedTower {
 
 impl LoadedTower {
     /// What the f32 model computes of the token ids `prompts`, by tract; with the residual stream's `states` if they are
-    /// wanted. The run takes more memory than anything else here, and is gone when this returns.
+    /// wanted. An exported graph's run, which holds all weights once more, is gone when this returns.
     ///
     /// # Errors
     /// When tract cannot run the model, or an output can't be had.
     pub fn reference(&mut self, prompts: Vec<Vec<u32>>, states: bool) -> Result<Reference> {
-        let run = match self.exported.take().filter(|_| !states) {
-            Some(run) => run,
-            None => F32Run::of(&self.model, &self.outputs, states)?,
+        let answers = match self.exported.take().filter(|_| !states) {
+            Some(run) => prompts.iter().map(|ids| run.encode(ids)).collect::<Result<_>>()?,
+            None => tower::compute(&self.model, &self.outputs, &prompts, states)?,
         };
-        Reference::new(&run, &self.model, &self.outputs, prompts)
+        Reference::new(&self.model, &self.outputs, prompts, answers)
     }
 }
 

@@ -1,82 +1,69 @@
-//! A text tower as a tract graph: the f32 oracle of a model that came without a graph, or was changed after its import.
+//! Parts of a text tower as tract graphs.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use tract_core::internal::{AxisOp, IntoArcTensor, Tensor, ToDim, TypedOp, tvec};
 use tract_core::model::TypedModel;
-use tract_core::ops::array::Gather;
 use tract_core::ops::binary::TypedBinOp;
-use tract_core::ops::cast::cast;
 use tract_core::ops::einsum::EinSum;
-use tract_core::ops::logic::comp_eq;
 use tract_core::ops::math::{add, erf, mul, rsqrt, square, sub, tanh};
 use tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Softmax, SoftmaxKind, sigmoid};
 use tract_core::prelude::*;
 
-use super::Imported;
-use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix, Outputs, Pooled, TextModel};
+use crate::ir::{Activation, Layer, LayerNorm, Linear, Matrix};
 
-/// Builds the decluttered graph that computes `outputs` of `model` from `[1, context]` ids: the hidden states first, then
-/// the pooled row where one is wanted, then, if `states`, the residual stream: before the first layer and after each. Layers
-/// that no output needs are left out.
-///
-/// # Errors
-/// When an output is wanted that the model has no layer or projection for, or tract refuses a shape.
-pub fn build(model: &TextModel, outputs: &Outputs, states: bool) -> Result<Imported> {
-    let context = model.context();
-    ensure!(
-        outputs.hidden_layer <= model.layers.len(),
-        "hidden states after layer {} are wanted, the model has {} layers",
-        outputs.hidden_layer,
-        model.layers.len()
-    );
-    let graph = wire(model, outputs, states).context("tract cannot take this tower")?;
-    let model = graph.into_decluttered().context("tract cannot simplify this tower")?;
-    Ok(Imported { model, context, ids_type: DatumType::I64 })
+/// Shape of a graph's input: so many rows of such a width, in a batch of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// Rows, of a text its tokens.
+    pub rows: usize,
+    /// Columns.
+    pub width: usize,
 }
 
-fn wire(model: &TextModel, outputs: &Outputs, states: bool) -> Result<TypedModel> {
-    let (context, width, heads) = (model.context(), model.width(), model.heads);
-    let mut g = Graph { model: TypedModel::default(), nodes: 0 };
-    let ids = g.model.add_source("input_ids", DatumType::I64.fact([1, context]))?;
-    let table = g.matrix(&model.token_embedding)?;
-    let tokens = g.wire(Gather::new(0), &[table, ids])?;
-    let positions = g.constant(&[1, context, width], &model.position_embedding.values)?;
-    let mut x = g.wire(add(), &[tokens, positions])?;
-    let mask = g.constant(&[1, 1, context, context], &causal(context))?;
-    let needed = outputs.layers(model.layers.len());
-    let mut stream = vec![x];
-    for layer in model.layers.iter().take(needed) {
-        x = g.layer(layer, x, mask, heads)?;
-        stream.push(x);
+impl Rows {
+    /// A graph with one input of this shape, and what `wire` makes of it.
+    fn graph(self, wire: impl FnOnce(&mut Graph, OutletId) -> Result<OutletId>) -> Result<TypedModel> {
+        let mut g = Graph { model: TypedModel::default(), nodes: 0 };
+        let x = g.model.add_source("x", DatumType::F32.fact([1, self.rows, self.width]))?;
+        let out = wire(&mut g, x)?;
+        g.model.select_output_outlets(&[out])?;
+        Ok(g.model)
     }
-    let state = stream[outputs.hidden_layer];
-    let last = match outputs.pooled {
-        Pooled::None => None,
-        _ => Some(g.norm(&model.final_norm, x)?),
-    };
-    let hidden = match (outputs.hidden_norm, last) {
-        (false, _) => state,
-        (true, Some(normed)) if state == x => normed,
-        (true, _) => g.norm(&model.final_norm, state)?,
-    };
-    let mut outlets = vec![hidden];
-    if let Some(normed) = last {
-        let row = g.pool(ids, normed, outputs.end_token)?;
-        let projected = match (outputs.pooled, &model.projection) {
-            (Pooled::Projected, projection) => {
-                let projection = projection.as_ref().context("a projection is wanted, the model has none")?;
-                let weight = g.matrix(projection)?;
-                g.product("bk,nk->bn", row, weight)?
-            }
-            _ => row,
-        };
-        outlets.push(if outputs.normalized { g.unit(projected)? } else { projected });
-    }
-    if states {
-        outlets.extend(stream);
-    }
-    g.model.select_output_outlets(&outlets)?;
-    Ok(g.model)
+}
+
+/// A layer, from the residual stream before it to the one behind it.
+///
+/// # Errors
+/// When tract refuses a shape.
+pub fn layer(layer: &Layer, rows: Rows, heads: usize) -> Result<TypedModel> {
+    rows.graph(|g, x| {
+        let mask = g.constant(&[1, 1, rows.rows, rows.rows], &causal(rows.rows))?;
+        g.layer(layer, x, mask, heads)
+    })
+}
+
+/// A norm of each row.
+///
+/// # Errors
+/// As [`layer`].
+pub fn norm(norm: &LayerNorm, rows: Rows) -> Result<TypedModel> {
+    rows.graph(|g, x| g.norm(norm, x))
+}
+
+/// The pooled output of the residual stream's row at the end token: the norm, the `projection` if there is one, and a length of 1
+/// where it is `normalized`.
+///
+/// # Errors
+/// As [`layer`].
+pub fn head(norm: &LayerNorm, projection: Option<&Matrix>, normalized: bool) -> Result<TypedModel> {
+    Rows { rows: 1, width: norm.gain.len() }.graph(|g, x| {
+        let mut row = g.norm(norm, x)?;
+        if let Some(projection) = projection {
+            let weight = g.matrix(projection)?;
+            row = g.product("btk,nk->btn", row, weight)?;
+        }
+        if normalized { g.unit(row) } else { Ok(row) }
+    })
 }
 
 /// `[context, context]`: zero up to the diagonal, minus infinity behind it.
@@ -199,17 +186,6 @@ impl Graph {
             }
         };
         self.wire(mul(), &[x, gate])
-    }
-
-    /// `[1, width]`: the row at the first end token.
-    fn pool(&mut self, ids: OutletId, x: OutletId, end: u32) -> Result<OutletId> {
-        let end = self.model.add_const("end_token", Tensor::from_shape(&[1, 1], &[i64::from(end)])?)?;
-        let is_end = self.wire(TypedBinOp(comp_eq(), None), &[ids, end])?;
-        let is_end = self.wire(cast(DatumType::I64), &[is_end])?;
-        let place = self.wire(Reduce { axes: tvec![1], reducer: Reducer::ArgMax(false) }, &[is_end])?;
-        let place = self.wire(AxisOp::Rm(1), &[place])?;
-        let row = self.wire(Gather::new(1), &[x, place])?;
-        self.wire(AxisOp::Rm(1), &[row])
     }
 
     /// Each row divided by its length.

@@ -6,6 +6,7 @@ pub mod graph;
 pub(crate) mod guard;
 pub(crate) mod numbers;
 pub mod run;
+pub mod tower;
 
 /// A graph that is ready to be recognised, and to be run by tract as the f32 reference.
 #[derive(Clone, Debug)]

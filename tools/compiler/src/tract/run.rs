@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
 use tract_core::prelude::{DatumType, OutletId, TypedRunnableModel, tensor1};
 
-use crate::ir::{Matrix, Outputs, Pooled, TextModel};
+use crate::ir::Matrix;
+use crate::tract::Imported;
 use crate::tract::guard::guard;
-use crate::tract::{Imported, graph};
 
 /// A graph made ready to run prompt after prompt.
 #[derive(Clone, Debug)]
@@ -65,20 +65,6 @@ impl F32Run {
         let (hidden, pooled) = (hidden.map(|_| 0), pooled.map(|_| states - 1));
         let (context, ids_type) = (imported.context, imported.ids_type);
         Ok(F32Run { plan, ids_shape, context, ids_type, hidden, pooled, states })
-    }
-
-    /// The oracle of a model that came without a graph, or was changed: a graph is [built](graph::build) of it, with the
-    /// residual stream's `states` if they are wanted.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new) and [`graph::build`].
-    pub fn of(model: &TextModel, outputs: &Outputs, states: bool) -> Result<Self> {
-        let imported = graph::build(model, outputs, states)?;
-        let mut all = imported.model.output_outlets()?.iter().copied();
-        let hidden = all.next();
-        let pooled = if outputs.pooled == Pooled::None { None } else { all.next() };
-        let states = all.collect();
-        Self::new(imported, &Outlets { hidden, pooled, states })
     }
 
     /// Runs one prompt of exactly the context's length. A graph for several prompts gets it for each, and its first

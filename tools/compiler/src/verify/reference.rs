@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::ir::{Outputs, TextModel};
-use crate::tract::run::{Computed, F32Run};
+use crate::tract::run::Computed;
 
 /// Sizes of a text tower, by which a plan's tower is known to be of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +37,21 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Runs `model`'s oracle on `prompts`, each as long as the context.
+    /// That `model`'s oracle gave these `answers` on `prompts`.
     ///
     /// # Errors
-    /// When tract fails, or computes no hidden states.
-    pub fn new(run: &F32Run, model: &TextModel, outputs: &Outputs, prompts: Vec<Vec<u32>>) -> Result<Self> {
-        let one = |ids: Vec<u32>| {
-            let computed = run.encode(&ids)?;
-            ensure!(computed.hidden.is_some(), "the graph has no hidden states to compare with");
-            Ok((ids, computed))
-        };
-        let answers = prompts.into_iter().map(one).collect::<Result<_>>()?;
-        Ok(Reference { size: TowerSize::of(model, outputs), answers })
+    /// When hidden states are missing.
+    pub fn new(
+        model: &TextModel,
+        outputs: &Outputs,
+        prompts: Vec<Vec<u32>>,
+        answers: Vec<Computed>,
+    ) -> Result<Self> {
+        let whole = answers.iter().all(|computed| computed.hidden.is_some());
+        ensure!(whole, "the graph has no hidden states to compare with");
+        Ok(Reference {
+            size: TowerSize::of(model, outputs),
+            answers: prompts.into_iter().zip(answers).collect(),
+        })
     }
 }
