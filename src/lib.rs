@@ -43,6 +43,7 @@ pub mod pack;
 pub mod plan;
 pub mod prompt;
 pub mod serve;
+pub mod stream;
 pub mod threads;
 pub mod tokenizer;
 

@@ -1,73 +1,44 @@
-//! The constants of a plan from a file that is never in memory as a whole, read block by block, each checked as it is read:
-//! what a board with an SD card and little RAM does.
+//! The constants of a plan from storage, read block by block, each checked as it is read: the whole plan is never in memory.
 
 mod common;
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
-use cliptext::plan::format::{BLOCK, HEADER, Header, Section};
-use cliptext::plan::{Extent, Op, Program};
-use cliptext::threads::Solo;
-use cliptext::{AlignedBytes, Encoder, Input, LoadError, PassError, Plan, Source};
+use cliptext::plan::format::{BLOCK, HEADER, Header};
+use cliptext::plan::{Op, Program};
+use cliptext::stream::{
+    BLOCKS, BufferError, FileStorage, Seekable, SeekableError, Storage, Stream, StreamError,
+};
+use cliptext::threads::{Solo, Team, Threads};
+use cliptext::{AlignedBytes, Encoder, Input, Kernels, LoadError, PassError, Plan};
 use common::parts::Parts;
 use common::{PROMPTS, demo, hash, kernels_for, two_towers};
 
-/// Reads constants from a file when they are asked for.
-struct Card<'h> {
-    file: File,
-    head: &'h [u8],
-    header: Header,
-    block: Vec<u8>,
-    buffer: AlignedBytes,
-    /// The most bytes that were asked for at once.
-    largest: usize,
+/// A card with a plan, which counts what is read and may be pulled out.
+struct Card<'a> {
+    bytes: &'a [u8],
+    reads: &'a Cell<usize>,
+    /// The read that fails, and all that come until this is set back.
+    out_at: &'a Cell<usize>,
 }
 
-impl<'h> Card<'h> {
-    fn new(path: &Path, head: &'h [u8], buffer: usize) -> Self {
-        let header = Header::read(head).unwrap();
-        let file = File::open(path).unwrap();
-        Self { file, head, header, block: vec![], buffer: AlignedBytes::zeroed(buffer), largest: 0 }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PulledOut;
 
-    /// Reads and checks the blocks of `extent`, and copies its bytes to `at` in the buffer.
-    fn read(&mut self, extent: Extent, at: usize) -> Result<(), LoadError> {
-        let start = self.header.place(Section::Constants).0 + extent.offset;
-        let end = start + extent.bytes;
-        let mut from = start;
-        while from < end {
-            let index = (from - self.header.body()) / BLOCK as u64;
-            let (offset, length) = self.header.block(index);
-            self.block.resize(length as usize, 0);
-            self.file.seek(SeekFrom::Start(offset)).unwrap();
-            self.file.read_exact(&mut self.block).unwrap();
-            self.header.verify_block(self.head, index, &self.block)?;
-            let to = end.min(offset + length);
-            let part = &self.block[(from - offset) as usize..(to - offset) as usize];
-            self.buffer[at + (from - start) as usize..][..part.len()].copy_from_slice(part);
-            from = to;
+impl Storage for Card<'_> {
+    type Error = PulledOut;
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), PulledOut> {
+        let read = self.reads.replace(self.reads.get() + 1);
+        if read >= self.out_at.get() {
+            // Half of it is there.
+            let half = into.len() / 2;
+            into[..half].fill(0xee);
+            return Err(PulledOut);
         }
+        into.copy_from_slice(&self.bytes[offset as usize..][..into.len()]);
         Ok(())
-    }
-}
-
-impl Source for Card<'_> {
-    type Error = LoadError;
-
-    fn get<const N: usize>(&mut self, extents: [Extent; N]) -> Result<[&[u8]; N], LoadError> {
-        let mut at = 0;
-        let places = extents.map(|extent| {
-            let start = at;
-            at += (extent.bytes as usize).next_multiple_of(64);
-            start..start + extent.bytes as usize
-        });
-        self.largest = self.largest.max(at);
-        for (extent, place) in extents.into_iter().zip(&places) {
-            self.read(extent, place.start)?;
-        }
-        Ok(places.map(|place| &self.buffer[place]))
     }
 }
 
@@ -77,60 +48,270 @@ fn head(bytes: &[u8]) -> AlignedBytes {
     AlignedBytes::copy_of(&bytes[..header.head_bytes() as usize])
 }
 
-fn file(name: &str, bytes: &[u8]) -> std::path::PathBuf {
-    let path = std::env::temp_dir().join(format!("cliptext-{name}-{}.plan", std::process::id()));
-    std::fs::write(&path, bytes).unwrap();
-    path
+/// What the plan in `storage` makes of each prompt, or the error that ends it: streamed with `blocks` in a half of the buffer.
+struct Run<'a> {
+    head: &'a AlignedBytes,
+    blocks: usize,
+    kernels: Kernels,
+}
+
+impl Run<'_> {
+    /// Calls `work` with an encoder.
+    fn with<R: Storage, T: Team>(
+        &self,
+        storage: R,
+        team: T,
+        work: impl FnOnce(&mut Encoder<'_, T, Stream<'_, R>>),
+    ) {
+        let program = Program::load(self.head).unwrap();
+        let mut buffer = AlignedBytes::zeroed(Stream::<R>::buffer_bytes(&program, self.blocks).unwrap());
+        let stream = Stream::new(&program, storage, &mut buffer).unwrap();
+        let mut arena = AlignedBytes::zeroed(program.arena_bytes(2));
+        // Whatever stands in it is of no account.
+        arena.fill(0xff);
+        work(&mut Encoder::over(program, stream, &mut arena, self.kernels, team).unwrap());
+    }
+}
+
+/// Hash of the hidden states and of the pooled row.
+fn hashes(embedding: &cliptext::Embedding<'_>) -> [u32; 2] {
+    [hash(embedding.hidden()), hash(embedding.pooled().unwrap_or(&[]))]
+}
+
+fn in_memory(bytes: &[u8], kernels: Kernels, input: Input<'_>) -> [u32; 2] {
+    let plan = Plan::load(bytes).unwrap();
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    hashes(&Encoder::with(&plan, &mut arena, kernels, Solo).unwrap().encode_from(input, &mut ()).unwrap())
 }
 
 #[test]
 fn streamed_constants_give_the_same_bits() {
     for (name, whole) in [("demo", demo()), ("two-towers", two_towers())] {
         let plan = Plan::load(whole.bytes()).unwrap();
-        let path = file(name, whole.bytes());
         let head = head(whole.bytes());
-        let program = Program::load(&head).unwrap();
-        assert_eq!(program.steps().count(), plan.step_count());
-        // Single rows of tables, other steps whole.
-        let step_bytes = |op: fn(&Op) -> bool| {
-            let steps = plan.steps().filter(move |step| op(&step.op));
-            steps.filter_map(|step| step.constant_bytes()).max().unwrap() as usize
-        };
-        let most = step_bytes(|op| !matches!(op, Op::Embed(_)));
-        assert!(most < step_bytes(|op| matches!(op, Op::Embed(_))));
+        assert!(head.len() < whole.bytes().len());
         for kernels in kernels_for(&plan) {
-            let [mut one, mut other] = [(); 2].map(|()| AlignedBytes::zeroed(plan.arena_bytes(1)));
-            let mut resident = Encoder::with(&plan, &mut one, kernels, Solo).unwrap();
-            let card = Card::new(&path, &head, most);
-            let mut streamed = Encoder::over(program, card, &mut other, kernels, Solo).unwrap();
-            for prompt in &PROMPTS[..4] {
-                let theirs = resident.encode(prompt);
-                let ours = streamed.encode_from(Input::Text(prompt), &mut ()).unwrap();
-                assert_eq!(hash(ours.hidden()), hash(theirs.hidden()), "{name}: {prompt:?}");
-                assert_eq!(hash(ours.pooled().unwrap()), hash(theirs.pooled().unwrap()));
+            for blocks in [1, 2, 3, BLOCKS, 32] {
+                let (reads, out_at) = (Cell::new(0), Cell::new(usize::MAX));
+                let card = Card { bytes: whole.bytes(), reads: &reads, out_at: &out_at };
+                Run { head: &head, blocks, kernels }.with(card, Solo, |encoder| {
+                    for prompt in &PROMPTS[..3] {
+                        for input in [Input::Text(prompt), Input::Unpadded(prompt)] {
+                            let ours = hashes(&encoder.encode_from(input, &mut ()).unwrap());
+                            assert_eq!(ours, in_memory(whole.bytes(), kernels, input), "{name}: {prompt:?}");
+                        }
+                    }
+                });
             }
         }
-        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// Inputs side by side, and several workers.
+#[test]
+fn pairs_and_teams_are_streamed_too() {
+    let whole = two_towers();
+    let head = head(whole.bytes());
+    let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
+    for threads in [1, 4] {
+        let (reads, out_at) = (Cell::new(0), Cell::new(usize::MAX));
+        let card = Card { bytes: whole.bytes(), reads: &reads, out_at: &out_at };
+        let team = Threads::start(threads).unwrap();
+        Run { head: &head, blocks: 2, kernels }.with(card, team, |encoder| {
+            let inputs = [Input::Text("a cat"), Input::Unpadded("a dog on a bench")];
+            let mut rows = Rows::default();
+            encoder.pass(&inputs, &mut rows).unwrap();
+            for (rows, input) in rows.0.iter().zip(inputs) {
+                assert_eq!(hash(rows), in_memory(whole.bytes(), kernels, input)[0]);
+            }
+        });
+    }
+}
+
+/// The hidden states of a pass.
+#[derive(Default)]
+struct Rows(Vec<Vec<f32>>);
+
+impl cliptext::Sink for Rows {
+    fn hidden(&mut self, _: usize, rows: &[f32]) {
+        self.0.push(rows.to_vec());
     }
 }
 
 #[test]
-fn a_card_that_lies_ends_the_pass_with_its_error() {
+fn a_file_is_read_by_a_thread_of_its_own() {
     let whole = demo();
-    let mut damaged = whole.bytes().to_vec();
-    let last = damaged.len() - 100;
-    damaged[last] ^= 1;
-    let path = file("damaged", &damaged);
+    let path = std::env::temp_dir().join(format!("cliptext-streamed-{}.plan", std::process::id()));
+    std::fs::write(&path, whole.bytes()).unwrap();
+    let head = head(whole.bytes());
+    let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
+    let storage = FileStorage::new(File::open(&path).unwrap()).unwrap();
+    Run { head: &head, blocks: 2, kernels }.with(storage, Solo, |encoder| {
+        for prompt in &PROMPTS[..4] {
+            let ours = hashes(&encoder.encode_from(Input::Text(prompt), &mut ()).unwrap());
+            assert_eq!(ours, in_memory(whole.bytes(), kernels, Input::Text(prompt)));
+        }
+        // Cut short meanwhile: an error of the system, where a mapped plan would end the program.
+        File::options().write(true).open(&path).unwrap().set_len(whole.bytes().len() as u64 / 2).unwrap();
+        let error = encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap_err();
+        let PassError::Source(StreamError::Storage { error, .. }) = &error else { panic!("{error}") };
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        std::fs::write(&path, whole.bytes()).unwrap();
+        let ours = hashes(&encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap());
+        assert_eq!(ours, in_memory(whole.bytes(), kernels, Input::Text("a cat")));
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Whichever read fails, the next pass is right.
+#[test]
+fn a_card_that_is_pulled_out_ends_the_pass_and_not_the_next() {
+    let whole = demo();
+    let head = head(whole.bytes());
+    let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
+    let wanted = in_memory(whole.bytes(), kernels, Input::Text("a cat"));
+    for blocks in [1, 2] {
+        let (reads, out_at) = (Cell::new(0), Cell::new(usize::MAX));
+        let card = Card { bytes: whole.bytes(), reads: &reads, out_at: &out_at };
+        Run { head: &head, blocks, kernels }.with(card, Solo, |encoder| {
+            encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap();
+            for read in 0.. {
+                reads.set(0);
+                out_at.set(read);
+                let result = encoder.encode_from(Input::Text("a cat"), &mut ()).map(|found| hashes(&found));
+                out_at.set(usize::MAX);
+                match result {
+                    Err(PassError::Source(StreamError::Storage { error: PulledOut, .. })) => {}
+                    Ok(found) => {
+                        assert!(read > 2, "hardly anything was read");
+                        assert_eq!((found, reads.get()), (wanted, read));
+                        break;
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+                let again = hashes(&encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap());
+                assert_eq!(again, wanted, "after read {read} failed");
+            }
+        });
+    }
+}
+
+/// Each block is checked before its numbers are used: one that is damaged ends the pass by its place, or is not read at all.
+#[test]
+fn damage_is_found_wherever_it_is() {
+    let whole = demo();
+    let head = head(whole.bytes());
+    let header = Header::read(whole.bytes()).unwrap();
+    let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
+    let wanted = in_memory(whole.bytes(), kernels, Input::Text("a cat"));
+    let mut found = 0;
+    for block in 0..header.blocks() {
+        let (offset, length) = header.block(block);
+        if offset < head.len() as u64 {
+            continue;
+        }
+        let mut damaged = whole.bytes().to_vec();
+        damaged[(offset + length * (block % 7) / 7) as usize] ^= 1 << (block % 8);
+        let (reads, out_at) = (Cell::new(0), Cell::new(usize::MAX));
+        let card = Card { bytes: &damaged, reads: &reads, out_at: &out_at };
+        Run { head: &head, blocks: 2, kernels }.with(card, Solo, |encoder| {
+            match encoder.encode_from(Input::Text("a cat"), &mut ()).map(|found| hashes(&found)) {
+                Ok(hashes) => assert_eq!(hashes, wanted),
+                Err(error) => {
+                    assert_eq!(error, PassError::Source(StreamError::Checksum { offset }));
+                    found += 1;
+                }
+            }
+        });
+    }
+    // All weights, and some of the rows of tables.
+    assert!(found > 4, "{found}");
+}
+
+/// What is read of the weights is read once, and of the tables little.
+#[test]
+fn a_pass_reads_each_weight_once() {
+    let whole = demo();
+    let plan = Plan::load(whole.bytes()).unwrap();
+    let head = head(whole.bytes());
+    let weights = plan.steps().filter(|step| matches!(step.op, Op::Linear { .. }));
+    let weights: u64 = weights.filter_map(|step| step.constant_bytes()).sum();
+    let kernels = plan.kernels().unwrap();
+    let (reads, out_at) = (Cell::new(0), Cell::new(usize::MAX));
+    let card = Card { bytes: whole.bytes(), reads: &reads, out_at: &out_at };
+    Run { head: &head, blocks: 4, kernels }.with(card, Solo, |encoder| {
+        encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap();
+        let read = encoder.source().bytes_read();
+        // Blocks of a few tokens, scales, positions and norms.
+        assert!((weights..weights + 16 * BLOCK as u64).contains(&read), "{read} of {weights}");
+    });
+}
+
+/// `embedded_io` reads as little as it likes.
+struct Slow<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl embedded_io::ErrorType for Slow<'_> {
+    type Error = core::convert::Infallible;
+}
+
+impl embedded_io::Read for Slow<'_> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Self::Error> {
+        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        let count = into.len().min(rest.len()).min(1 + self.at % 5000);
+        into[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl embedded_io::Seek for Slow<'_> {
+    fn seek(&mut self, to: embedded_io::SeekFrom) -> Result<u64, Self::Error> {
+        let embedded_io::SeekFrom::Start(at) = to else { panic!("{to:?}") };
+        self.at = at as usize;
+        Ok(at)
+    }
+}
+
+#[test]
+fn short_reads_are_repeated_and_an_early_end_is_told() {
+    let whole = demo();
+    let head = head(whole.bytes());
+    let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
+    let run = Run { head: &head, blocks: 2, kernels };
+    run.with(Seekable(Slow { bytes: whole.bytes(), at: 0 }), Solo, |encoder| {
+        let ours = hashes(&encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap());
+        assert_eq!(ours, in_memory(whole.bytes(), kernels, Input::Text("a cat")));
+    });
+    let cut = &whole.bytes()[..whole.bytes().len() - 1];
+    run.with(Seekable(Slow { bytes: cut, at: 0 }), Solo, |encoder| {
+        let error = encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap_err();
+        let PassError::Source(StreamError::Storage { error: SeekableError::End, .. }) = error else {
+            panic!("{error}")
+        };
+    });
+}
+
+#[test]
+fn buffers_that_do_not_do_are_refused() {
+    let whole = demo();
     let head = head(whole.bytes());
     let program = Program::load(&head).unwrap();
-    let mut arena = AlignedBytes::zeroed(program.arena_bytes(1));
-    let card = Card::new(&path, &head, 1 << 20);
-    let kernels = program.kernels().unwrap();
-    let mut encoder = Encoder::over(program, card, &mut arena, kernels, Solo).unwrap();
-    let error = encoder.encode_from(Input::Text("a cat"), &mut ()).unwrap_err();
-    let PassError::Source(LoadError::Checksum { offset }) = error else { panic!("{error}") };
-    assert!((offset..offset + BLOCK as u64).contains(&(last as u64)));
-    std::fs::remove_file(path).unwrap();
+    let bytes = |blocks| Stream::<FileStorage>::buffer_bytes(&program, blocks);
+    assert_eq!(bytes(0), Err(BufferError::Blocks { given: 0, most: 32 }));
+    assert_eq!(bytes(33), Err(BufferError::Blocks { given: 33, most: 32 }));
+    let least = bytes(1).unwrap();
+    assert_eq!(bytes(3).unwrap(), least + 4 * BLOCK);
+    let (reads, out_at) = (Cell::new(0), Cell::new(0));
+    let mut buffer = AlignedBytes::zeroed(least);
+    for (range, aligned) in [(0..least - 1, true), (1..least, false)] {
+        let card = Card { bytes: whole.bytes(), reads: &reads, out_at: &out_at };
+        let given = range.len();
+        let error = Stream::new(&program, card, &mut buffer[range]).err();
+        assert_eq!(error, Some(BufferError::Buffer { given, needed: least, aligned }));
+    }
 }
 
 #[test]

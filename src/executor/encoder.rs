@@ -106,6 +106,11 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         self.arena.len()
     }
 
+    /// Where it takes its constants from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// The workers.
     pub fn team(&self) -> &T {
         &self.team

@@ -1,5 +1,6 @@
 //! The steps, each as its kernels want it.
 
+use core::cmp::Ordering;
 use core::ops::Range;
 
 use super::arena::{Arena, codes, codes_mut, values, values_mut};
@@ -7,6 +8,7 @@ use super::batch::{Batch, Member};
 use super::sink::{Sink, StepOutput};
 use crate::kernels::Heads;
 use crate::kernels::dispatch::Sequences;
+use crate::kernels::layout::Piece;
 use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::math::{fused, sqrt};
@@ -60,6 +62,21 @@ pub(super) fn run<T: Team, S: Source>(
         sink.step(StepOutput { index, step: &step, first, values });
     }
     Ok(())
+}
+
+/// The place of `id` in the ascending ids at `list`, of which only those are asked for that it is compared with.
+fn find<S: Source>(source: &mut S, list: Extent, id: u32) -> Result<Option<usize>, S::Error> {
+    let mut range = 0..list.bytes as usize / size_of::<u32>();
+    while !range.is_empty() {
+        let middle = range.start + range.len() / 2;
+        let [found] = source.get([list.items(middle, 1, size_of::<u32>())])?;
+        match values::<u32>(found).first().map_or(Ordering::Equal, |found| found.cmp(&id)) {
+            Ordering::Less => range.start = middle + 1,
+            Ordering::Greater => range.end = middle,
+            Ordering::Equal => return Ok(Some(middle)),
+        }
+    }
+    Ok(None)
 }
 
 impl<T: Team, S: Source> Pass<'_, '_, T, S> {
@@ -149,9 +166,8 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
             let id_row = id as usize;
             match embed.precision {
                 EmbedPrecision::Int8 => {
-                    let [ids] = self.source.get([f16_ids])?;
                     let position = positions.items(at * width, width, 2);
-                    if let Ok(index) = values::<u32>(ids).binary_search(&id) {
+                    if let Some(index) = find(self.source, f16_ids, id)? {
                         let row = f16_rows.items(index * width, width, 2);
                         let [token, position] = self.source.get([row, position])?;
                         let rows = (TokenRow::F16(values(token)), PositionRow::F16(values(position)));
@@ -224,18 +240,16 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
             Format::Codes => self.arena.code_place(input, rows.len()),
         };
         let [from, out] = self.arena.cut([place, out]);
-        let [weights] = self.source.get([panels])?;
-        let out = values_mut(out);
-        match input.format {
-            Format::F32 => {
-                self.kernels.linear_f32(self.team, values(from), layout, weights, epilogue, out);
+        let (kernels, team, out) = (self.kernels, self.team, values_mut(out));
+        self.source.panels(panels, layout.panel_bytes(), |first, bytes| {
+            let weights = Piece { first, bytes };
+            match input.format {
+                Format::F32 => kernels.linear_f32(team, values(from), layout, weights, epilogue, out),
+                Format::Codes => {
+                    kernels.linear_int8(team, codes(input, rows.len(), from), layout, weights, epilogue, out);
+                }
             }
-            Format::Codes => {
-                let codes = codes(input, rows.len(), from);
-                self.kernels.linear_int8(self.team, codes, layout, weights, epilogue, out);
-            }
-        }
-        Ok(())
+        })
     }
 
     fn attention(&mut self, heads: Heads, qkv: Place, scratch: Place, out: Place) {

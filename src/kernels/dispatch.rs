@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::choice::Kernels;
 use super::float_mode::Exact;
-use super::layout::{Packing, Panels, code_stride};
+use super::layout::{Packing, Panels, Piece, code_stride};
 use super::ops::attention::{Attention, Heads, MAX_TOKENS, head_scratch};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::{Epilogue, Task};
@@ -73,32 +73,43 @@ fn share(team: &impl Team, tasks: usize, task: impl Fn(usize, usize) + Sync) {
     });
 }
 
-/// Cuts a product into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
+/// Cuts a product with `panels` into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
 fn by_panels(
     team: &impl Team,
-    panels: Panels,
+    panels: Range<usize>,
     rows: usize,
     panels_per_task: usize,
     run: impl Fn(usize, Task) + Sync,
 ) {
-    let count = panels.count();
-    let across = count.div_ceil(panels_per_task);
+    let across = panels.len().div_ceil(panels_per_task);
     let tasks = if team.workers() == 1 { 1 } else { TASKS_PER_WORKER * team.workers() };
     let down = tasks.div_ceil(across).min(rows / MIN_ROWS).max(1);
     // Even, for kernels that pair rows.
     let rows_per_task = rows.div_ceil(down).next_multiple_of(2);
     // Tasks that read the same panels follow one another.
-    let first_panel = |task: usize| task / down * panels_per_task;
+    let first_panel = |task: usize| panels.start + task / down * panels_per_task;
     share(team, across * down, |worker, task| {
         let (panel, row) = (first_panel(task), task % down * rows_per_task);
         let next = first_panel(task + team.workers());
         let task = Task {
-            panels: panel..(panel + panels_per_task).min(count),
+            panels: panel..(panel + panels_per_task).min(panels.end),
             rows: row.min(rows)..(row + rows_per_task).min(rows),
             next: (next != panel).then_some(next),
         };
         run(worker, task);
     });
+}
+
+/// The numbers of the panels of `piece`.
+///
+/// # Panics
+/// Where it is not whole panels of such a step, or starts elsewhere than at a multiple of 64.
+fn at_hand(panels: Panels, piece: Piece<'_>) -> Range<usize> {
+    let stride = panels.panel_bytes();
+    let range = piece.first..piece.first + piece.bytes.len() / stride;
+    assert!(range.len() * stride == piece.bytes.len() && range.end <= panels.count());
+    assert!(piece.bytes.as_ptr().addr().is_multiple_of(64));
+    range
 }
 
 impl KernelSet<'_> {
@@ -176,13 +187,13 @@ impl KernelSet<'_> {
         });
     }
 
-    /// `out = epilogue(codes · weightsᵀ)` for each row; `weights` are packed as `panels` says and aligned to 64.
+    /// `out = epilogue(codes · weightsᵀ)` for each row, in the channels of the panels in `weights`, which are packed as `panels` says.
     pub(crate) fn linear_int8(
         self,
         team: &impl Team,
         input: Codes<'_>,
         panels: Panels,
-        weights: &[u8],
+        weights: Piece<'_>,
         epilogue: Epilogue,
         out: &mut [f32],
     ) {
@@ -191,9 +202,9 @@ impl KernelSet<'_> {
         let product = |kernels: Kernels| {
             kernels.product(panels.packing).expect("the encoder refuses kernels that lack the packing")
         };
-        assert!(input.columns == panels.inputs as usize && panels.bytes() == Some(weights.len()));
+        let range = at_hand(panels, weights);
+        assert!(input.columns == panels.inputs as usize);
         assert!(input.codes.len() >= rows * stride && input.params.len() >= rows);
-        assert!(weights.as_ptr().addr().is_multiple_of(64));
         let step = LinearInt8 {
             codes: input.codes,
             stride,
@@ -203,27 +214,27 @@ impl KernelSet<'_> {
             epilogue,
             out: SharedMut::new(out),
         };
-        by_panels(team, panels, rows, product(self.first()).panels, |worker, task| {
+        by_panels(team, range, rows, product(self.first()).panels, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (product(self.of(worker)).linear)(&step, task) }
         });
     }
 
-    /// `out = epilogue(input · weightsᵀ)` for each row, all in f32.
+    /// `out = epilogue(input · weightsᵀ)` for each row, in the channels of the panels in `weights`, all in f32.
     pub(crate) fn linear_f32(
         self,
         team: &impl Team,
         input: &[f32],
         panels: Panels,
-        weights: &[u8],
+        weights: Piece<'_>,
         epilogue: Epilogue,
         out: &mut [f32],
     ) {
         let rows = out.len() / panels.outputs as usize;
-        assert!(panels.packing == Packing::F32 && panels.bytes() == Some(weights.len()));
-        assert!(input.len() == rows * panels.inputs as usize && weights.as_ptr().addr().is_multiple_of(64));
+        let range = at_hand(panels, weights);
+        assert!(panels.packing == Packing::F32 && input.len() == rows * panels.inputs as usize);
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        by_panels(team, panels, rows, 1, |worker, task| {
+        by_panels(team, range, rows, 1, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (self.of(worker).0.linear_f32)(&step, task) }
         });

@@ -172,6 +172,15 @@ impl Panels {
     }
 }
 
+/// Panels of one step that follow one another in memory: all, or those that are at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece<'a> {
+    /// The first panel's number.
+    pub(crate) first: usize,
+    /// Whole panels, aligned to 64.
+    pub(crate) bytes: &'a [u8],
+}
+
 /// Bytes of a row of activation codes for `inputs` channels.
 pub const fn code_stride(inputs: usize) -> usize {
     inputs.next_multiple_of(CODE_ALIGN)

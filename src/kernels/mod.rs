@@ -66,6 +66,7 @@ pub use error::{KernelError, PackingError};
 pub(crate) use ops::attention::Heads;
 pub use ops::attention::{MAX_TOKENS, Mask};
 pub use ops::math::Activation;
+pub(crate) use ops::tile::MAX_TILE_PANELS as TILE_PANELS;
 
 #[cfg(test)]
 mod tests;

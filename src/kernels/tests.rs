@@ -4,7 +4,7 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use super::dispatch::{Codes, CodesMut, Sequences, attention_scratch};
-use super::layout::{MAX_ZERO_POINT, Packing, Panels, code_stride};
+use super::layout::{MAX_ZERO_POINT, Packing, Panels, Piece, code_stride};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Epilogue;
 use super::ops::norm::Norm;
@@ -64,6 +64,17 @@ impl Kernels {
     fn set(self) -> KernelSet<'static> {
         self.into()
     }
+}
+
+/// All panels of a step at once.
+fn all(bytes: &[u8]) -> Piece<'_> {
+    Piece { first: 0, bytes }
+}
+
+/// The panels of a step in pieces of `count`.
+fn pieces(panels: Panels, bytes: &[u8], count: usize) -> impl Iterator<Item = Piece<'_>> {
+    let pieces = bytes.chunks(count * panels.panel_bytes()).enumerate();
+    pieces.map(move |(index, bytes)| Piece { first: index * count, bytes })
 }
 
 /// The packings of int8 weights.
@@ -135,7 +146,10 @@ fn int8_products_agree_over_odd_shapes() {
                     );
                     let codes = Codes { codes: &codes, params: &params, columns };
                     let epilogue = Epilogue { activation, residual };
-                    kernels.set().linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
+                    // By pieces it is the same.
+                    for piece in pieces(panels, weights.bytes(), 1 + case % 5) {
+                        kernels.set().linear_int8(&Solo, codes, panels, piece, epilogue, &mut out);
+                    }
                     bits(&out)
                 });
             }
@@ -173,7 +187,7 @@ fn the_largest_codes_do_not_saturate() {
                 let codes = Codes { codes: &codes, params: &params, columns };
                 let mut out = vec![0.0; 7 * 80];
                 let epilogue = Epilogue { activation: Activation::Identity, residual: false };
-                kernels.set().linear_int8(&Solo, codes, panels, weights.bytes(), epilogue, &mut out);
+                kernels.set().linear_int8(&Solo, codes, panels, all(weights.bytes()), epilogue, &mut out);
                 for (index, got) in out.iter().enumerate() {
                     let at = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
                     let (by_channel, bias) =
@@ -208,7 +222,7 @@ fn int8_products_are_the_products_in(packing: Packing) {
     let mut out = vec![0.0; 5 * 37];
     let epilogue = Epilogue { activation: Activation::Identity, residual: false };
     let view = Codes { codes: &codes, params: &params, columns: 52 };
-    kernels.set().linear_int8(&Solo, view, panels, weights.bytes(), epilogue, &mut out);
+    kernels.set().linear_int8(&Solo, view, panels, all(weights.bytes()), epilogue, &mut out);
     let float = |at: usize| f32::from_le_bytes(*weights.bytes()[at..].first_chunk().unwrap());
     for row in 0..5 {
         for output in 0..37 {
@@ -314,7 +328,9 @@ fn f32_products_agree() {
                 all_agree(Packing::F32, &format!("{rows} {inputs} {outputs} {activation:?}"), |kernels| {
                     let mut out = vec![0.5; rows * outputs as usize];
                     let epilogue = Epilogue { activation, residual: true };
-                    kernels.set().linear_f32(&Solo, &input, panels, weights.bytes(), epilogue, &mut out);
+                    for piece in pieces(panels, weights.bytes(), 1 + rows % 3) {
+                        kernels.set().linear_f32(&Solo, &input, panels, piece, epilogue, &mut out);
+                    }
                     bits(&out)
                 });
             }
@@ -506,7 +522,7 @@ fn subnormal_results_are_kept_whatever_the_mode_of_the_thread() {
         let run = || {
             let epilogue = Epilogue { activation: Activation::Identity, residual: false };
             let (mut products, mut normed) = (vec![0.0; 9 * 40], vec![0.0; rows.len()]);
-            kernels.set().linear_f32(&Solo, &rows, panels, weights.bytes(), epilogue, &mut products);
+            kernels.set().linear_f32(&Solo, &rows, panels, all(weights.bytes()), epilogue, &mut products);
             kernels.set().norm(&Solo, norm, &rows, &mut normed);
             [bits(&products), bits(&normed), attend(kernels, heads, &qkv, &[9])]
         };

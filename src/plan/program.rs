@@ -14,6 +14,7 @@ use crate::tokenizer::{Padding, Tokenizer, Vocabulary};
 /// A plan without its constants: manifest, steps and tokenizer, checked, and read in place from the front of the file.
 #[derive(Clone, Copy)]
 pub struct Program<'a> {
+    header: Header,
     /// Header and checksums.
     front: &'a [u8],
     manifest: Manifest<'a>,
@@ -54,6 +55,7 @@ impl<'a> Program<'a> {
         let tokenizer = Tokenizer::new(vocabulary, context, Padding::End).map_err(LoadError::Tokenizer)?;
         let records = bytemuck::try_cast_slice(header.section(head, Section::Steps));
         let mut program = Program {
+            header: *header,
             front: header.front(head)?,
             manifest,
             records: records.map_err(|_| LoadError::Steps)?,
@@ -177,6 +179,11 @@ impl<'a> Program<'a> {
     /// Plans of earlier compilers that keep rows of sequences among those of tokens take a context for each input.
     pub fn pass_bytes(&self, sequences: usize, rows: usize) -> usize {
         self.cut.bytes(self.cut.room(sequences, rows))
+    }
+
+    /// The frame of its file, and the front of it, which has the checksums.
+    pub(crate) fn header(&self) -> (Header, &'a [u8]) {
+        (self.header, self.front)
     }
 
     /// How the arena is cut.

@@ -6,9 +6,9 @@ use super::step::Extent;
 
 /// Gives the steps their constants: weights, norms, rows of embedding tables.
 ///
-/// A pass asks for them in the order of the steps: of embedding tables single rows, in the order of the tokens, of other
-/// steps all at once. So they need not all be in memory: a reader of an SD card keeps a buffer for the largest step and
-/// checks each block that it reads ([`Header::verify_block`](super::format::Header::verify_block)).
+/// A pass asks for them in the order of the steps, which is that of the file: of embedding tables single rows, in the order of
+/// the tokens, of linears their panels, of other steps all at once. So they need not all be in memory:
+/// [`Stream`](crate::stream::Stream) reads them from a file or a device.
 pub trait Source {
     /// Why constants can't be had.
     type Error;
@@ -21,6 +21,23 @@ pub trait Source {
     /// # Errors
     /// The source's own; the pass ends with it.
     fn get<const N: usize>(&mut self, extents: [Extent; N]) -> Result<[&[u8]; N], Self::Error>;
+
+    /// Gives `work` the panels of `panel` bytes at `extent`, in their order and each once: the number of the first, and as many as
+    /// are at hand, aligned as [`get`](Self::get) says. By itself it gives all at once.
+    ///
+    /// # Errors
+    /// The source's own; the pass ends with it.
+    fn panels(
+        &mut self,
+        extent: Extent,
+        panel: usize,
+        mut work: impl FnMut(usize, &[u8]),
+    ) -> Result<(), Self::Error> {
+        let _ = panel;
+        let [all] = self.get([extent])?;
+        work(0, all);
+        Ok(())
+    }
 }
 
 /// Constants that are in memory: linked into the program, read, or mapped.

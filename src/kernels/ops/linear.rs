@@ -32,7 +32,7 @@ pub(super) fn channels(panels: &Panels, panel: usize) -> Range<usize> {
     panel * PANEL..((panel + 1) * PANEL).min(panels.outputs as usize)
 }
 
-/// Sixteen f32 in a panel, `at` bytes from its start.
+/// Sixteen f32 in a panel, `at` bytes from the start of the piece that it is in.
 ///
 /// # Safety
 /// They lie in the panel, and `at` is a multiple of 4.

@@ -2,7 +2,7 @@
 
 use super::linear::{Epilogue, Task, block_at, channels, finish};
 use super::math::activate;
-use crate::kernels::layout::Panels;
+use crate::kernels::layout::{PANEL, Panels, Piece};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::Simd;
 
@@ -14,8 +14,8 @@ pub(crate) struct LinearF32<'a> {
     /// `[rows, inputs]`.
     pub(crate) input: &'a [f32],
     pub(crate) panels: Panels,
-    /// `panels.bytes()` bytes, aligned to 64.
-    pub(crate) weights: &'a [u8],
+    /// The panels at hand.
+    pub(crate) weights: Piece<'a>,
     pub(crate) epilogue: Epilogue,
     /// `[rows, outputs]`.
     pub(crate) out: SharedMut<'a, f32>,
@@ -53,18 +53,18 @@ pub(crate) unsafe fn linear_f32<S: Simd>(s: S, step: &LinearF32<'_>, task: Task)
 unsafe fn f32_tile<S: Simd, const R: usize>(s: S, step: &LinearF32<'_>, row: usize, panel: usize) {
     let (inputs, outputs) = (step.panels.inputs as usize, step.panels.outputs as usize);
     let channels = channels(&step.panels, panel);
+    let (piece, at_hand) = (step.weights.bytes.as_ptr(), channels.start - step.weights.first * PANEL);
     let mut sums = [s.splat(0.0); R];
     let rows = &step.input[row * inputs..][..R * inputs];
     for k in 0..inputs {
         // SAFETY: `k` is one of the panel's inputs.
-        let weights =
-            s.load(unsafe { block_at(step.weights.as_ptr(), step.panels.weight_at(channels.start, k)) });
+        let weights = s.load(unsafe { block_at(piece, step.panels.weight_at(at_hand, k)) });
         for (r, sum) in sums.iter_mut().enumerate() {
             *sum = s.mul_add(s.splat(rows[r * inputs + k]), weights, *sum);
         }
     }
     // SAFETY: the biases belong to the panel.
-    let bias = s.load(unsafe { block_at(step.weights.as_ptr(), step.panels.bias_at(channels.start)) });
+    let bias = s.load(unsafe { block_at(piece, step.panels.bias_at(at_hand)) });
     for (r, sum) in sums.into_iter().enumerate() {
         let place = (row + r) * outputs + channels.start..(row + r) * outputs + channels.end;
         // SAFETY: these channels are this task's.

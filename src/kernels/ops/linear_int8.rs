@@ -6,7 +6,7 @@ use super::linear::{Epilogue, Task, block_at, channels, finish};
 use super::math::{Activation, activate, quick_gelu};
 use super::quantize::QuantParams;
 use super::tile::{Accumulators, Ahead, Int8Tile, MAX_TILE_ROWS, TileInput};
-use crate::kernels::layout::{PANEL, Panels};
+use crate::kernels::layout::{PANEL, Panels, Piece};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::Simd;
 
@@ -18,14 +18,14 @@ pub(crate) struct LinearInt8<'a> {
     /// Each row's quantization parameters.
     pub(crate) params: &'a [QuantParams],
     pub(crate) panels: Panels,
-    /// `panels.bytes()` bytes, aligned to 64.
-    pub(crate) weights: &'a [u8],
+    /// The panels at hand.
+    pub(crate) weights: Piece<'a>,
     pub(crate) epilogue: Epilogue,
     /// `[rows, outputs]`.
     pub(crate) out: SharedMut<'a, f32>,
 }
 
-/// `rows` of `panels`; meanwhile the panels from `next` on are prefetched. `next` may lie past the last panel, where
+/// `rows` of `panels`, which are at hand; meanwhile the panels from `next` on are prefetched. `next` may lie past the last panel, where
 /// the next step's weights follow.
 ///
 /// # Safety
@@ -67,7 +67,8 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
     let tiles = rows.len().div_ceil(T::ROWS);
     let ahead = |tile: usize| match next {
         Some(next) if T::FETCHES => {
-            let start = step.weights.as_ptr().wrapping_add(next * panel_stride).cast();
+            let start =
+                step.weights.bytes.as_ptr().wrapping_add((next - step.weights.first) * panel_stride).cast();
             Ahead::part(start, T::PANELS * panel_stride, tile, tiles, groups)
         }
         _ => Ahead::NONE,
@@ -86,8 +87,10 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
             stride: step.stride,
             // SAFETY: as above.
             params: unsafe { step.params.as_ptr().add(row) },
-            // SAFETY: as above.
-            panel: unsafe { step.weights.as_ptr().add(panel * panel_stride).cast() },
+            // SAFETY: as above; the panels of a task are at hand.
+            panel: unsafe {
+                step.weights.bytes.as_ptr().add((panel - step.weights.first) * panel_stride).cast()
+            },
             panel_stride,
             groups,
             group: step.panels.packing.group(),
@@ -190,10 +193,11 @@ unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
     let channels = channels(&step.panels, panel);
     // SAFETY: the trailer belongs to the panel.
     let (scale, bias) = unsafe {
-        let trailer = step.weights.as_ptr();
+        let trailer = step.weights.bytes.as_ptr();
+        let at_hand = channels.start - step.weights.first * PANEL;
         (
-            s.load(block_at(trailer, step.panels.scale_at(channels.start))),
-            s.load(block_at(trailer, step.panels.bias_at(channels.start))),
+            s.load(block_at(trailer, step.panels.scale_at(at_hand))),
+            s.load(block_at(trailer, step.panels.bias_at(at_hand))),
         )
     };
     for (sums, (row, row_params)) in sums.zip(step.params.iter().enumerate().skip(first_row)) {
