@@ -140,13 +140,18 @@ impl Frame {
 
     /// Checks block `index` by itself, given the front of the file.
     pub(crate) fn verify_block(&self, front: &[u8], index: u64, block: &[u8]) -> Result<(), FrameError> {
-        let sums = self.section(front, CHECKSUMS);
-        let sum = usize::try_from(index).ok().and_then(|index| u32_at(sums, 4 * index));
-        let whole = block.len() as u64 == self.block(index).1;
-        if whole && sum == Some(crc32c(block)) {
-            return Ok(());
+        if index >= self.blocks() || block.len() as u64 != self.block(index).1 {
+            return Err(FrameError::Checksum(self.block(index).0));
         }
-        Err(FrameError::Checksum(self.block(index).0))
+        self.verify_blocks(front, index, block)
+    }
+
+    /// Checks the blocks from `first` on, which `bytes` are, given the front of the file; the error has the first one that is
+    /// wrong.
+    pub(crate) fn verify_blocks(&self, front: &[u8], first: u64, bytes: &[u8]) -> Result<(), FrameError> {
+        let sums = bytemuck::try_cast_slice(self.section(front, CHECKSUMS)).unwrap_or(&[]);
+        let sums = usize::try_from(first).ok().and_then(|first| sums.get(first..)).unwrap_or(&[]);
+        verify(bytes, sums).map_err(|index| FrameError::Checksum(self.block(first + index as u64).0))
     }
 
     /// Reads and checks the header at the front of a file. Nothing behind the header is looked at.

@@ -247,6 +247,60 @@ fn a_pass_reads_each_weight_once() {
     });
 }
 
+/// A card that gives so many bytes a second, while others compute.
+struct Rated<'a> {
+    bytes: &'a [u8],
+    per_second: f64,
+}
+
+impl Storage for Rated<'_> {
+    type Error = PulledOut;
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), PulledOut> {
+        std::thread::sleep(std::time::Duration::from_secs_f64(into.len() as f64 / self.per_second));
+        into.copy_from_slice(&self.bytes[offset as usize..][..into.len()]);
+        Ok(())
+    }
+
+    fn read_while(
+        &mut self,
+        offset: u64,
+        into: &mut [u8],
+        check: &(dyn Fn(&[u8]) + Sync),
+        work: impl FnOnce(),
+    ) -> Result<(), PulledOut> {
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| {
+                self.read(offset, into)?;
+                check(into);
+                Ok(())
+            });
+            work();
+            read.join().unwrap()
+        })
+    }
+}
+
+/// Of a slow card the encoding takes the time: the arithmetic goes on meanwhile.
+#[test]
+fn a_slow_card_sets_the_pace() {
+    let whole = demo();
+    let head = head(whole.bytes());
+    let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
+    // So slow that a busy machine's pauses do not count.
+    let per_second = 2e6;
+    Run { head: &head, blocks: BLOCKS, kernels }.with(
+        Rated { bytes: whole.bytes(), per_second },
+        Solo,
+        |encoder| {
+            let start = std::time::Instant::now();
+            encoder.encode_from(Input::Text("a running dog"), &mut ()).unwrap();
+            let (took, read) = (start.elapsed().as_secs_f64(), encoder.source().bytes_read() as f64);
+            assert!(took < 1.1 * read / per_second, "{took} s for {read} bytes");
+        },
+    );
+}
+
 /// `embedded_io` reads as little as it likes.
 struct Slow<'a> {
     bytes: &'a [u8],

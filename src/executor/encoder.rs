@@ -148,6 +148,19 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         self.run(&sequence, &mut CopyHidden(hidden)).map_err(PassError::Source)
     }
 
+    /// Encodes two inputs in one pass, as [`pass`](Self::pass) does; the embeddings come in their order.
+    ///
+    /// # Errors
+    /// As [`pass`](Self::pass).
+    pub fn encode_pair_from(
+        &mut self,
+        inputs: [Input<'_>; 2],
+        sink: &mut impl Sink,
+    ) -> Result<[Embedding<'_>; 2], PassError<S::Error>> {
+        let batch = self.run_all(&inputs, sink)?;
+        Ok([0, 1].map(|index| self.embedding(&batch, index)))
+    }
+
     /// Encodes up to [`MAX_SEQUENCES`] inputs in one pass, in which the weights are read once: a prompt beside its negative
     /// prompt, or many short texts. What comes out of each is what it gives alone, bit for bit.
     ///
@@ -160,12 +173,18 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         if !(1..=MAX_SEQUENCES).contains(&inputs.len()) {
             return Err(PassError::Inputs { given: inputs.len() });
         }
+        self.run_all(inputs, sink).map(drop)
+    }
+
+    /// Reads the inputs and runs the plan over them.
+    fn run_all(&mut self, inputs: &[Input<'_>], sink: &mut impl Sink) -> Result<Batch, PassError<S::Error>> {
         let mut batch = Batch::new();
         for input in inputs {
             self.read(*input, &mut batch)?;
         }
         self.has_room_for(&batch).map_err(PassError::Arena)?;
-        self.compute(&batch, sink).map_err(PassError::Source)
+        self.compute(&batch, sink).map_err(PassError::Source)?;
+        Ok(batch)
     }
 
     /// Adds an input to a pass. A function of its own, so that one input's ids at a time are on the stack.
@@ -309,14 +328,12 @@ impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
 
     /// Two texts in one pass.
     fn pair(&mut self, texts: [Input<'_>; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
-        let mut batch = Batch::new();
-        for text in texts {
-            // Texts are no ids that could be refused.
-            let _ = self.read(text, &mut batch);
+        match self.encode_pair_from(texts, &mut ()) {
+            Ok(pair) => Ok(pair),
+            Err(PassError::Arena(error)) => Err(error),
+            // Texts are no ids that could be refused, and two inputs are not too many.
+            Err(_) => Err(EncoderError::ArenaTooSmall { needed: usize::MAX, given: 0 }),
         }
-        self.has_room_for(&batch)?;
-        let Ok(()) = self.compute(&batch, &mut ());
-        Ok([0, 1].map(|index| self.embedding(&batch, index)))
     }
 
     /// [`run`](Self::run), which can't fail.

@@ -12,7 +12,7 @@ const STREAMS: usize = 4;
 /// Whether each [`BLOCK`] of `bytes` (the last may be shorter) has the checksum in `sums`; `Err` names the first block
 /// that has not. `sums` has one for each block.
 pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
-    let streams = hardware();
+    let hardware = hardware();
     let check = |first: usize, got: &[u32]| {
         let want = sums.get(first..first + got.len()).unwrap_or(&[]);
         match got.iter().zip(want).position(|(got, want)| got != want) {
@@ -23,9 +23,9 @@ pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
     let mut blocks = bytes.chunks(STREAMS * BLOCK);
     let mut first = 0;
     for blocks in &mut blocks {
-        if let (Some(streams), Some(whole)) = (streams, blocks.as_array::<{ STREAMS * BLOCK }>()) {
-            // SAFETY: `hardware` gives the function only where the CPU has the instructions.
-            check(first, &unsafe { streams(whole) })?;
+        if let (Some(hardware), Some(whole)) = (hardware, blocks.as_array::<{ STREAMS * BLOCK }>()) {
+            // SAFETY: `hardware` gives the functions only where the CPU has the instructions.
+            check(first, &unsafe { (hardware.streams)(whole) })?;
         } else {
             for (index, block) in blocks.chunks(BLOCK).enumerate() {
                 check(first + index, &[crc32c(block)])?;
@@ -38,7 +38,11 @@ pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
 
 /// CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    !extend(!0, bytes)
+    match hardware() {
+        // SAFETY: `hardware` gives the functions only where the CPU has the instructions.
+        Some(hardware) => unsafe { (hardware.one)(bytes) },
+        None => !extend(!0, bytes),
+    }
 }
 
 /// The register behind `bytes`, from what it was before them: `!0` at the start. Its complement is the CRC.
@@ -93,13 +97,20 @@ static TABLES: [[u32; 256]; 8] = {
     tables
 };
 
-type Streams = unsafe fn(&[u8; STREAMS * BLOCK]) -> [u32; STREAMS];
+/// What the CPU's own CRC instructions do.
+#[derive(Clone, Copy)]
+struct Hardware {
+    /// The CRCs of blocks side by side.
+    streams: unsafe fn(&[u8; STREAMS * BLOCK]) -> [u32; STREAMS],
+    /// The CRC of any number of bytes.
+    one: unsafe fn(&[u8]) -> u32,
+}
 
-/// The function by the CPU's own CRC instructions, where it has them.
-fn hardware() -> Option<Streams> {
+/// The functions by the CPU's own CRC instructions, where it has them.
+fn hardware() -> Option<Hardware> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if super::cpu::has_crc32() {
-        return Some(streams);
+        return Some(Hardware { streams, one });
     }
     None
 }
@@ -135,6 +146,18 @@ fn streams(bytes: &[u8; STREAMS * BLOCK]) -> [u32; STREAMS] {
     crcs.map(|crc| !crc)
 }
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "sse4.2"))]
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "crc"))]
+fn one(bytes: &[u8]) -> u32 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut crc = !0;
+    for word in words {
+        crc = step(crc, u64::from_le_bytes(*word));
+    }
+    !extend(crc, tail)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,9 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_bytes_agrees_with_the_table() {
+        let bytes: Vec<u8> = (0..1000).map(|i| ((i * i) >> 3) as u8).collect();
+        for end in 0..bytes.len() {
+            assert_eq!(crc32c(&bytes[..end]), !extend(!0, &bytes[..end]), "{end} bytes");
+        }
+    }
+
+    #[test]
     fn blocks_side_by_side_agree_with_the_table() {
         let bytes: Vec<u8> = (0..9 * BLOCK + 17).map(|i| ((i * i) >> 5) as u8).collect();
-        let sums: Vec<u32> = bytes.chunks(BLOCK).map(crc32c).collect();
+        let sums: Vec<u32> = bytes.chunks(BLOCK).map(|block| !extend(!0, block)).collect();
         assert_eq!(verify(&bytes, &sums), Ok(()));
         for at in [0, BLOCK - 1, BLOCK, 7 * BLOCK + 5, bytes.len() - 1] {
             let mut bad = bytes.clone();

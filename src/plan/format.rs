@@ -95,6 +95,14 @@ impl Header {
         Ok(self.0.verify_block(head, index, block)?)
     }
 
+    /// Checks the blocks from `first` on, which `bytes` are, given the front of the plan.
+    ///
+    /// # Errors
+    /// [`LoadError::Checksum`] with the first one whose bytes are not the plan's.
+    pub fn verify_blocks(&self, front: &[u8], first: u64, bytes: &[u8]) -> Result<(), LoadError> {
+        Ok(self.0.verify_blocks(front, first, bytes)?)
+    }
+
     /// Reads and checks the header at the front of a plan. Nothing behind the header is looked at.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ mod window;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::plan::format::{ALIGN, BLOCK, Header, Section};
-use crate::plan::{CONSTANT_ARRAYS, Extent, Program, Source};
+use crate::plan::{CONSTANT_ARRAYS, Extent, LoadError, Program, Source};
 use buffer::{Buffer, Cut};
 pub use error::{BufferError, StreamError};
 #[cfg(feature = "std")]
@@ -45,7 +45,7 @@ pub use storage::{Seekable, SeekableError, Storage};
 use window::Window;
 
 /// Blocks at a time that the buffer's halves should hold: reading ahead then has room, and few panels wait for their rest.
-pub const BLOCKS: usize = 16;
+pub const BLOCKS: usize = 8;
 
 /// A plan's constants, read from storage when they are used.
 ///
@@ -113,14 +113,12 @@ impl<'a, R: Storage> Stream<'a, R> {
         let (offset, _) = self.header.block(first);
         let bytes = self.bytes_of(first, count);
         let (into, other) = self.buffer.blocks_and_other(half, at * BLOCK..at * BLOCK + bytes);
-        // The first block of these that is not what its checksum says.
+        // Where the first block of these is that is not what its checksum says.
         let damaged = AtomicUsize::new(usize::MAX);
         let (header, front) = (&self.header, self.front);
         let check = |bytes: &[u8]| {
-            let wrong =
-                |(index, block): (u64, &[u8])| header.verify_block(front, first + index, block).is_err();
-            if let Some(index) = (0..).zip(bytes.chunks(BLOCK)).position(wrong) {
-                damaged.store(index, Ordering::Relaxed);
+            if let Err(LoadError::Checksum { offset: wrong }) = header.verify_blocks(front, first, bytes) {
+                damaged.store((wrong - offset) as usize, Ordering::Relaxed);
             }
         };
         let done = self.storage.read_while(offset, into, &check, || work(other));
@@ -128,7 +126,7 @@ impl<'a, R: Storage> Stream<'a, R> {
         let result = match (done, damaged.into_inner()) {
             (Err(error), _) => Err(StreamError::Storage { offset, error }),
             (Ok(()), usize::MAX) => Ok(()),
-            (Ok(()), index) => Err(StreamError::Checksum { offset: offset + (index * BLOCK) as u64 }),
+            (Ok(()), wrong) => Err(StreamError::Checksum { offset: offset + wrong as u64 }),
         };
         if result.is_err() {
             self.forget();
@@ -285,8 +283,8 @@ impl<R: Storage> Source for Stream<'_, R> {
             }
             let (first, bytes) = ((at - start) as usize / panel, whole * panel);
             let place = window.place(at, self.buffer.carry_bytes());
-            // Somewhat faster than it is used, so that short pieces of work leave nothing to be waited for.
-            let ahead = (2 * bytes).div_ceil(BLOCK).max(4);
+            // As fast as it is used; checksums are made of four blocks at a time.
+            let ahead = bytes.div_ceil(BLOCK).next_multiple_of(4);
             window = self.read_ahead(window, ahead, |half| work(first, &half[place..place + bytes]))?;
             at += bytes as u64;
         }

@@ -18,6 +18,7 @@ mod images;
 mod inspect;
 mod labels;
 mod line;
+mod opened;
 mod output;
 mod pack;
 mod packed;
@@ -28,6 +29,7 @@ mod reading;
 mod serve;
 mod setup;
 mod similarity;
+mod streamed;
 mod tokenize;
 #[cfg(unix)]
 mod uart;

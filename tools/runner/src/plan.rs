@@ -70,6 +70,14 @@ impl Source {
         }
     }
 
+    /// What to call it in messages.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Source::BuiltIn => "the built-in plan",
+            Source::File(_, name) => name,
+        }
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use cliptext::prompt::{Chunks, Options, Prompt, PromptError, USUAL_COMMA, Weighting};
-use cliptext::{Plan, Tokenizer};
+use cliptext::{Program, Tokenizer};
 
 use crate::arguments::PadArgs;
 use crate::failure::{Failure, Outcome, work};
@@ -128,7 +128,7 @@ impl Reading {
     /// Gives all prompts the chunks that the longest of them needs: those of the command line, and those in `file`.
     pub(crate) fn count<'t>(
         &mut self,
-        plan: &Plan<'_>,
+        plan: &Program<'_>,
         listed: impl Iterator<Item = &'t str>,
         file: Option<&Path>,
     ) -> Outcome {

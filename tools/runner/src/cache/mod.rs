@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use cliptext::pack::{Dtype, NewEntry, Pack, PackManifest, PackWriter, TEXT};
-use cliptext::{AlignedBytes, Plan, PlanHash};
+use cliptext::{AlignedBytes, PlanHash, Program};
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Failure, Outcome};
@@ -74,7 +74,7 @@ impl Cache {
     ///
     /// # Errors
     /// When it is another than the cache was opened for: its file was replaced meanwhile.
-    pub(crate) fn is_of(&mut self, plan: &Plan<'_>) -> Outcome {
+    pub(crate) fn is_of(&mut self, plan: &Program<'_>) -> Outcome {
         if plan.hash() != self.plan {
             return Err(Failure::Work(
                 "the plan was replaced by another while it was used: run it again".into(),

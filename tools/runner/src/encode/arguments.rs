@@ -41,6 +41,10 @@ pub(crate) struct EncodeArgs {
     formats: FormatArgs,
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+    /// Read the plan's weights from its file while they are used, through a buffer of 2 to 3 MB: for plans that are larger than
+    /// the memory. The bytes that come out are the same
+    #[arg(long, conflicts_with = "labels")]
+    pub(super) stream: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }

@@ -1,10 +1,13 @@
 //! A prompt to its embedding.
 
 use cliptext::prompt::{Prompt, Weighting};
-use cliptext::threads::Team;
-use cliptext::{AlignedBytes, Embedding, Encoder, Kernels, Plan, Tokenizer};
+use cliptext::threads::Threads;
+use cliptext::{AlignedBytes, Embedding, Encoder, Input, Kernels, PassError, Source, Tokenizer};
 
-use crate::failure::{Outcome, work};
+use std::fmt::Display;
+
+use crate::failure::{Failure, Outcome, work};
+use crate::opened::{Constants, Loaded};
 use crate::output::Encoded;
 use crate::prompts::shown;
 use crate::reading::{Reading, dropped};
@@ -20,34 +23,36 @@ pub(crate) trait Encodes {
 }
 
 /// An encoder and how prompts are given to it.
-struct Engine<'a, T> {
-    encoder: Encoder<'a, T>,
-    plan: &'a Plan<'a>,
+struct Engine<'a, S> {
+    encoder: Encoder<'a, &'a Threads, S>,
+    plan: &'a Loaded<'a>,
     no_pad: bool,
     reading: &'a Reading,
     /// The hidden states of the empty prompt, once ComfyUI's weights have needed them.
     empty: Option<Vec<f32>>,
 }
 
-impl<T: Team> Engine<'_, T> {
+impl<S: Source<Error: Display>> Engine<'_, S> {
     /// Encodes texts with weights, or in chunks: of all as many.
     fn encode_chunks(&mut self, texts: &[&str], take: &mut Take<'_>) -> Outcome {
-        let tokenizer = self.plan.tokenizer();
+        let (plan, program) = (self.plan, &self.plan.program);
+        let tokenizer = program.tokenizer();
         let mut prompts =
             texts.iter().map(|text| self.reading.prompt(tokenizer, text)).collect::<Outcome<Vec<_>>>()?;
         let chunks = prompts.iter().map(|prompt| prompt.chunks()).max().unwrap_or(1);
-        let width = self.plan.width();
+        let width = program.width();
         let mut states = Vec::new();
         for (prompt, text) in prompts.iter_mut().zip(texts) {
             prompt.fill(chunks).map_err(|error| work(shown(text), error))?;
             if prompt.weighting() == Weighting::Comfy && prompt.is_weighted() && self.empty.is_none() {
-                self.empty = Some(self.encoder.encode("").hidden().to_vec());
+                let empty = self.encoder.encode_from(Input::Text(""), &mut ());
+                self.empty = Some(empty.map_err(|error| plan.failed(error, ""))?.hidden().to_vec());
             }
-            let mut hidden = vec![0.0; chunks * self.plan.context() * width];
-            let mut pooled = self.plan.manifest().pooled.map(|rows| vec![0.0; rows.columns as usize]);
+            let mut hidden = vec![0.0; chunks * program.context() * width];
+            let mut pooled = program.manifest().pooled.map(|rows| vec![0.0; rows.columns as usize]);
             self.encoder
                 .encode_prompt(prompt, self.empty.as_deref(), &mut hidden, pooled.as_deref_mut())
-                .map_err(|error| work(shown(text), error))?;
+                .map_err(|error| plan.failed(error, text))?;
             states.push((row_ids(tokenizer, prompt), hidden, pooled));
         }
         let all = texts.iter().zip(&prompts).zip(&states).enumerate();
@@ -64,33 +69,41 @@ impl<T: Team> Engine<'_, T> {
     }
 }
 
+impl Loaded<'_> {
+    /// A pass over `text` that failed: by its constants, or by what it was asked for.
+    fn failed<E: Display>(&self, error: PassError<E>, text: &str) -> Failure {
+        match error {
+            PassError::Source(error) => work(self.name, error),
+            error => work(shown(text), error),
+        }
+    }
+}
+
 /// An id for each row of all chunks.
 fn row_ids(tokenizer: &Tokenizer<'_>, prompt: &Prompt) -> Vec<u32> {
     (0..prompt.chunks()).flat_map(|chunk| tokenizer.around(prompt.ids(chunk)).ids().to_vec()).collect()
 }
 
-impl<T: Team> Encodes for Engine<'_, T> {
+impl<S: Source<Error: Display>> Encodes for Engine<'_, S> {
     /// Two texts go in one pass.
     fn encode(&mut self, texts: &[&str], take: &mut Take<'_>) -> Outcome {
         if !self.reading.is_plain() {
             return self.encode_chunks(texts, take);
         }
-        let tokenizer = self.plan.tokenizer();
+        let plan = self.plan;
+        let tokenizer = plan.program.tokenizer();
+        let input = if self.no_pad { Input::Unpadded } else { Input::Text };
         if let [prompt, negative] = *texts {
-            let texts = [prompt, negative];
-            let pair = match self.no_pad {
-                true => self.encoder.encode_pair_unpadded(texts),
-                false => self.encoder.encode_pair(texts),
-            };
-            let [first, second] = &pair.map_err(cannot_encode)?;
+            let pair = self.encoder.encode_pair_from([prompt, negative].map(input), &mut ());
+            let [first, second] = &pair.map_err(|error| plan.failed(error, prompt))?;
             return take(&[
                 encoded(tokenizer, prompt, false, first),
                 encoded(tokenizer, negative, true, second),
             ]);
         }
         for text in texts {
-            let embedding =
-                if self.no_pad { self.encoder.encode_unpadded(text) } else { self.encoder.encode(text) };
+            let embedding = self.encoder.encode_from(input(text), &mut ());
+            let embedding = embedding.map_err(|error| plan.failed(error, text))?;
             take(&[encoded(tokenizer, text, false, &embedding)])?;
         }
         Ok(())
@@ -99,7 +112,7 @@ impl<T: Team> Encodes for Engine<'_, T> {
 
 /// How prompts are encoded.
 pub(crate) struct How<'h> {
-    pub(crate) plan: &'h Plan<'h>,
+    pub(crate) plan: &'h Loaded<'h>,
     pub(crate) kernels: Kernels,
     pub(crate) threads: Option<u16>,
     pub(crate) no_pad: bool,
@@ -113,22 +126,42 @@ impl How<'_> {
         is_pair: bool,
         use_engine: impl FnOnce(&mut dyn Encodes) -> Outcome<R>,
     ) -> Outcome<R> {
-        // Two chunks go in one pass as a prompt and its negative do.
-        let is_pair = is_pair || self.reading.chunks() > 1;
-        let mut memory = AlignedBytes::zeroed(self.plan.arena_bytes(1 + usize::from(is_pair)));
-        let team = team(self.threads.map(usize::from))?;
-        let encoder = Encoder::with(self.plan, &mut memory, self.kernels, &team).map_err(cannot_encode)?;
+        let program = &self.plan.program;
+        match self.plan.constants {
+            Constants::Resident(constants) => self.with_constants(constants, is_pair, use_engine),
+            Constants::Streamed(streamed) => {
+                let mut buffer = streamed.buffer(program)?;
+                let constants = streamed.constants(program, &mut buffer)?;
+                self.with_constants(constants, is_pair, use_engine)
+            }
+        }
+    }
+
+    /// [`with_engine`](Self::with_engine), given the constants.
+    fn with_constants<R, S: Source<Error: Display>>(
+        &self,
+        constants: S,
+        is_pair: bool,
+        use_engine: impl FnOnce(&mut dyn Encodes) -> Outcome<R>,
+    ) -> Outcome<R> {
         let (plan, no_pad, reading) = (self.plan, self.no_pad, self.reading);
+        // Two chunks go in one pass as a prompt and its negative do.
+        let is_pair = is_pair || reading.chunks() > 1;
+        let mut memory = AlignedBytes::zeroed(plan.program.arena_bytes(1 + usize::from(is_pair)));
+        let threads = self.threads.map(usize::from).or_else(|| plan.constants.threads());
+        let team = team(threads)?;
+        let encoder = Encoder::over(plan.program, constants, &mut memory, self.kernels, &team);
+        let encoder = encoder.map_err(cannot_encode)?;
         use_engine(&mut Engine { encoder, plan, no_pad, reading, empty: None })
     }
 
     /// The rows that a text will have, and what of it does not fit.
     pub(crate) fn extent(&self, text: &str) -> Outcome<(usize, Option<(usize, usize)>)> {
-        let tokenizer = self.plan.tokenizer();
+        let tokenizer = self.plan.program.tokenizer();
         let prompt = self.reading.prompt(tokenizer, text)?;
         let rows = match self.no_pad {
             true => tokenizer.encode(text).len(),
-            false => prompt.chunks() * self.plan.context(),
+            false => prompt.chunks() * self.plan.program.context(),
         };
         Ok((rows, prompt.dropped().map(|range| (range.start, range.end))))
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cliptext::{Pack, Plan, PlanHash};
+use cliptext::{Pack, PlanHash, Program};
 
 use super::arguments::EncodeArgs;
 use super::cached::Cached;
@@ -11,9 +11,10 @@ use super::label_set::label_set;
 use super::run::Run;
 use crate::cache::Cache;
 use crate::failure::{Failure, Outcome};
+use crate::opened::{Loaded, Opened};
 use crate::output::{About, Target};
 use crate::pack::FromPack;
-use crate::plan::{Access, Source, hash_of_file};
+use crate::plan::{Access, hash_of_file};
 use crate::prompts::Prompts;
 use crate::reading::Reading;
 use crate::setup::{is_kernel, kernels};
@@ -38,15 +39,17 @@ pub(crate) fn encode(args: &EncodeArgs, access: Access) -> Outcome {
         && !reading.is_open()
         && let Some(hash) = path.as_deref().map(hash_of_file).transpose()?.flatten()
     {
-        return job(prompts, reading).cached(hash, || Source::open(path.as_deref(), access));
+        return job(prompts, reading).cached(hash, || Opened::open(path.as_deref(), access, args.stream));
     }
-    let source = Source::open(path.as_deref(), access)?;
-    if let Some(path) = path.filter(|_| Pack::is_one(source.bytes())) {
-        return job(prompts, reading).by_names(&path, &source);
+    let source = Opened::open(path.as_deref(), access, args.stream)?;
+    if let Opened::Whole(source) = &source
+        && let Some(path) = path.filter(|_| Pack::is_one(source.bytes()))
+    {
+        return job(prompts, reading).by_names(&path, source.bytes());
     }
     if reading.is_open() {
         let listed = prompts.listed().iter().chain(&args.negative).map(String::as_str);
-        reading.count(&source.load()?, listed, args.prompts.prompts.as_deref())?;
+        reading.count(&source.load()?.program, listed, args.prompts.prompts.as_deref())?;
     }
     match args.cache.is_given() {
         true => job(prompts, reading).cached(source.hash()?, || Ok(source)),
@@ -66,13 +69,14 @@ struct Job<'j> {
 
 impl Job<'_> {
     /// Encodes all with the plan.
-    fn with_plan(self, plan: &Plan<'_>) -> Outcome {
+    fn with_plan(self, plan: &Loaded<'_>) -> Outcome {
         let Job { args, targets, inputs, mut prompts, reading } = self;
-        let kernels = kernels(plan, args.run.kernel.as_deref())?;
+        let program = &plan.program;
+        let kernels = kernels(program, args.run.kernel.as_deref())?;
         if args.pad.no_pad && targets.iter().any(Target::wants_one_length) {
-            one_length(plan, prompts.listed(), args.negative.as_deref())?;
+            one_length(program, prompts.listed(), args.negative.as_deref())?;
         }
-        let about = About { plan: plan.hash(), options: args.told(&reading) };
+        let about = About { plan: program.hash(), options: args.told(&reading) };
         let mut run = Run::begin(args, Some(&reading), targets, inputs, about, prompts.total())?;
         let how =
             How { plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
@@ -81,7 +85,7 @@ impl Job<'_> {
     }
 
     /// Answers from the cache; the plan is loaded when the first prompt is not there.
-    fn cached(self, plan: PlanHash, source: impl FnOnce() -> Outcome<Source>) -> Outcome {
+    fn cached(self, plan: PlanHash, source: impl FnOnce() -> Outcome<Opened>) -> Outcome {
         let Job { args, targets, inputs, mut prompts, reading } = self;
         // Of a name that is wrong nothing else would tell.
         is_kernel(args.run.kernel.as_deref())?;
@@ -99,8 +103,8 @@ impl Job<'_> {
             };
             let source = source()?;
             let plan = source.load()?;
-            cache.is_of(&plan)?;
-            let kernels = kernels(&plan, args.run.kernel.as_deref())?;
+            cache.is_of(&plan.program)?;
+            let kernels = kernels(&plan.program, args.run.kernel.as_deref())?;
             let how = How {
                 plan: &plan,
                 kernels,
@@ -118,17 +122,17 @@ impl Job<'_> {
     }
 
     /// Takes named embeddings out of a pack.
-    fn by_names(self, path: &Path, source: &Source) -> Outcome {
+    fn by_names(self, path: &Path, pack: &[u8]) -> Outcome {
         let Job { args, targets, inputs, mut prompts, .. } = self;
         args.suit_a_pack(path)?;
-        let mut engine = FromPack::load(path, source.bytes())?;
+        let mut engine = FromPack::load(path, pack)?;
         let mut run = Run::begin(args, None, targets, inputs, engine.about(), prompts.total())?;
         run.all(&mut engine, &mut prompts).map_err(|failure| run.missing(failure))
     }
 }
 
 /// Whether prompts that are known beforehand have the same number of tokens.
-fn one_length(plan: &Plan<'_>, prompts: &[String], negative: Option<&str>) -> Outcome {
+fn one_length(plan: &Program<'_>, prompts: &[String], negative: Option<&str>) -> Outcome {
     let tokenizer = plan.tokenizer();
     let texts = prompts.iter().map(String::as_str).chain(negative);
     let mut lengths = texts.map(|prompt| tokenizer.encode(prompt).unpadded().len());

@@ -46,11 +46,12 @@ pub(crate) fn pack(args: &PackArgs, access: Access) -> Outcome {
     let prompts = texts.map_err(|error| error.to_string()).and_then(|texts| named(&texts));
     let prompts = prompts.map_err(|error| work(name_of(&args.prompts), error))?;
     let source = Source::open(Some(&args.plan), access)?;
-    let plan = source.load()?;
+    let loaded = source.to_encode()?;
+    let plan = loaded.program;
     let kernels = kernels(&plan, args.run.kernel.as_deref())?;
     reading.count(&plan, prompts.iter().map(|named| named.prompt.as_str()), None)?;
     let how =
-        How { plan: &plan, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
+        How { plan: &loaded, kernels, threads: args.run.threads, no_pad: args.pad.no_pad, reading: &reading };
     let options = reading.told(&args.pad).to_string();
     let entries = entries(&how, &prompts, &options)?;
     let source = plan.manifest().source;
