@@ -391,8 +391,8 @@ fn megabytes_of_markup_are_read_at_once() {
             let whole = piece.repeat(1_000_000 / piece.len());
             [whole.clone() + "a", whole]
         });
-    let work = move || {
-        let plan = Plan::load(file.bytes()).unwrap();
+    let plan = Plan::load(file.bytes()).unwrap();
+    let work = || {
         let mut prompt = Box::new(Prompt::new());
         let started = std::time::Instant::now();
         for text in texts.iter().flatten() {
@@ -408,5 +408,7 @@ fn megabytes_of_markup_are_read_at_once() {
     // What `Prompt::read` promises, and what a thread has besides.
     let stack = (10 << 10) + (8 << 10);
     let stack = if cfg!(debug_assertions) { 1 << 20 } else { stack };
-    std::thread::Builder::new().stack_size(stack).spawn(work).unwrap().join().unwrap();
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, work).unwrap();
+    });
 }

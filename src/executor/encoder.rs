@@ -157,7 +157,8 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         inputs: [Input<'_>; 2],
         sink: &mut impl Sink,
     ) -> Result<[Embedding<'_>; 2], PassError<S::Error>> {
-        let batch = self.run_all(&inputs, sink)?;
+        let mut batch = Batch::new();
+        self.run_all(&inputs, &mut batch, sink)?;
         Ok([0, 1].map(|index| self.embedding(&batch, index)))
     }
 
@@ -173,18 +174,21 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         if !(1..=MAX_SEQUENCES).contains(&inputs.len()) {
             return Err(PassError::Inputs { given: inputs.len() });
         }
-        self.run_all(inputs, sink).map(drop)
+        self.run_all(inputs, &mut Batch::new(), sink)
     }
 
-    /// Reads the inputs and runs the plan over them.
-    fn run_all(&mut self, inputs: &[Input<'_>], sink: &mut impl Sink) -> Result<Batch, PassError<S::Error>> {
-        let mut batch = Batch::new();
+    /// Reads the inputs into an empty batch and runs the plan over them.
+    fn run_all(
+        &mut self,
+        inputs: &[Input<'_>],
+        batch: &mut Batch,
+        sink: &mut impl Sink,
+    ) -> Result<(), PassError<S::Error>> {
         for input in inputs {
-            self.read(*input, &mut batch)?;
+            self.read(*input, batch)?;
         }
-        self.has_room_for(&batch).map_err(PassError::Arena)?;
-        self.compute(&batch, sink).map_err(PassError::Source)?;
-        Ok(batch)
+        self.has_room_for(batch).map_err(PassError::Arena)?;
+        self.compute(batch, sink).map_err(PassError::Source)
     }
 
     /// Adds an input to a pass. A function of its own, so that one input's ids at a time are on the stack.

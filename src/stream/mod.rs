@@ -1,6 +1,6 @@
 //! Plans that are larger than memory: constants that are read from storage while they are used.
 //!
-//! A [`Stream`] is a [`Source`](crate::Source) over a [`Storage`]: a file, an SD card, a block device. Of the plan only its
+//! A [`Stream`] is a [`Source`] over a [`Storage`]: a file, an SD card, a block device. Of the plan only its
 //! [head](crate::plan::format::Header::head_bytes) is in memory (steps, vocabulary, checksums) and a buffer of fixed size, through
 //! which the weights pass. Storage is read by blocks of 64 KiB, each of which is checked before its numbers are used. While the
 //! panels of a linear are multiplied the next ones are read, where the storage can do so.
