@@ -135,7 +135,8 @@ mod serving {
         let plan = Plan::load(file.bytes()).unwrap();
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
         let counters = Counters::new();
-        let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters);
+        let mut prompt = Prompt::new();
+        let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters, &mut prompt);
         let mut line = Line { asked: vec![], read: 0, answered: 0 };
         let mut client = Client::new(&mut line, &mut []);
         for chunks in [Chunks::One, Chunks::Auto] {

@@ -6,6 +6,7 @@ mod common;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
+use cliptext::prompt::Prompt;
 use cliptext::serve::{
     Answer, Chunks, Client, ClientError, Counters, Encode, Numbers, Parts, Problem, Receiver, Request, Rows,
     SendError, Server, Text, Weighting,
@@ -151,7 +152,8 @@ fn with_client<R>(
         chunks => vec![0.0; Server::work_len(&encoder, chunks)],
     };
     let counters = Counters::new();
-    let mut server = Server::new(encoder, &counters).with_work(&mut memory).with_clock(|| 5);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(encoder, &counters, &mut prompt).with_work(&mut memory).with_clock(|| 5);
     let (mut request, mut answer) = (vec![0; 2000], vec![0; 2000]);
     let line = Line {
         server: &mut server,
@@ -322,7 +324,8 @@ fn a_text_of_more_chunks_than_there_can_be_is_told() {
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
-    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters, &mut prompt);
     let (mut request, mut answer) = (vec![0; 8000], vec![0; 2000]);
     let line = Line {
         server: &mut server,
@@ -352,7 +355,8 @@ fn problems(bytes: &[u8]) -> Vec<(u32, Option<Problem>)> {
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
-    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters, &mut prompt);
     let mut request = [0; 64];
     let mut out = Out::default();
     server.feed(&mut Receiver::new(&mut request), bytes, &mut out).unwrap();
@@ -452,7 +456,8 @@ fn the_next_good_frame_is_answered_whatever_came_before() {
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
-    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters, &mut prompt);
     let mut request = [0; 200];
     let mut receiver = Receiver::new(&mut request);
     let good = [
@@ -546,7 +551,8 @@ fn a_line_that_fails_ends_and_the_next_is_served() {
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
-    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(Encoder::new(&plan, &mut arena).unwrap(), &counters, &mut prompt);
     for (room, fails) in [(0, true), (1, true), (300, true), (5000, true), (0, false), (777, false)] {
         let mut request = [0; 64];
         let ended = server.serve(&mut Broken(room, fails), &mut Receiver::new(&mut request));
@@ -608,7 +614,8 @@ fn a_storage_that_fails_is_told_and_the_next_request_works() {
     let kernels = plan.kernels().unwrap();
     let encoder = Encoder::over(plan.program(), &mut card, &mut arena, kernels, Solo).unwrap();
     let counters = Counters::new();
-    let mut server = Server::new(encoder, &counters);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(encoder, &counters, &mut prompt);
     let (mut request, mut answer) = (vec![0; 200], vec![0; 2000]);
     let line = Line {
         server: &mut server,
@@ -639,7 +646,8 @@ fn the_protocols_page_shows_an_exchange() {
     // The kernels depend on the CPU, and their name is in the first answer.
     let kernels = cliptext::Kernels::named("scalar").unwrap();
     let encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
-    let mut server = Server::new(encoder, &counters);
+    let mut prompt = Prompt::new();
+    let mut server = Server::new(encoder, &counters, &mut prompt);
     let (mut request, mut text) = ([0; 2048], String::new());
     let mut receiver = Receiver::new(&mut request);
     let lines = |who: &str, bytes: &[u8], text: &mut String| {

@@ -90,7 +90,8 @@ mod serving {
                 let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
                 let counters = Counters::new();
                 let encoder = Encoder::with(&plan, &mut arena, kernels, Solo).unwrap();
-                let mut server = Box::new(Server::new(encoder, &counters));
+                let mut prompt = Prompt::new();
+                let mut server = Box::new(Server::new(encoder, &counters, &mut prompt));
                 let (mut receiver, mut out) = (Receiver::new(&mut request), Vec::new());
                 std::thread::scope(|scope| {
                     let work = || server.feed(&mut receiver, &client, &mut Bytes(&mut out)).unwrap();

@@ -122,7 +122,7 @@ impl KernelSet<'_> {
     ) {
         for ((token, position), out) in rows.zip(out.chunks_exact_mut(width)) {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (self.first().0.embed_row)(token, position, out) };
+            unsafe { (self.first().0.vector.embed_row)(token, position, out) };
         }
     }
 
@@ -136,7 +136,7 @@ impl KernelSet<'_> {
             for row in rows_of_task(task, rows) {
                 let place = row * width..(row + 1) * width;
                 // SAFETY: the row is this task's; holding `self` proves the instructions.
-                unsafe { (self.of(worker).0.norm_row)(&norm, &input[place.clone()], out.part(place)) };
+                unsafe { (self.of(worker).0.vector.norm_row)(&norm, &input[place.clone()], out.part(place)) };
             }
         });
     }
@@ -146,7 +146,7 @@ impl KernelSet<'_> {
         assert!(norm.bias.len() == norm.gain.len() && out.columns == norm.gain.len());
         self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (kernels.0.norm_rows_to_codes)(&norm, rows, codes, params) }
+            unsafe { (kernels.0.vector.norm_rows_to_codes)(&norm, rows, codes, params) }
         });
     }
 
@@ -154,7 +154,7 @@ impl KernelSet<'_> {
     pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
         self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (kernels.0.quantize_rows)(rows, codes, params) }
+            unsafe { (kernels.0.vector.quantize_rows)(rows, codes, params) }
         });
     }
 
@@ -236,7 +236,7 @@ impl KernelSet<'_> {
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
         by_panels(team, range, rows, 1, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (self.of(worker).0.linear_f32)(&step, task) }
+            unsafe { (self.of(worker).0.vector.linear_f32)(&step, task) }
         });
     }
 
@@ -271,7 +271,7 @@ impl KernelSet<'_> {
                 // time; `self` proves the instructions.
                 unsafe {
                     let scratch = scratch.part(place * task_scratch..(place + 1) * task_scratch);
-                    (self.of(worker).0.attend)(&step, sequences.range(sequence), head, scratch);
+                    (self.of(worker).0.vector.attend)(&step, sequences.range(sequence), head, scratch);
                 }
             });
         }
@@ -291,7 +291,11 @@ impl Kernels {
                 unsafe { pair_rows(first, second) };
             }
         }
-        codes.chunks_exact(stride).flat_map(|row| &row[..columns]).map(|code| code ^ self.0.flip).collect()
+        codes
+            .chunks_exact(stride)
+            .flat_map(|row| &row[..columns])
+            .map(|code| code ^ self.0.vector.flip)
+            .collect()
     }
 }
 

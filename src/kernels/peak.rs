@@ -58,7 +58,7 @@ impl Kernels {
         let (mut out, mut products) = ([0.0; LANES], 0);
         for _ in 0..rounds {
             // SAFETY: holding `self` proves the instructions.
-            products += unsafe { (self.0.exercise)(black_box(&data), &mut out) };
+            products += unsafe { (self.0.vector.exercise)(black_box(&data), &mut out) };
             black_box(&out);
         }
         products as u64

@@ -25,14 +25,20 @@ pub(super) struct Table {
     pub(super) supported: fn() -> bool,
     /// The int8 layouts that it reads, the one made for it first, each with its product.
     pub(super) products: &'static [Product],
+    /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
+    pub(super) pair_rows: Option<PairRowsFn>,
+    /// Everything but products of int8 codes: the same for instruction sets that differ in these only.
+    pub(super) vector: &'static Vector,
+}
+
+/// The functions that vectors do, for one kind of vectors.
+pub(super) struct Vector {
     /// What activation codes are xor-ed with.
     pub(super) flip: u8,
     pub(super) embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     pub(super) norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
     pub(super) norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [QuantParams]),
     pub(super) quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [QuantParams]),
-    /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
-    pub(super) pair_rows: Option<PairRowsFn>,
     pub(super) linear_f32: unsafe fn(&LinearF32<'_>, Task),
     pub(super) attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
     /// The inner loop of `attend` alone; returns its number of multiplications.
@@ -66,17 +72,12 @@ macro_rules! compiled {
     };
 }
 
-/// Compiles the generic operations for one instruction set, with a tile for each packing that it reads, the one made
-/// for it first.
-macro_rules! table {
-    ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $pair_rows:expr,
-     [$($packing:ident => $tile:ty = $value:expr),*]) => {
-        pub(super) static $table: Table = {
-            // The codes do not know which of the tiles will read them.
-            const FLIPS: &[u8] = &[$(<$tile>::FLIP),*];
-            const FLIP: u8 = FLIPS[0];
-            $(const { assert!(<$tile>::FLIP == FLIP) };)*
-            // The functions below are reached through a `Kernels`, which exists only where `supported` said yes.
+/// Compiles what vectors do for one kind of vectors; codes are xor-ed with `$flip`.
+macro_rules! vector {
+    ($vector:ident, $simd:expr, $features:tt, $flip:expr) => {
+        static $vector: Vector = {
+            const FLIP: u8 = $flip;
+            // The functions below are reached through a `Kernels`, which exists only where its table's `supported` said yes.
             compiled!($features
                 unsafe fn embed_row(token: TokenRow<'_>, position: PositionRow<'_>, out: &mut [f32]) {
                     ops::embed::embed_row($simd, token, position, out)
@@ -119,14 +120,31 @@ macro_rules! table {
                     ops::attention::exercise($simd, exercise, out)
                 }
             );
-            Table {
-                name: $name,
-                supported: $supported,
+            Vector {
                 flip: FLIP,
                 embed_row,
                 norm_row,
                 norm_rows_to_codes,
                 quantize_rows,
+                linear_f32,
+                attend,
+                exercise,
+            }
+        };
+    };
+}
+
+/// Compiles the products of one instruction set, with a tile for each packing that it reads, the one made for it first.
+macro_rules! table {
+    ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $vector:ident, $pair_rows:expr,
+     [$($packing:ident => $tile:ty = $value:expr),*]) => {
+        pub(super) static $table: Table = {
+            // The codes do not know which of the tiles will read them.
+            $(const { assert!(<$tile>::FLIP == $vector.flip) };)*
+            Table {
+                name: $name,
+                supported: $supported,
+                vector: &$vector,
                 pair_rows: $pair_rows,
                 products: &[$({
                     compiled!($features
@@ -144,20 +162,19 @@ macro_rules! table {
                     let (rows, panels) = (<$tile>::ROWS, <$tile>::PANELS);
                     Product { packing: Packing::$packing, rows, panels, linear, tile }
                 }),*],
-                linear_f32,
-                attend,
-                exercise,
             }
         };
     };
 }
 
+vector!(PORTABLE_VECTOR, scalar::Scalar, [], <scalar::Scalar as Int8Tile>::FLIP);
 table!(
     SCALAR,
     "scalar",
     scalar::Scalar,
     || true,
     [],
+    PORTABLE_VECTOR,
     None,
     [
         Int8x4 => scalar::Scalar = scalar::Scalar,
@@ -166,14 +183,24 @@ table!(
     ]
 );
 #[cfg(target_arch = "x86_64")]
+vector!(AVX2_VECTOR, avx2::Avx2(()), ["avx2,fma,f16c"], <avx2::Avx2 as Int8Tile>::FLIP);
+#[cfg(target_arch = "x86_64")]
 table!(
     AVX2,
     "avx2",
     avx2::Avx2(()),
     cpu::has_avx2,
     ["avx2,fma,f16c"],
+    AVX2_VECTOR,
     None,
     [Int8x4 => avx2::Avx2 = avx2::Avx2(())]
+);
+#[cfg(target_arch = "x86_64")]
+vector!(
+    AVX512_VECTOR,
+    avx512vnni::Avx512Vnni(()),
+    ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
+    <avx512vnni::Avx512Vnni as Int8Tile>::FLIP
 );
 #[cfg(target_arch = "x86_64")]
 table!(
@@ -182,9 +209,12 @@ table!(
     avx512vnni::Avx512Vnni(()),
     cpu::has_avx512vnni,
     ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
+    AVX512_VECTOR,
     None,
     [Int8x4 => avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(())]
 );
+#[cfg(target_arch = "aarch64")]
+vector!(NEON_VECTOR, neon::Neon, [], <neon::By4 as Int8Tile>::FLIP);
 #[cfg(target_arch = "aarch64")]
 table!(
     NEON,
@@ -192,6 +222,7 @@ table!(
     neon::Neon,
     || true,
     [],
+    NEON_VECTOR,
     None,
     [Int8x16 => neon::By16 = neon::By16, Int8x4 => neon::By4 = neon::By4]
 );
@@ -202,6 +233,7 @@ table!(
     neon::Neon,
     cpu::has_dotprod,
     ["dotprod"],
+    NEON_VECTOR,
     None,
     [
         Int8x4 => dotprod::By4 = dotprod::By4(()),
@@ -216,6 +248,7 @@ table!(
     neon::Neon,
     cpu::has_i8mm,
     ["i8mm"],
+    NEON_VECTOR,
     Some(i8mm::pair_rows),
     [Int8x8 => i8mm::By8 = i8mm::By8(())]
 );

@@ -4,6 +4,7 @@
 //! line brings, over [`embedded_io`]'s traits; a [`Client`] asks it.
 //!
 //! ```
+//! use cliptext::prompt::Prompt;
 //! use cliptext::serve::{Counters, Receiver, Server};
 //! use cliptext::{ArenaBuf, Encoder, Plan};
 //!
@@ -12,7 +13,8 @@
 //! let plan = Plan::load(cliptext::include_plan!("../../models/demo.plan"))?;
 //! let mut arena = ArenaBuf::<{ 128 * 1024 }>::new();
 //! let mut request = [0; 2048]; // the longest request, and so the longest text
-//! let mut server = Server::new(Encoder::new(&plan, arena.bytes())?, &COUNTERS);
+//! let mut prompt = Prompt::new();
+//! let mut server = Server::new(Encoder::new(&plan, arena.bytes())?, &COUNTERS, &mut prompt);
 //! let _ = server.serve(&mut uart, &mut Receiver::new(&mut request)); // until the line ends or fails
 //! # Ok(())
 //! # }

@@ -27,7 +27,7 @@ pub struct Server<'a, T = Solo, S = Resident<'a>> {
     name: &'a str,
     clock: Option<fn() -> u64>,
     work: &'a mut [f32],
-    prompt: Prompt,
+    prompt: &'a mut Prompt,
     hash: PlanHash,
     /// Microseconds of computing that are not counted yet.
     left: u64,
@@ -35,10 +35,11 @@ pub struct Server<'a, T = Solo, S = Resident<'a>> {
 
 impl<'a, T: Team, S: Source> Server<'a, T, S> {
     /// A server over `encoder`, in which as many texts of a request go through one pass as its arena has room for.
-    pub fn new(encoder: Encoder<'a, T, S>, counters: &'a Counters) -> Self {
+    /// `prompt` is where texts with weights, and those of several chunks, are read to: of 5 KB, which need not be on the stack.
+    pub fn new(encoder: Encoder<'a, T, S>, counters: &'a Counters, prompt: &'a mut Prompt) -> Self {
         let hash = encoder.program().hash();
         let name = concat!("cliptext ", env!("CARGO_PKG_VERSION"));
-        Self { encoder, counters, name, clock: None, work: &mut [], prompt: Prompt::new(), hash, left: 0 }
+        Self { encoder, counters, name, clock: None, work: &mut [], prompt, hash, left: 0 }
     }
 
     /// What it calls itself in [`Hello`].
@@ -358,7 +359,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
         };
         let pooled = rest.get_mut(..pooled_len).filter(|pooled| !pooled.is_empty());
         sender.start();
-        let done = self.encoder.encode_prompt(&self.prompt, None, hidden, pooled);
+        let done = self.encoder.encode_prompt(self.prompt, None, hidden, pooled);
         sender.computed();
         done.map_err(|error| problem(&error))?;
         sender.text(about)?;

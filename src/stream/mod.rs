@@ -276,7 +276,11 @@ impl<R: Storage> Source for Stream<'_, R> {
             let there = window.range().end.clamp(at, end) - at;
             let panels = there as usize / panel;
             // Kernels work on several panels at once: others wait for the rest, where it is still to come.
-            let whole = if at + there < end { panels - panels % buffer::GROUP } else { panels };
+            let whole = if at + there < end {
+                panels - panels.checked_rem(buffer::GROUP).unwrap_or(0)
+            } else {
+                panels
+            };
             if whole == 0 {
                 window = self.advance(window, at)?;
                 continue;

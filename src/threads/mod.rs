@@ -5,11 +5,19 @@
 mod beside;
 #[cfg(feature = "std")]
 mod cores;
+#[cfg(target_has_atomic = "64")]
+#[allow(unsafe_code)] // a job's closure, handed to cores that are waited for
+mod crew;
+#[cfg(target_has_atomic = "64")]
+#[allow(unsafe_code)] // the same
+mod job;
 mod tasks;
 #[cfg(feature = "std")]
 #[allow(unsafe_code)] // a job's closure, handed to threads that do not outlive the job
 mod team;
 
+#[cfg(target_has_atomic = "64")]
+pub use crew::Crew;
 pub use tasks::{Solo, Team};
 
 #[cfg(feature = "std")]

@@ -1,12 +1,6 @@
 //! A team of threads that starts once and then shares every step.
-//!
-//! All of its state is one word, the *ticket*: the number of the current job in the upper half, the tasks of it that
-//! nobody has taken yet in the lower. Whoever takes a task, by compare-and-swap, knows that the job is still going on:
-//! it ends only when every taken task is done. So nobody ever waits for a worker that has nothing to do: one that is
-//! asleep or preempted takes no task.
 
-use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,6 +8,7 @@ use std::vec::Vec;
 use std::{format, io};
 
 use super::Team;
+use super::job::{CALLER, Call, Job, Line};
 
 /// Looks at the ticket before a worker goes to sleep: some 100 µs, far more than lies between two steps. (Miri takes
 /// turns among threads: there they would last for ever.)
@@ -33,15 +28,8 @@ const CONTENDED: usize = if cfg!(miri) { 20 } else { 2000 };
 /// model are less than the system lets a thread run.
 const JOBS_IN_A_ROW: usize = 8;
 
-/// On a cache line of its own: what one side writes does not disturb what others read.
-#[repr(align(128))]
-struct Line<T>(T);
-
 struct Shared {
-    ticket: Line<AtomicU64>,
-    done: Line<AtomicUsize>,
-    /// A [`Call`] on the stack of whoever runs the job, valid while it goes on.
-    call: Line<AtomicPtr<()>>,
+    job: Job,
     /// Jobs for which the machine still counts as contended; whoever runs a job writes it.
     contended: Line<AtomicUsize>,
     stop: AtomicBool,
@@ -64,55 +52,6 @@ pub struct Threads {
     busy: AtomicBool,
 }
 
-/// What `Shared::call` points to.
-struct Call<'a> {
-    task: &'a (dyn Fn(usize, usize) + Sync),
-    tasks: usize,
-}
-
-/// The worker that calls `run`.
-const CALLER: usize = 0;
-
-/// The ticket's lower half.
-const TASKS: u64 = 0xffff_ffff;
-
-/// Dropped only when a task panics: its step would stay undone, and its caller's stack must not go away meanwhile.
-struct Unfinished;
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        std::process::abort();
-    }
-}
-
-impl Shared {
-    /// Takes a task of the current job and does it as `worker`; whether there was one.
-    fn work(&self, worker: usize) -> bool {
-        let mut ticket = self.ticket.0.load(Ordering::Acquire);
-        loop {
-            let left = ticket & TASKS;
-            if left == 0 {
-                return false;
-            }
-            match self.ticket.0.compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => {
-                    let call: *const Call<'_> = self.call.0.load(Ordering::Relaxed).cast();
-                    // SAFETY: a task of the job was taken and is not done, so `run` has not returned and its call
-                    // still stands; it was stored before the ticket that was taken.
-                    let call = unsafe { &*call };
-                    let unfinished = Unfinished;
-                    (call.task)(worker, call.tasks - left as usize);
-                    core::mem::forget(unfinished);
-                    self.done.0.fetch_add(1, Ordering::Release);
-                    return true;
-                }
-                Err(now) => ticket = now,
-            }
-        }
-    }
-}
-
 impl Threads {
     /// Starts a team of `threads` (at least one): the calling thread and `threads - 1` workers.
     ///
@@ -120,9 +59,7 @@ impl Threads {
     /// What the operating system says where a thread can't be started.
     pub fn start(threads: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            ticket: Line(AtomicU64::new(0)),
-            done: Line(AtomicUsize::new(0)),
-            call: Line(AtomicPtr::new(ptr::null_mut())),
+            job: Job::new(),
             contended: Line(AtomicUsize::new(0)),
             stop: AtomicBool::new(false),
         });
@@ -153,7 +90,7 @@ impl Threads {
 fn worker(index: usize, shared: &Shared, asleep: &AtomicBool) {
     let (mut idle, mut jobs) = (0, 0);
     while !shared.stop.load(Ordering::Relaxed) {
-        if shared.work(index) {
+        if shared.job.work(index) {
             jobs += usize::from(idle > 0);
             idle = 0;
         } else if jobs >= JOBS_IN_A_ROW {
@@ -167,8 +104,7 @@ fn worker(index: usize, shared: &Shared, asleep: &AtomicBool) {
         } else {
             asleep.store(true, Ordering::SeqCst);
             // Whoever publishes a job after this sees the flag; whoever did before is seen here.
-            let nothing = shared.ticket.0.load(Ordering::SeqCst) & TASKS == 0;
-            if nothing && !shared.stop.load(Ordering::SeqCst) {
+            if !shared.job.has_tasks() && !shared.stop.load(Ordering::SeqCst) {
                 thread::park();
             }
             asleep.store(false, Ordering::SeqCst);
@@ -181,20 +117,18 @@ fn worker(index: usize, shared: &Shared, asleep: &AtomicBool) {
 // calls `run` is worker 0, the threads are 1 and up; a caller that finds the team busy does all tasks itself.
 unsafe impl Team for Threads {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
-        let alone = self.workers.is_empty() || tasks <= 1 || tasks as u64 > TASKS;
+        let alone = self.workers.is_empty() || tasks <= 1 || !Job::takes(tasks);
         if alone || self.busy.swap(true, Ordering::Acquire) {
             return (0..tasks).for_each(|number| task(CALLER, number));
         }
         let call = Call { task, tasks };
         let shared = &*self.shared;
-        shared.done.0.store(0, Ordering::Relaxed);
-        shared.call.0.store(ptr::from_ref(&call).cast_mut().cast(), Ordering::Relaxed);
-        let number = (shared.ticket.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        shared.ticket.0.store(number << 32 | tasks as u64, Ordering::SeqCst);
+        // SAFETY: `busy` lets one caller through, which waits below.
+        unsafe { shared.job.give(&call) };
         self.wake();
-        while shared.work(CALLER) {}
+        while shared.job.work(CALLER) {}
         let mut waited = 0;
-        while shared.done.0.load(Ordering::Acquire) != tasks {
+        while !shared.job.is_done(tasks) {
             // A worker still has a task; when that takes long, it may have been preempted.
             waited += 1;
             if waited > YIELDS * SPINS {

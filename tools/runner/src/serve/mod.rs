@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use cliptext::prompt::Prompt;
 use cliptext::serve::{Counters, Problem, Receiver, SendError, Server, refuse};
 use cliptext::threads::Threads;
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
@@ -111,10 +112,11 @@ impl Service<'_> {
         let mut arena = AlignedBytes::zeroed(self.arena);
         let encoder = Encoder::with(self.plan, &mut arena, self.kernels, self.team);
         let encoder = encoder.map_err(|error| io::Error::other(error.to_string()))?;
-        let chunks = cliptext::prompt::Prompt::max_chunks(self.plan.context());
+        let chunks = Prompt::max_chunks(self.plan.context());
         // Zeros that the system gives when they are touched: by the first text with weights.
         let mut work = vec![0.0; Server::work_len(&encoder, chunks)];
-        let mut server = Server::new(encoder, &COUNTERS).with_clock(clock).with_work(&mut work);
+        let mut prompt = Box::new(Prompt::new());
+        let mut server = Server::new(encoder, &COUNTERS, &mut prompt).with_clock(clock).with_work(&mut work);
         let mut frame = vec![0; FRAME];
         let reader = Watched { reader, number, connections: &self.connections };
         let mut line = Line::new(reader, writer);
