@@ -4,14 +4,14 @@ use core::fmt;
 
 use super::error::{KernelError, PackingError};
 use super::layout::Packing;
-use super::table::{Product, SCALAR, TABLES, Table};
+use super::table::{LEAST, PORTABLE, Product, TABLES, Table};
 
 /// One instruction set's kernels, on a CPU that has the instructions.
 #[derive(Clone, Copy)]
 pub struct Kernels(pub(super) &'static Table);
 
 impl Kernels {
-    /// The kernels that this CPU can run, the fastest first; the last is `scalar`.
+    /// The kernels that this CPU can run, the fastest first; the last runs on every CPU of this build.
     pub fn available() -> impl Iterator<Item = Kernels> {
         TABLES.iter().filter(|table| (table.supported)()).map(|table| Kernels(table))
     }
@@ -21,9 +21,9 @@ impl Kernels {
     /// # Errors
     /// [`PackingError`] where only `scalar` reads it and the CPU can do better with another packing.
     pub fn fastest(packing: Packing) -> Result<Kernels, PackingError> {
-        let best = Self::available().next().unwrap_or(Kernels(&SCALAR));
+        let best = Self::available().next().unwrap_or(Kernels(LEAST));
         let kernels = Self::available().find(|kernels| kernels.reads(packing));
-        match kernels.filter(|kernels| kernels.0.name != SCALAR.name || *kernels == best) {
+        match kernels.filter(|kernels| kernels.0.name != PORTABLE || *kernels == best) {
             Some(kernels) => Ok(kernels),
             None => Err(best.refuses(packing)),
         }
@@ -31,7 +31,7 @@ impl Kernels {
 
     /// Why these kernels can't be used for `packing`.
     pub(crate) fn refuses(self, packing: Packing) -> PackingError {
-        PackingError { packing, kernel: self.name(), wants: self.0.products[0].packing }
+        PackingError { packing, kernel: self.name(), wants: self.0.products[0].packings[0] }
     }
 
     /// The kernels called `name`.
@@ -68,7 +68,7 @@ impl Kernels {
 
     /// The product of int8 codes with weights in `packing`.
     pub(super) fn product(self, packing: Packing) -> Option<&'static Product> {
-        self.0.products.iter().find(|product| product.packing == packing)
+        self.0.products.iter().find(|product| product.packings.contains(&packing))
     }
 
     /// The form in which they keep activation codes: what each is xor-ed with, and whether two rows' are paired.

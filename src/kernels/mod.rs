@@ -6,7 +6,7 @@
 //!
 //! | name | instructions | written for |
 //! |---|---|---|
-//! | `scalar` | none | the reference; every CPU |
+//! | `scalar` | none | the reference; every CPU (on aarch64 with the feature `scalar`) |
 //! | `avx2` | AVX2, FMA, F16C | x86-64 workstations |
 //! | `avx512vnni` | AVX-512, VNNI | x86-64 workstations and servers |
 //! | `neon` | NEON | Cortex-A53, A57, A72 |
@@ -42,6 +42,7 @@ pub(crate) mod float_mode;
 pub mod layout;
 pub(crate) mod ops;
 mod peak;
+#[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
 mod scalar;
 pub mod set;
 pub(crate) mod shared;

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::layout::Packing;
+use super::ops;
 use super::ops::attention::{Attention, Exercise};
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Task;
@@ -11,12 +12,13 @@ use super::ops::linear_int8::LinearInt8;
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
+#[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
+use super::scalar;
 use super::simd::Block;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512vnni, cpu};
 #[cfg(target_arch = "aarch64")]
 use super::{cpu, dotprod, i8mm, neon};
-use super::{ops, scalar};
 
 /// One instruction set's functions. All are unsafe to call: the CPU must have the instructions, and the arguments
 /// must keep the promises of the generic function behind each.
@@ -48,9 +50,9 @@ pub(super) struct Vector {
 /// Rearranges the codes of two rows.
 pub(super) type PairRowsFn = unsafe fn(&mut [u8], &mut [u8]);
 
-/// The product of int8 codes with weights in one layout.
+/// The product of int8 codes with weights in one layout, or in several where it looks up each weight's place.
 pub(super) struct Product {
-    pub(super) packing: Packing,
+    pub(super) packings: &'static [Packing],
     /// Rows of a full tile.
     pub(super) rows: usize,
     /// Panels of a full tile.
@@ -137,7 +139,7 @@ macro_rules! vector {
 /// Compiles the products of one instruction set, with a tile for each packing that it reads, the one made for it first.
 macro_rules! table {
     ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $vector:ident, $pair_rows:expr,
-     [$($packing:ident => $tile:ty = $value:expr),*]) => {
+     [$($($packing:ident)|+ => $tile:ty = $value:expr),*]) => {
         pub(super) static $table: Table = {
             // The codes do not know which of the tiles will read them.
             $(const { assert!(<$tile>::FLIP == $vector.flip) };)*
@@ -160,14 +162,16 @@ macro_rules! table {
                         }
                     );
                     let (rows, panels) = (<$tile>::ROWS, <$tile>::PANELS);
-                    Product { packing: Packing::$packing, rows, panels, linear, tile }
+                    Product { packings: &[$(Packing::$packing),+], rows, panels, linear, tile }
                 }),*],
             }
         };
     };
 }
 
+#[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
 vector!(PORTABLE_VECTOR, scalar::Scalar, [], <scalar::Scalar as Int8Tile>::FLIP);
+#[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
 table!(
     SCALAR,
     "scalar",
@@ -177,9 +181,7 @@ table!(
     PORTABLE_VECTOR,
     None,
     [
-        Int8x4 => scalar::Scalar = scalar::Scalar,
-        Int8x8 => scalar::Scalar = scalar::Scalar,
-        Int8x16 => scalar::Scalar = scalar::Scalar
+        Int8x4 | Int8x8 | Int8x16 => scalar::Scalar = scalar::Scalar
     ]
 );
 #[cfg(target_arch = "x86_64")]
@@ -265,5 +267,16 @@ pub(super) static TABLES: &[&Table] = &[
     &DOTPROD,
     #[cfg(target_arch = "aarch64")]
     &NEON,
+    #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
     &SCALAR,
 ];
+
+/// What every CPU of this build runs.
+#[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
+pub(super) static LEAST: &Table = &SCALAR;
+/// What every CPU of this build runs.
+#[cfg(not(any(feature = "scalar", not(target_arch = "aarch64"))))]
+pub(super) static LEAST: &Table = &NEON;
+
+/// The name of the portable kernels.
+pub(super) const PORTABLE: &str = "scalar";

@@ -6,12 +6,15 @@ use std::path::Path;
 
 use clap::Args;
 use cliptext::plan::format::{HEADER, Header};
-use cliptext::{LoadError, Pack, Plan, PlanFile, PlanHash, include_plan};
+use cliptext::{LoadError, Pack, Plan, PlanFile, PlanHash};
 
-use crate::failure::{Outcome, work};
+use crate::failure::{Failure, Outcome, work};
 
-/// The built-in demonstration plan.
-static BUILT_IN: &[u8] = include_plan!("../../../models/demo.plan");
+/// The built-in demonstration plan, in programs that have it.
+#[cfg(feature = "demo")]
+const BUILT_IN: Option<&[u8]> = Some(cliptext::include_plan!("../../../models/demo.plan"));
+#[cfg(not(feature = "demo"))]
+const BUILT_IN: Option<&[u8]> = None;
 
 /// How a plan's file gets into memory.
 #[derive(Args, Clone, Copy)]
@@ -25,7 +28,7 @@ pub(crate) struct Access {
 
 /// The bytes of a plan.
 pub(crate) enum Source {
-    BuiltIn,
+    BuiltIn(&'static [u8]),
     File(PlanFile, String),
 }
 
@@ -33,11 +36,16 @@ impl Source {
     /// The plan at `path`, or the built-in one. Pipes and devices, which can't be mapped, are read.
     pub(crate) fn open(path: Option<&Path>, access: Access) -> Outcome<Self> {
         let Some(path) = path else {
+            let Some(plan) = BUILT_IN else {
+                return Err(Failure::Usage(
+                    "no plan given, and this program was built without the demonstration plan: name a plan's file".into(),
+                ));
+            };
             let read = if access.read { ", which is in memory: --read has no effect" } else { "" };
             cliptext_files::to_stderr!(
                 "cliptext-run: no plan given: using the built-in demonstration plan{read}"
             );
-            return Ok(Source::BuiltIn);
+            return Ok(Source::BuiltIn(plan));
         };
         let name = path.display().to_string();
         let kind = std::fs::metadata(path).map_err(|error| work(&name, error))?;
@@ -60,7 +68,7 @@ impl Source {
     /// The plan, checked.
     pub(crate) fn load(&self) -> Outcome<Plan<'_>> {
         match self {
-            Source::BuiltIn => Plan::load(BUILT_IN).map_err(|error| work("the built-in plan", error)),
+            Source::BuiltIn(plan) => Plan::load(plan).map_err(|error| work("the built-in plan", error)),
             Source::File(file, name) => file.plan().map_err(|error| match error {
                 LoadError::NotAPlan if Pack::is_one(file.bytes()) => {
                     work(name, "a prompt pack, not a plan: `encode` and `inspect` read it")
@@ -73,7 +81,7 @@ impl Source {
     /// What to call it in messages.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Source::BuiltIn => "the built-in plan",
+            Source::BuiltIn(_) => "the built-in plan",
             Source::File(_, name) => name,
         }
     }
@@ -81,7 +89,7 @@ impl Source {
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Source::BuiltIn => BUILT_IN,
+            Source::BuiltIn(plan) => plan,
             Source::File(file, _) => file.bytes(),
         }
     }
