@@ -4,6 +4,7 @@ mod common;
 
 use std::cell::Cell;
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use cliptext::plan::format::{BLOCK, HEADER, Header};
 use cliptext::plan::{Op, Program};
@@ -247,18 +248,26 @@ fn a_pass_reads_each_weight_once() {
     });
 }
 
-/// A card that gives so many bytes a second, while others compute.
+/// A card that gives so many bytes a second, while others compute, and adds up how long it took over it.
 struct Rated<'a> {
     bytes: &'a [u8],
     per_second: f64,
+    took: &'a Cell<Duration>,
+}
+
+/// Reads at a card's pace; returns how long that really took.
+fn paced(bytes: &[u8], per_second: f64, offset: u64, into: &mut [u8]) -> Duration {
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs_f64(into.len() as f64 / per_second));
+    into.copy_from_slice(&bytes[offset as usize..][..into.len()]);
+    start.elapsed()
 }
 
 impl Storage for Rated<'_> {
     type Error = PulledOut;
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), PulledOut> {
-        std::thread::sleep(std::time::Duration::from_secs_f64(into.len() as f64 / self.per_second));
-        into.copy_from_slice(&self.bytes[offset as usize..][..into.len()]);
+        self.took.set(self.took.get() + paced(self.bytes, self.per_second, offset, into));
         Ok(())
     }
 
@@ -269,15 +278,18 @@ impl Storage for Rated<'_> {
         check: &(dyn Fn(&[u8]) + Sync),
         work: impl FnOnce(),
     ) -> Result<(), PulledOut> {
-        std::thread::scope(|scope| {
+        let (bytes, per_second) = (self.bytes, self.per_second);
+        let took = std::thread::scope(|scope| {
             let read = scope.spawn(|| {
-                self.read(offset, into)?;
+                let took = paced(bytes, per_second, offset, into);
                 check(into);
-                Ok(())
+                took
             });
             work();
             read.join().unwrap()
-        })
+        });
+        self.took.set(self.took.get() + took);
+        Ok(())
     }
 }
 
@@ -287,18 +299,19 @@ fn a_slow_card_sets_the_pace() {
     let whole = demo();
     let head = head(whole.bytes());
     let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
-    // So slow that a busy machine's pauses do not count.
-    let per_second = 2e6;
-    Run { head: &head, blocks: BLOCKS, kernels }.with(
-        Rated { bytes: whole.bytes(), per_second },
-        Solo,
-        |encoder| {
-            let start = std::time::Instant::now();
+    let took = Cell::new(Duration::ZERO);
+    let card = Rated { bytes: whole.bytes(), per_second: 2e6, took: &took };
+    Run { head: &head, blocks: BLOCKS, kernels }.with(card, Solo, |encoder| {
+        let mut ratio = || {
+            took.set(Duration::ZERO);
+            let start = Instant::now();
             encoder.encode_from(Input::Text("a running dog"), &mut ()).unwrap();
-            let (took, read) = (start.elapsed().as_secs_f64(), encoder.source().bytes_read() as f64);
-            assert!(took < 1.1 * read / per_second, "{took} s for {read} bytes");
-        },
-    );
+            start.elapsed().as_secs_f64() / took.get().as_secs_f64()
+        };
+        // Once is enough: another program may take the cores at any time.
+        let least = (0..10).map(|_| ratio()).find(|ratio| *ratio < 1.1);
+        assert!(least.is_some(), "ten times more than 1.1 times what the card takes");
+    });
 }
 
 /// `embedded_io` reads as little as it likes.
