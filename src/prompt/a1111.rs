@@ -16,9 +16,12 @@ pub const MAX_SPANS: usize = 128;
 /// The factors of a pair of brackets without a number: round ones and square ones.
 const FACTORS: [f64; 2] = [1.1, 1.0 / 1.1];
 
-/// Round brackets and square ones, as indexes.
-const ROUND: usize = 0;
-const SQUARE: usize = 1;
+/// A kind of brackets, as an index.
+#[derive(Clone, Copy)]
+enum Kind {
+    Round,
+    Square,
+}
 
 /// Gives the parts of `text`, as long as they are taken.
 pub(super) fn read(text: &str, parts: &mut impl Parts) -> Result<(), PromptError> {
@@ -40,7 +43,7 @@ pub(super) fn read(text: &str, parts: &mut impl Parts) -> Result<(), PromptError
                 }
             }
             Event::Open(kind) => spans.open(kind),
-            Event::Close(kind, None) => spans.close(kind, FACTORS[kind]),
+            Event::Close(kind, None) => spans.close(kind, FACTORS[kind as usize]),
             Event::Close(kind, Some((digits, at))) => {
                 let factor = number(digits).ok_or(PromptError::Number { at })?;
                 spans.close(kind, factor);
@@ -58,9 +61,9 @@ pub(super) fn read(text: &str, parts: &mut impl Parts) -> Result<(), PromptError
 enum Event<'t> {
     Part(Part<'t>),
     /// A bracket of this kind opens.
-    Open(usize),
+    Open(Kind),
     /// The last of this kind closes, with a number and its place.
-    Close(usize, Option<(&'t str, usize)>),
+    Close(Kind, Option<(&'t str, usize)>),
 }
 
 /// A piece of text, `BREAK` included: the empty ones count too, since they keep others apart.
@@ -115,19 +118,19 @@ impl<'t> Lexer<'t> {
     }
 
     /// A bracket that opens.
-    fn opens(&mut self, kind: usize) -> Event<'t> {
+    fn opens(&mut self, kind: Kind) -> Event<'t> {
         self.at += 1;
-        self.open[kind] = self.open[kind].saturating_add(1);
+        self.open[kind as usize] = self.open[kind as usize].saturating_add(1);
         Event::Open(kind)
     }
 
     /// What closes a bracket of this kind, up to `end`; text where none is open.
-    fn closes(&mut self, kind: usize, end: usize, number: Option<(&'t str, usize)>) -> Event<'t> {
-        if self.open[kind] == 0 {
+    fn closes(&mut self, kind: Kind, end: usize, number: Option<(&'t str, usize)>) -> Event<'t> {
+        if self.open[kind as usize] == 0 {
             return self.part(self.at, end);
         }
         self.at = end;
-        self.open[kind] -= 1;
+        self.open[kind as usize] -= 1;
         Event::Close(kind, number)
     }
 
@@ -166,12 +169,14 @@ impl<'t> Iterator for Lexer<'t> {
                 let escaped = rest.as_bytes().get(1).is_some_and(|next| b"()[]\\".contains(next));
                 self.part(at + 1, at + 1 + usize::from(escaped))
             }
-            b'(' => self.opens(ROUND),
-            b'[' => self.opens(SQUARE),
-            b')' => self.closes(ROUND, at + 1, None),
-            b']' => self.closes(SQUARE, at + 1, None),
+            b'(' => self.opens(Kind::Round),
+            b'[' => self.opens(Kind::Square),
+            b')' => self.closes(Kind::Round, at + 1, None),
+            b']' => self.closes(Kind::Square, at + 1, None),
             b':' => match Self::number(rest) {
-                Some((number, start, length)) => self.closes(ROUND, at + length, Some((number, at + start))),
+                Some((number, start, length)) => {
+                    self.closes(Kind::Round, at + length, Some((number, at + start)))
+                }
                 None => self.part(at, at + 1),
             },
             _ => {
@@ -220,20 +225,20 @@ impl<'t> Spans<'t> {
         added
     }
 
-    fn open(&mut self, kind: usize) {
-        self.opened[kind] = self.opened[kind].saturating_add(1);
+    fn open(&mut self, kind: Kind) {
+        self.opened[kind as usize] = self.opened[kind as usize].saturating_add(1);
         self.joined = false;
     }
 
     /// Closes the last bracket of a kind, which multiplies what is in it.
-    fn close(&mut self, kind: usize, factor: f64) {
+    fn close(&mut self, kind: Kind, factor: f64) {
         self.joined = false;
-        if self.opened[kind] > 0 {
-            self.opened[kind] -= 1;
-        } else if let Some(first) = self.spans.iter().rposition(|span| span.opened[kind] > 0) {
+        if self.opened[kind as usize] > 0 {
+            self.opened[kind as usize] -= 1;
+        } else if let Some(first) = self.spans.iter().rposition(|span| span.opened[kind as usize] > 0) {
             for (index, span) in self.spans.iter_mut().enumerate().skip(first) {
                 span.weight *= factor;
-                span.opened[kind] -= u32::from(index == first);
+                span.opened[kind as usize] -= u32::from(index == first);
             }
         }
     }
@@ -242,10 +247,10 @@ impl<'t> Spans<'t> {
     fn close_all(&mut self) {
         let mut open = [0u64; 2];
         for span in &mut self.spans {
-            for kind in [ROUND, SQUARE] {
-                open[kind] += u64::from(span.opened[kind]);
-                for _ in 0..open[kind] {
-                    let next = span.weight * FACTORS[kind];
+            for kind in [Kind::Round, Kind::Square] {
+                open[kind as usize] += u64::from(span.opened[kind as usize]);
+                for _ in 0..open[kind as usize] {
+                    let next = span.weight * FACTORS[kind as usize];
                     // Infinite, or as small as can be: so it stays.
                     if next == span.weight {
                         break;
@@ -261,11 +266,11 @@ impl<'t> Spans<'t> {
     fn join(&mut self) {
         let mut kept = 0usize;
         for index in 0..self.spans.len() {
-            let span = self.spans[index];
+            let Some(span) = self.spans.get(index).copied() else { break };
             match kept.checked_sub(1).and_then(|last| self.spans.get_mut(last)) {
                 Some(last) if last.weight == span.weight && span.opened == [0; 2] => last.parts += span.parts,
                 _ => {
-                    self.spans[kept] = span;
+                    self.spans.get_mut(kept).into_iter().for_each(|place| *place = span);
                     kept += 1;
                 }
             }
@@ -297,8 +302,14 @@ impl<'t> Spans<'t> {
                 parts -= u32::from(matches!(event, Event::Part(_)));
             }
         }
-        self.spans.rotate_left(given);
-        self.spans.truncate(self.spans.len() - given);
+        let kept = self.spans.len().saturating_sub(given);
+        for index in 0..kept {
+            let span = self.spans.get(index + given).copied();
+            if let (Some(span), Some(place)) = (span, self.spans.get_mut(index)) {
+                *place = span;
+            }
+        }
+        self.spans.truncate(kept);
         Ok(true)
     }
 }

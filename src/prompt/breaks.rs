@@ -9,13 +9,19 @@ pub(super) const BREAK: &str = "BREAK";
 
 /// The first `BREAK` of `text` that is a word of its own, with the white space around it.
 pub(super) fn find(text: &str) -> Option<Range<usize>> {
-    text.match_indices(BREAK).find_map(|(start, word)| {
-        let (before, behind) = (text.get(..start)?, text.get(start + word.len()..)?);
+    places(text, BREAK).find_map(|start| {
+        let (before, behind) = (text.get(..start)?, text.get(start + BREAK.len()..)?);
         let joined = before.ends_with(is_word) || behind.starts_with(is_word);
         let spaces = behind.len() - behind.trim_start_matches(is_space).len();
-        let range = before.trim_end_matches(is_space).len()..start + word.len() + spaces;
+        let range = before.trim_end_matches(is_space).len()..start + BREAK.len() + spaces;
         (!joined).then_some(range)
     })
+}
+
+/// Where `text` has `word`, which does not overlap itself: as `match_indices` finds it, whose search has panic paths.
+pub(super) fn places<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = usize> + 't {
+    let bytes = text.as_bytes();
+    (0..bytes.len()).filter(move |&at| bytes.get(at..).is_some_and(|rest| rest.starts_with(word.as_bytes())))
 }
 
 /// White space as Python's regular expressions have it.

@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::breaks::is_space;
+use super::breaks::{is_space, places};
 use super::error::PromptError;
 use super::number::number;
 use super::parts::Parts;
@@ -120,7 +120,8 @@ impl Markup<'_> {
     fn weighted(&self, content: Range<usize>, around: f64) -> (Range<usize>, f64) {
         let text = self.text.get(content.clone()).unwrap_or("");
         // The last colon; a number has no brackets, so it need not be looked for before any.
-        let colon = text.rfind([':', '(', ')']).filter(|&at| at > 0 && text.as_bytes()[at] == b':');
+        let colon =
+            text.rfind([':', '(', ')']).filter(|&at| at > 0 && text.as_bytes().get(at) == Some(&b':'));
         let weight = colon.and_then(|at| number(text.get(at + 1..)?));
         match (colon, weight) {
             (Some(at), Some(weight)) => (content.start..content.start + at, weight),
@@ -134,7 +135,7 @@ fn pieces(text: &str, range: Range<usize>, weight: f64, parts: &mut impl Parts) 
     let mut rest = range;
     while !rest.is_empty() {
         let piece = text.get(rest.clone()).unwrap_or("");
-        let names = piece.match_indices(EMBEDDING).map(|(at, _)| at);
+        let names = places(piece, EMBEDDING);
         let mut cut = names.filter(|&at| piece.get(..at).is_some_and(|before| before.ends_with(is_space)));
         let end = cut.next().map_or(rest.end, |at| rest.start + at);
         let piece = text.get(rest.start..end).unwrap_or("");

@@ -22,6 +22,7 @@ mod breaks;
 mod chunker;
 mod chunks;
 mod comfy;
+mod decimal;
 mod error;
 mod number;
 mod options;

@@ -1,8 +1,8 @@
 //! Numbers as Python's `float` reads them, since the programs whose weights are read are written in Python.
 
-use core::str::FromStr;
-
 use heapless::String;
+
+use super::decimal::decimal;
 
 /// Characters of a number that is written with other than ASCII digits, or with underscores, at the most.
 const LONGEST: usize = 64;
@@ -34,7 +34,7 @@ pub(super) fn is_digit(c: char) -> bool {
 pub(super) fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     if text.is_ascii() && !text.contains('_') {
-        return f64::from_str(text).ok();
+        return decimal(text);
     }
     let mut plain = String::<LONGEST>::new();
     let mut before = None;
@@ -51,7 +51,7 @@ pub(super) fn number(text: &str) -> Option<f64> {
         }
         before = Some(c);
     }
-    f64::from_str(&plain).ok()
+    decimal(&plain)
 }
 
 #[cfg(test)]
