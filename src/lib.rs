@@ -18,7 +18,8 @@
 //!
 //! - nothing is allocated, by the whole crate: it does not link `alloc` (`tests/no_alloc.rs`);
 //! - the RAM is known beforehand: [`Program::arena_bytes`];
-//! - after [`Plan::load`] nothing fails or panics, whatever the text (`tests/hostile.rs`, `tests/tokenizer.rs`);
+//! - after [`Plan::load`] nothing fails, whatever the text (`tests/hostile.rs`, `tests/tokenizer.rs`);
+//! - there is no panic path: a program that can't panic links (`.ci/panic-free`);
 //! - the same plan and text give the same bytes on every CPU (`tests/demo.rs`, [`kernels`]).
 //!
 //! The feature `std`, on by default, adds what needs an operating system: a team of threads, CPU detection by the
@@ -32,6 +33,7 @@ extern crate std;
 #[cfg(target_endian = "big")]
 compile_error!("plans are little-endian and read in place: big-endian targets are not supported");
 
+mod copy;
 mod executor;
 #[cfg(feature = "std")]
 mod file;

@@ -73,14 +73,26 @@ pub(super) fn values_mut<T: bytemuck::Pod>(bytes: &mut [u8]) -> &mut [T] {
     bytemuck::try_cast_slice_mut(bytes).unwrap_or(&mut [])
 }
 
+/// Bytes as rows of f32.
+pub(super) fn rows(bytes: &[u8], columns: usize) -> impl Iterator<Item = &[f32]> {
+    values(bytes).chunks_exact(columns.max(1))
+}
+
+/// Bytes as rows of f32, to be written.
+pub(super) fn rows_mut(bytes: &mut [u8], columns: usize) -> impl Iterator<Item = &mut [f32]> {
+    values_mut(bytes).chunks_exact_mut(columns.max(1))
+}
+
 /// The codes in the bytes of a place.
 pub(super) fn codes(place: Place, rows: usize, bytes: &[u8]) -> CodeRows<'_> {
-    let (codes, params) = bytes.split_at(rows * code_stride(place.columns as usize));
+    let (codes, params) =
+        bytes.split_at_checked(rows * code_stride(place.columns as usize)).unwrap_or((&[], &[]));
     CodeRows { codes, params: values(params), columns: place.columns as usize }
 }
 
 /// The place for codes in its bytes.
 pub(super) fn codes_mut(place: Place, rows: usize, bytes: &mut [u8]) -> CodeRowsMut<'_> {
-    let (codes, params) = bytes.split_at_mut(rows * code_stride(place.columns as usize));
+    let (codes, params) =
+        bytes.split_at_mut_checked(rows * code_stride(place.columns as usize)).unwrap_or((&mut [], &mut []));
     CodeRowsMut { codes, params: values_mut(params), columns: place.columns as usize }
 }

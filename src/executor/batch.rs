@@ -8,7 +8,7 @@ use crate::tokenizer::Padding;
 
 /// A sequence of a pass. Its ids have a place for each row that is wanted: first those of its own, before any padding, since
 /// each text tower has its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Member {
     /// The place of its first id.
     first: u16,

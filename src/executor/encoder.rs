@@ -234,7 +234,7 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
     /// Runs the plan over a batch whose ids stand in the arena, which has room for all, and tells `sink` the outputs.
     fn compute(&mut self, batch: &Batch, sink: &mut impl Sink) -> Result<(), S::Error> {
         let (program, layout) = (&self.program, self.layout(batch));
-        let (ids, places) = self.arena.split_at_mut(layout.id_bytes());
+        let (ids, places) = self.arena.split_at_mut_checked(layout.id_bytes()).unwrap_or((&mut [], &mut []));
         let ids = values_mut::<u32>(ids);
         let mut arena = Arena::new(places, layout);
         let workers = (self.kernels, &self.team);
@@ -261,8 +261,8 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
     /// What stands in the arena of sequence `index` when the steps are done.
     fn embedding(&self, batch: &Batch, index: usize) -> Embedding<'_> {
         let (layout, manifest) = (self.layout(batch), self.program.manifest());
-        let (ids, places) = self.arena.split_at(layout.id_bytes());
-        let member = &batch.members()[index];
+        let (ids, places) = self.arena.split_at_checked(layout.id_bytes()).unwrap_or((&[], &[]));
+        let member = batch.members().get(index).copied().unwrap_or_default();
         let start = batch.rows().range(index).start;
         let hidden = layout.place(manifest.hidden, start..start + member.wanted());
         let pooled = manifest.pooled.map(|place| layout.place(place, index..index + 1));
@@ -272,8 +272,8 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
             rows: member.wanted(),
             kept: if index == 0 { batch.kept.min(member.wanted()) } else { 0 },
             width: self.program.width(),
-            hidden: values(&places[hidden]),
-            pooled: pooled.map(|place| values(&places[place])),
+            hidden: values(places.get(hidden).unwrap_or(&[])),
+            pooled: pooled.map(|place| values(places.get(place).unwrap_or(&[]))),
         }
     }
 

@@ -4,6 +4,7 @@ use super::encoder::Encoder;
 use super::error::PassError;
 use super::input::Input;
 use super::sink::Sink;
+use crate::copy::copy;
 use crate::kernels::float_mode::Exact;
 use crate::plan::{MAX_SEQUENCES, Program, Source};
 use crate::prompt::{MAX_CHUNKS, Prompt, Weighting};
@@ -33,12 +34,13 @@ impl<T: Team, S: Source> Encoder<'_, T, S> {
         let program = self.program;
         let chunk = program.context() * program.width();
         if prompt.weighting() == Weighting::Comfy && prompt.is_weighted() {
-            match (empty, hidden.split_at_mut(chunk)) {
-                (Some(empty), (first, _)) => first.copy_from_slice(empty),
-                (None, (first, _)) => _ = self.encode_into(Input::Content(&[]), first)?,
+            let (first, rest) = hidden.split_at_mut_checked(chunk).unwrap_or((&mut [], &mut []));
+            match empty {
+                Some(empty) => copy(first, empty),
+                None => _ = self.encode_into(Input::Content(&[]), first)?,
             }
-            for place in (1..prompt.chunks()).map(|chunks| chunks * chunk) {
-                hidden.copy_within(..chunk, place);
+            for place in rest.chunks_exact_mut(chunk.max(1)) {
+                copy(place, first);
             }
         }
         let has_room = |count: &usize| self.program.arena_bytes(*count) <= self.arena.len();
@@ -46,7 +48,7 @@ impl<T: Team, S: Source> Encoder<'_, T, S> {
         let (mut first, mut rest) = (0, hidden);
         while first < prompt.chunks() {
             let count = at_once.min(prompt.chunks() - first);
-            let (states, behind) = rest.split_at_mut(count * chunk);
+            let (states, behind) = rest.split_at_mut_checked(count * chunk).unwrap_or((&mut [], &mut []));
             let mut inputs = [Input::Content(&[]); AT_ONCE];
             for (index, input) in inputs.iter_mut().enumerate().take(count) {
                 *input = Input::Content(prompt.ids(first + index));
@@ -105,19 +107,19 @@ struct Chunks<'s> {
 
 impl Sink for Chunks<'_> {
     fn hidden(&mut self, sequence: usize, states: &[f32]) {
-        let Some(to) = self.hidden.chunks_exact_mut(states.len()).nth(sequence) else { return };
+        let Some(to) = self.hidden.chunks_exact_mut(states.len().max(1)).nth(sequence) else { return };
         let weights = self.prompt.weights(self.first + sequence);
         // As in the steps, no bit depends on the host's floating-point mode.
         let exact = Exact::enter();
         match self.prompt.weighting() {
             Weighting::A1111 if weights.iter().any(|&weight| weight != 1.0) => {
-                to.copy_from_slice(states);
+                copy(to, states);
                 multiply(to, self.program, weights);
             }
             Weighting::Comfy if self.prompt.is_weighted() => {
                 interpolate(to, states, self.program.width(), weights)
             }
-            _ => to.copy_from_slice(states),
+            _ => copy(to, states),
         }
         drop(exact);
     }
@@ -126,7 +128,7 @@ impl Sink for Chunks<'_> {
         if self.first + sequence == 0
             && let Some(to) = self.pooled.take()
         {
-            to.copy_from_slice(row);
+            copy(to, row);
         }
     }
 }
@@ -139,7 +141,7 @@ fn of_rows(weights: &[f32]) -> impl Iterator<Item = f32> {
 /// Multiplies each row by its weight, then each text tower's columns by what restores their mean over the chunk, as
 /// AUTOMATIC1111's program does: `z·w · mean(z) / mean(z·w)`. A mean that can't be restored stays.
 fn multiply(states: &mut [f32], program: &Program<'_>, weights: &[f32]) {
-    let width = program.width();
+    let width = program.width().max(1);
     let widths = || program.towers().map(|tower| tower.width);
     // The towers' states stand side by side; of a plan that gives one tower's only, all columns are that tower's.
     let joined = widths().sum::<usize>() == width;
@@ -166,10 +168,11 @@ fn multiply(states: &mut [f32], program: &Program<'_>, weights: &[f32]) {
 
 /// Puts `(z - empty)·w + empty` in the place of `empty`, row by row, as ComfyUI does; `z` itself where the weight is 1.
 fn interpolate(empty: &mut [f32], states: &[f32], width: usize, weights: &[f32]) {
+    let width = width.max(1);
     let rows = empty.chunks_exact_mut(width).zip(states.chunks_exact(width));
     for ((empty, states), weight) in rows.zip(of_rows(weights)) {
         if weight == 1.0 {
-            empty.copy_from_slice(states);
+            copy(empty, states);
             continue;
         }
         for (empty, state) in empty.iter_mut().zip(states) {

@@ -1,5 +1,6 @@
 //! Where a pass's rows go.
 
+use crate::copy::copy;
 use crate::plan::Step;
 
 /// Takes what a pass computes. All of it is only lent: the arena is used again by the next pass.
@@ -53,6 +54,6 @@ pub(super) struct CopyHidden<'s>(pub(super) &'s mut [f32]);
 
 impl Sink for CopyHidden<'_> {
     fn hidden(&mut self, _sequence: usize, rows: &[f32]) {
-        self.0.copy_from_slice(rows);
+        copy(self.0, rows);
     }
 }

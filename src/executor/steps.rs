@@ -3,9 +3,10 @@
 use core::cmp::Ordering;
 use core::ops::Range;
 
-use super::arena::{Arena, codes, codes_mut, values, values_mut};
+use super::arena::{Arena, codes, codes_mut, rows, rows_mut, values, values_mut};
 use super::batch::{Batch, Member};
 use super::sink::{Sink, StepOutput};
+use crate::copy::copy;
 use crate::kernels::Heads;
 use crate::kernels::dispatch::Sequences;
 use crate::kernels::layout::Piece;
@@ -101,7 +102,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
                 ..
             } => {
                 let count = usize::from(heads);
-                let heads = Heads { count, channels: out.columns as usize / count, scale, mask };
+                let heads = Heads { count, channels: out.columns as usize / count.max(1), scale, mask };
                 self.attention(heads, qkv, scratch, out);
             }
             Step { op: Op::Pool, input: Some(input), .. } => self.pool(input, out),
@@ -161,7 +162,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let [out] = self.arena.cut([place]);
         let ids =
             self.sequences.iter().flat_map(|sequence| sequence.padded(self.ids, embed.padding, self.end_id));
-        let rows = values_mut::<f32>(out).chunks_exact_mut(width);
+        let rows = rows_mut(out, width);
         for ((id, at), out) in ids.zip(self.rows.positions()).skip(self.kept).zip(rows) {
             let id_row = id as usize;
             match embed.precision {
@@ -233,7 +234,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         if let Some(residual) = residual.filter(|residual| *residual != step.out) {
             let place = self.arena.place(residual, rows.clone());
             let [from, to] = self.arena.cut([place, out.clone()]);
-            to.copy_from_slice(from);
+            copy(to, from);
         }
         let place = match input.format {
             Format::F32 => self.arena.place(input, rows.clone()),
@@ -274,10 +275,10 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
         let places = [self.arena.place(input, self.all()), self.arena.place(out, self.rows(out.axis))];
         let [input, out] = self.arena.cut(places);
         let input: &[f32] = values(input);
-        let rows = values_mut::<f32>(out).chunks_exact_mut(columns);
+        let rows = rows_mut(out, columns);
         for ((index, sequence), out) in self.sequences.iter().enumerate().zip(rows) {
             let row = self.rows.range(index).start + sequence.end();
-            out.copy_from_slice(&input[row * columns..(row + 1) * columns]);
+            copy(out, input.get(row * columns..(row + 1) * columns).unwrap_or(&[]));
         }
     }
 
@@ -286,7 +287,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
     fn normalize(&mut self, rows: Place) {
         let place = self.arena.place(rows, self.rows(rows.axis));
         let [bytes] = self.arena.cut([place]);
-        for row in values_mut::<f32>(bytes).chunks_exact_mut(rows.columns as usize) {
+        for row in rows_mut(bytes, rows.columns as usize) {
             let length = sqrt(row.iter().fold(0.0, |sum, &x| fused(x, x, sum)));
             if length != 0.0 {
                 row.iter_mut().for_each(|x| *x /= length);
@@ -295,17 +296,15 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
     }
 
     fn join(&mut self, left: Place, right: Place, out: Place) {
-        let rows = self.rows(out.axis);
-        let places = [left, right, out].map(|place| self.arena.place(place, rows.clone()));
+        let range = self.rows(out.axis);
+        let places = [left, right, out].map(|place| self.arena.place(place, range.clone()));
         let [from_left, from_right, to] = self.arena.cut(places);
         let columns = left.columns as usize;
-        let parts = values::<f32>(from_left)
-            .chunks_exact(columns)
-            .zip(values::<f32>(from_right).chunks_exact(right.columns as usize));
-        for (to, (left, right)) in values_mut::<f32>(to).chunks_exact_mut(out.columns as usize).zip(parts) {
-            let (first, second) = to.split_at_mut(columns);
-            first.copy_from_slice(left);
-            second.copy_from_slice(right);
+        let parts = rows(from_left, columns).zip(rows(from_right, right.columns as usize));
+        for (to, (left, right)) in rows_mut(to, out.columns as usize).zip(parts) {
+            let (first, second) = to.split_at_mut_checked(columns).unwrap_or((&mut [], &mut []));
+            copy(first, left);
+            copy(second, right);
         }
     }
 
@@ -320,7 +319,7 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
             let is_kept = index == 0 && self.kept > 0;
             if !is_kept && sequence.first_id(self.ids) == Some(token) {
                 let start = self.rows.range(index).start * columns;
-                rows[start..start + columns].copy_from_slice(values(row));
+                copy(rows.get_mut(start..start + columns).unwrap_or(&mut []), values(row));
             }
         }
         Ok(())

@@ -100,7 +100,7 @@ macro_rules! by_vector {
                     "store 2, 24, 25, 26, 27, 28, 29, 30, 31",
                     ".purgem column", ".purgem group", ".purgem fold", ".purgem store",
                     weights = inout(reg) input.panel.wrapping_add(first + 96) => _,
-                    sums = in(reg) input.sums(0).wrapping_add(first / input.group),
+                    sums = in(reg) input.sums(0).wrapping_add(first / input.group.max(1)),
                     neg_zero_points = in(reg) input.neg_zero_points(),
                     pairs = inout(reg) input.groups / 2 => _,
                     rest = in(reg) input.groups % 2,

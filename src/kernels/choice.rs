@@ -31,7 +31,8 @@ impl Kernels {
 
     /// Why these kernels can't be used for `packing`.
     pub(crate) fn refuses(self, packing: Packing) -> PackingError {
-        PackingError { packing, kernel: self.name(), wants: self.0.products[0].packings[0] }
+        let wanted = self.0.products.first().and_then(|product| product.packings.first());
+        PackingError { packing, kernel: self.name(), wants: wanted.copied().unwrap_or(packing) }
     }
 
     /// The kernels called `name`.

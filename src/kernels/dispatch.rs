@@ -1,5 +1,6 @@
 //! The safe side of the kernels: sizes are checked here, work is cut into tasks here.
 
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::choice::Kernels;
@@ -50,8 +51,8 @@ impl Sequences<'_> {
 
     /// The rows of sequence `index`.
     pub(crate) fn range(self, index: usize) -> Range<usize> {
-        let start = self.0[..index].iter().sum();
-        start..start + self.0[index]
+        let start = self.0.iter().take(index).sum();
+        start..start + self.0.get(index).copied().unwrap_or(0)
     }
 
     /// For each row its position in its sequence.
@@ -81,14 +82,14 @@ fn by_panels(
     panels_per_task: usize,
     run: impl Fn(usize, Task) + Sync,
 ) {
-    let across = panels.len().div_ceil(panels_per_task);
+    let across = panels.len().div_ceil(panels_per_task.max(1)).max(1);
     let tasks = if team.workers() == 1 { 1 } else { TASKS_PER_WORKER * team.workers() };
-    let down = tasks.div_ceil(across).min(rows / MIN_ROWS).max(1);
+    let down = NonZero::new(tasks.div_ceil(across).min(rows / MIN_ROWS)).unwrap_or(NonZero::<usize>::MIN);
     // Even, for kernels that pair rows.
-    let rows_per_task = rows.div_ceil(down).next_multiple_of(2);
+    let rows_per_task = rows.div_ceil(down.get()).next_multiple_of(2);
     // Tasks that read the same panels follow one another.
     let first_panel = |task: usize| panels.start + task / down * panels_per_task;
-    share(team, across * down, |worker, task| {
+    share(team, across * down.get(), |worker, task| {
         let (panel, row) = (first_panel(task), task % down * rows_per_task);
         let next = first_panel(task + team.workers());
         let task = Task {
@@ -100,16 +101,29 @@ fn by_panels(
     });
 }
 
-/// The numbers of the panels of `piece`.
-///
-/// # Panics
-/// Where it is not whole panels of such a step, or starts elsewhere than at a multiple of 64.
-fn at_hand(panels: Panels, piece: Piece<'_>) -> Range<usize> {
-    let stride = panels.panel_bytes();
-    let range = piece.first..piece.first + piece.bytes.len() / stride;
-    assert!(range.len() * stride == piece.bytes.len() && range.end <= panels.count());
-    assert!(piece.bytes.as_ptr().addr().is_multiple_of(64));
-    range
+/// The numbers of the panels of `piece`, where it is whole panels of such a step and starts at a multiple of 64.
+fn at_hand(panels: Panels, piece: Piece<'_>) -> Option<Range<usize>> {
+    let stride = panels.panel_bytes().max(1);
+    let range = piece.first..piece.first.checked_add(piece.bytes.len() / stride)?;
+    let whole = range.len() * stride == piece.bytes.len() && range.end <= panels.count();
+    (whole && piece.bytes.as_ptr().addr().is_multiple_of(64)).then_some(range)
+}
+
+/// What is written where sizes do not fit, which a plan that was loaded rules out: nothing that could be taken for a result. The
+/// runtime has no panic paths; builds with debug assertions stop here.
+#[cold]
+#[inline(never)]
+fn unfit(out: &mut [f32]) {
+    debug_assert!(false, "the sizes of a step do not fit");
+    out.fill(f32::NAN);
+}
+
+/// [`unfit`], for rows of codes.
+#[cold]
+#[inline(never)]
+fn unfit_codes(out: CodesMut<'_>) {
+    debug_assert!(false, "the sizes of a step do not fit");
+    out.params.fill(QuantParams { scale: f32::NAN, neg_zero_point: 0 });
 }
 
 impl KernelSet<'_> {
@@ -120,7 +134,7 @@ impl KernelSet<'_> {
         width: usize,
         out: &mut [f32],
     ) {
-        for ((token, position), out) in rows.zip(out.chunks_exact_mut(width)) {
+        for ((token, position), out) in rows.zip(out.chunks_exact_mut(width.max(1))) {
             // SAFETY: holding `self` proves the instructions.
             unsafe { (self.first().0.vector.embed_row)(token, position, out) };
         }
@@ -129,21 +143,26 @@ impl KernelSet<'_> {
     /// Normalises each row of `input` into `out`.
     pub(crate) fn norm(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: &mut [f32]) {
         let width = norm.gain.len();
-        assert!(norm.bias.len() == width && input.len() == out.len());
-        let rows = input.len() / width;
+        if norm.bias.len() != width || input.len() != out.len() {
+            return unfit(out);
+        }
+        let rows = input.len() / width.max(1);
         let out = SharedMut::new(out);
         share(team, rows.div_ceil(ROWS_PER_TASK), |worker, task| {
             for row in rows_of_task(task, rows) {
                 let place = row * width..(row + 1) * width;
+                let input = input.get(place.clone()).unwrap_or(&[]);
                 // SAFETY: the row is this task's; holding `self` proves the instructions.
-                unsafe { (self.of(worker).0.vector.norm_row)(&norm, &input[place.clone()], out.part(place)) };
+                unsafe { (self.of(worker).0.vector.norm_row)(&norm, input, out.part(place)) };
             }
         });
     }
 
     /// Normalises and quantizes each row of `input` into `out`.
     pub(crate) fn norm_to_codes(self, team: &impl Team, norm: Norm<'_>, input: &[f32], out: CodesMut<'_>) {
-        assert!(norm.bias.len() == norm.gain.len() && out.columns == norm.gain.len());
+        if norm.bias.len() != norm.gain.len() || out.columns != norm.gain.len() {
+            return unfit_codes(out);
+        }
         self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
             unsafe { (kernels.0.vector.norm_rows_to_codes)(&norm, rows, codes, params) }
@@ -166,12 +185,14 @@ impl KernelSet<'_> {
         quantize: impl Fn(Kernels, &[f32], &mut [u8], &mut [QuantParams]) + Sync,
     ) {
         let (width, stride) = (out.columns, code_stride(out.columns));
-        let rows = input.len() / width;
-        assert!(out.codes.len() >= rows * stride && out.params.len() >= rows);
+        let rows = input.len() / width.max(1);
+        if out.codes.len() < rows * stride || out.params.len() < rows {
+            return unfit_codes(out);
+        }
         let (codes, params) = (SharedMut::new(out.codes), SharedMut::new(out.params));
         share(team, rows.div_ceil(ROWS_PER_TASK), |worker, task| {
             let (kernels, part) = (self.of(worker), rows_of_task(task, rows));
-            let input = &input[part.start * width..part.end * width];
+            let input = input.get(part.start * width..part.end * width).unwrap_or(&[]);
             // SAFETY: the rows are this task's, and were found to be there.
             unsafe {
                 let codes = codes.part(part.start * stride..part.end * stride);
@@ -197,14 +218,16 @@ impl KernelSet<'_> {
         epilogue: Epilogue,
         out: &mut [f32],
     ) {
-        let rows = out.len() / panels.outputs as usize;
+        let rows = out.len() / (panels.outputs as usize).max(1);
         let stride = code_stride(input.columns);
-        let product = |kernels: Kernels| {
-            kernels.product(panels.packing).expect("the encoder refuses kernels that lack the packing")
+        let product = |kernels: Kernels| kernels.product(panels.packing);
+        let fits = input.columns == panels.inputs as usize
+            && input.codes.len() >= rows * stride
+            && input.params.len() >= rows
+            && self.read(panels.packing).is_ok();
+        let (true, Some(range), Some(first)) = (fits, at_hand(panels, weights), product(self.first())) else {
+            return unfit(out);
         };
-        let range = at_hand(panels, weights);
-        assert!(input.columns == panels.inputs as usize);
-        assert!(input.codes.len() >= rows * stride && input.params.len() >= rows);
         let step = LinearInt8 {
             codes: input.codes,
             stride,
@@ -214,9 +237,11 @@ impl KernelSet<'_> {
             epilogue,
             out: SharedMut::new(out),
         };
-        by_panels(team, range, rows, product(self.first()).panels, |worker, task| {
-            // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
-            unsafe { (product(self.of(worker)).linear)(&step, task) }
+        by_panels(team, range, rows, first.panels, |worker, task| {
+            if let Some(product) = product(self.of(worker)) {
+                // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
+                unsafe { (product.linear)(&step, task) }
+            }
         });
     }
 
@@ -230,9 +255,9 @@ impl KernelSet<'_> {
         epilogue: Epilogue,
         out: &mut [f32],
     ) {
-        let rows = out.len() / panels.outputs as usize;
-        let range = at_hand(panels, weights);
-        assert!(panels.packing == Packing::F32 && input.len() == rows * panels.inputs as usize);
+        let rows = out.len() / (panels.outputs as usize).max(1);
+        let fits = panels.packing == Packing::F32 && input.len() == rows * panels.inputs as usize;
+        let (true, Some(range)) = (fits, at_hand(panels, weights)) else { return unfit(out) };
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
         by_panels(team, range, rows, 1, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
@@ -255,18 +280,21 @@ impl KernelSet<'_> {
         let task_scratch = head_scratch(longest, heads.channels);
         let tasks = sequences.0.len() * heads.count;
         let places = scratch.len() / task_scratch.max(1);
-        assert!(out.len() == sequences.rows() * heads.width() && qkv.len() == 3 * out.len());
-        assert!(longest <= MAX_TOKENS && places > 0);
+        let fits = out.len() == sequences.rows() * heads.width() && qkv.len() == 3 * out.len();
+        if !fits || longest > MAX_TOKENS || places == 0 {
+            return unfit(out);
+        }
         let step = Attention { qkv, heads, from, out: SharedMut::new(out) };
         let scratch = SharedMut::new(scratch);
         // A place for each worker, which stays in its cache; where there are more workers than places one for each of so
         // many tasks, and as many again when they are done.
         let by_worker = team.workers() <= places;
-        for first in (0..tasks).step_by(if by_worker { tasks.max(1) } else { places }) {
+        for first in (0..tasks).step_by(if by_worker { tasks.max(1) } else { places.max(1) }) {
             let turn = if by_worker { tasks } else { places.min(tasks - first) };
             share(team, turn, |worker, task| {
                 let place = if by_worker { worker } else { task };
-                let (sequence, head) = ((first + task) / heads.count, (first + task) % heads.count);
+                let count = heads.count.max(1);
+                let (sequence, head) = ((first + task) / count, (first + task) % count);
                 // SAFETY: the sizes were checked, the head is this task's, and the scratch: a worker has one task at a
                 // time; `self` proves the instructions.
                 unsafe {

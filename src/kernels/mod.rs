@@ -33,6 +33,7 @@
 // Loops over rows, chains and lanes index several arrays at once; closures and adaptors would leave the instruction set.
 #![allow(clippy::needless_range_loop)]
 
+mod blocks;
 mod choice;
 mod cpu;
 pub(crate) mod crc32c;

@@ -23,8 +23,10 @@ impl Scalar {
     fn tree(v: Block, f: impl Fn(f32, f32) -> f32) -> f32 {
         let mut v = v;
         for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                v[i] = f(v[i], v[i + half]);
+            if let Some((low, high)) = v.split_at_mut_checked(half) {
+                for (low, high) in low.iter_mut().zip(high) {
+                    *low = f(*low, *high);
+                }
             }
         }
         v[0]

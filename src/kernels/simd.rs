@@ -4,6 +4,8 @@
 //! lane operation is exactly rounded (IEEE 754, ties to even) and every reduction has one fixed order, so all
 //! implementations give the same bits. Finite inputs are assumed; a NaN costs accuracy, never safety.
 
+use crate::copy::copy;
+
 /// Lanes of every vector, whatever the width of the registers behind it.
 pub(crate) const LANES: usize = 16;
 
@@ -83,8 +85,9 @@ pub(crate) trait Simd: Copy {
         let (mut lanes, mut out) = ([0.0; LANES], [0.0; LANES]);
         self.store(v, &mut lanes);
         self.store(rest, &mut out);
-        let count = count.min(LANES);
-        out[..count].copy_from_slice(&lanes[..count]);
+        for (out, lane) in out.iter_mut().zip(lanes).take(count) {
+            *out = lane;
+        }
         self.load(&out)
     }
 
@@ -107,7 +110,7 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> Self::V {
         let mut block = [0.0; LANES];
-        block[..from.len()].copy_from_slice(from);
+        copy(&mut block, from);
         self.load(&block)
     }
 
@@ -116,6 +119,6 @@ pub(crate) trait Simd: Copy {
     fn store_part(self, v: Self::V, to: &mut [f32]) {
         let mut block = [0.0; LANES];
         self.store(v, &mut block);
-        to.copy_from_slice(&block[..to.len()]);
+        copy(to, &block);
     }
 }

@@ -11,6 +11,7 @@
 use core::ops::Range;
 
 use super::error::BufferError;
+use crate::copy::copy;
 use crate::plan::format::{ALIGN, BLOCK};
 use crate::plan::{EmbedPrecision, Op, Program};
 
@@ -106,16 +107,17 @@ impl<'a> Buffer<'a> {
 
     /// All of a half.
     pub(super) fn half(&self, half: usize) -> &[u8] {
-        &self.bytes[half * self.cut.half()..][..self.cut.half()]
+        let start = half * self.cut.half();
+        self.bytes.get(start..start + self.cut.half()).unwrap_or(&[])
     }
 
     /// A part of the blocks of `half`, to be written, and all of the other half.
     pub(super) fn blocks_and_other(&mut self, half: usize, part: Range<usize>) -> (&mut [u8], &[u8]) {
         let (length, carry) = (self.cut.half(), self.cut.carry);
-        let (first, second) = self.bytes.split_at_mut(length);
-        let second = &mut second[..length];
+        let halves = self.bytes.get_disjoint_mut([0..length, length..2 * length]);
+        let [first, second] = halves.unwrap_or([&mut [], &mut []]);
         let (this, other) = if half == 0 { (first, second) } else { (second, first) };
-        (&mut this[carry + part.start..carry + part.end], other)
+        (this.get_mut(carry + part.start..carry + part.end).unwrap_or(&mut []), other)
     }
 
     /// Copies the last `kept` bytes of the `length` in `half` to in front of the other half's blocks.
@@ -123,41 +125,51 @@ impl<'a> Buffer<'a> {
         let Cut { carry, .. } = self.cut;
         let from = half * self.cut.half() + carry + length - kept;
         let to = (1 - half) * self.cut.half() + carry - kept;
-        self.bytes.copy_within(from..from + kept, to);
+        self.move_to(from..from + kept, to);
     }
 
     /// Copies a part of `half` to the scratch memory at `at`.
     pub(super) fn copy_from_half(&mut self, half: usize, part: Range<usize>, at: usize) {
         let (from, to) = (half * self.cut.half(), 2 * self.cut.half() + at);
-        self.bytes.copy_within(from + part.start..from + part.end, to);
+        self.move_to(from + part.start..from + part.end, to);
+    }
+
+    /// Copies a part to another place, which it does not overlap.
+    fn move_to(&mut self, from: Range<usize>, to: usize) {
+        let to = to..to + from.len();
+        if let Ok([from, to]) = self.bytes.get_disjoint_mut([from, to]) {
+            copy(to, from);
+        }
     }
 
     /// A part of the scratch memory.
     pub(super) fn scratch(&self, part: Range<usize>) -> &[u8] {
-        &self.bytes[2 * self.cut.half()..][part]
+        let start = 2 * self.cut.half();
+        self.bytes.get(start + part.start..start + part.end).unwrap_or(&[])
     }
 
     /// The place of the cache that holds `block`.
     pub(super) fn slot_of(&self, block: u64) -> Option<usize> {
-        self.tags[..2 * self.cut.blocks].iter().position(|tag| *tag == block)
+        self.tags.iter().take(2 * self.cut.blocks).position(|tag| *tag == block)
     }
 
     /// The place of the cache to be filled next; it holds nothing now.
     pub(super) fn take_slot(&mut self) -> usize {
         let slot = self.oldest;
-        self.oldest = (slot + 1) % (2 * self.cut.blocks);
-        self.tags[slot] = u64::MAX;
+        self.oldest = (slot + 1) % (2 * self.cut.blocks).max(1);
+        self.fill_slot(slot, u64::MAX);
         slot
     }
 
     /// The half of a place of the cache, and its number there.
     pub(super) fn place_of(&self, slot: usize) -> (usize, usize) {
-        (slot / self.cut.blocks, slot % self.cut.blocks)
+        let blocks = self.cut.blocks.max(1);
+        (slot / blocks, slot % blocks)
     }
 
     /// The place holds `block` now.
     pub(super) fn fill_slot(&mut self, slot: usize, block: u64) {
-        self.tags[slot] = block;
+        self.tags.get_mut(slot).into_iter().for_each(|tag| *tag = block);
     }
 
     /// Copies a part of a place of the cache to the scratch memory at `at`.

@@ -245,19 +245,14 @@ impl<R: Storage> Source for Stream<'_, R> {
 
     fn get<const N: usize>(&mut self, extents: [Extent; N]) -> Result<[&[u8]; N], Self::Error> {
         const { assert!(N <= CONSTANT_ARRAYS) };
-        let mut starts = [0; N];
+        let mut places = [const { 0..0 }; N];
         let mut at = 0;
-        for (start, extent) in starts.iter_mut().zip(extents) {
-            *start = at;
+        for (place, extent) in places.iter_mut().zip(extents) {
+            *place = at..at + extent.bytes as usize;
             self.copy(extent, at)?;
-            at += (extent.bytes as usize).next_multiple_of(ALIGN);
+            at += place.len().next_multiple_of(ALIGN);
         }
-        let mut index = 0;
-        Ok(starts.map(|start| {
-            let bytes = extents[index].bytes as usize;
-            index += 1;
-            self.buffer.scratch(start..start + bytes)
-        }))
+        Ok(places.map(|place| self.buffer.scratch(place)))
     }
 
     fn panels(
@@ -271,7 +266,7 @@ impl<R: Storage> Source for Stream<'_, R> {
             State::Window(window) if window.reaches(start) => window,
             _ => self.open(start)?,
         };
-        let mut at = start;
+        let (mut at, panel) = (start, panel.max(1));
         while at < end {
             let there = window.range().end.clamp(at, end) - at;
             let panels = there as usize / panel;
@@ -289,7 +284,9 @@ impl<R: Storage> Source for Stream<'_, R> {
             let place = window.place(at, self.buffer.carry_bytes());
             // As fast as it is used; checksums are made of four blocks at a time.
             let ahead = bytes.div_ceil(BLOCK).next_multiple_of(4);
-            window = self.read_ahead(window, ahead, |half| work(first, &half[place..place + bytes]))?;
+            window = self.read_ahead(window, ahead, |half| {
+                work(first, half.get(place..place + bytes).unwrap_or(&[]));
+            })?;
             at += bytes as u64;
         }
         Ok(())

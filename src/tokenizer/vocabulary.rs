@@ -233,7 +233,7 @@ impl<'a> Vocabulary<'a> {
 
     /// Merges refer to lower ranks only, so undoing them ends; lengths are bounded, so it ends soon.
     fn check_merges(&self) -> Result<(), VocabularyError> {
-        let (base, merged) = self.lengths.split_at(BASE_TOKENS);
+        let (base, merged) = self.lengths.split_at_checked(BASE_TOKENS).unwrap_or((self.lengths, &[]));
         if let Some(token) = base.iter().position(|&length| length != 1) {
             return Err(VocabularyError::TokenLength { token });
         }
@@ -243,7 +243,10 @@ impl<'a> Vocabulary<'a> {
             if left >= token || right >= token {
                 return Err(VocabularyError::Merge { rank });
             }
-            let sum = usize::from(self.lengths[left]) + usize::from(self.lengths[right]);
+            // Both stand before this one.
+            let [left, right] =
+                [left, right].map(|part| self.lengths.get(part).copied().map_or(0, usize::from));
+            let sum = left + right;
             if sum != usize::from(length) || sum > MAX_TOKEN {
                 return Err(VocabularyError::TokenLength { token });
             }
@@ -254,12 +257,13 @@ impl<'a> Vocabulary<'a> {
     /// Strictly rising pairs, as many as there are merges: every merge stands in the index exactly once.
     fn check_pair_index(&self) -> Result<(), VocabularyError> {
         let mut position = 0;
-        for (left, ends) in self.pair_starts.windows(2).enumerate() {
+        let ends = self.pair_starts.iter().skip(1);
+        for (left, (&start, &end)) in self.pair_starts.iter().zip(ends).enumerate() {
             let mut previous = None;
-            if usize::from(ends[0]) != position {
+            if usize::from(start) != position {
                 return Err(VocabularyError::PairIndex { position });
             }
-            while position < usize::from(ends[1]) {
+            while position < usize::from(end) {
                 let wrong = VocabularyError::PairIndex { position };
                 let rank = *self.by_pair.get(position).ok_or(wrong)?;
                 let &[found, right] = self.merges.get(usize::from(rank)).ok_or(wrong)?;
@@ -276,7 +280,9 @@ impl<'a> Vocabulary<'a> {
     /// Nodes stand level by level, children behind their parents in the same order: walking down always progresses.
     fn check_trie(&self) -> Result<(), VocabularyError> {
         let nodes = self.labels.len();
-        if self.first_children[0] as usize != BASE_TOKENS {
+        let first_child =
+            |node: usize| self.first_children.get(node).map_or(usize::MAX, |&child| child as usize);
+        if first_child(0) != BASE_TOKENS {
             return Err(VocabularyError::Node { node: 0 });
         }
         let mut base = [false; BASE_TOKENS];
@@ -285,28 +291,28 @@ impl<'a> Vocabulary<'a> {
                 Some(seen) if !*seen => *seen = true,
                 _ => return Err(VocabularyError::NodeToken { node }),
             }
-            if usize::from(self.labels[node]) != node % 256 {
+            if self.labels.get(node).copied().map(usize::from) != Some(node % 256) {
                 return Err(VocabularyError::Node { node });
             }
         }
         let mut level = 0..BASE_TOKENS;
         for depth in 1..=MAX_TOKEN {
             for node in level.clone() {
-                let token = self.node_tokens[node];
+                let token = self.node_tokens.get(node).copied().unwrap_or(NO_TOKEN);
                 let fits =
                     self.lengths.get(usize::from(token)).is_some_and(|&length| usize::from(length) == depth);
                 if token != NO_TOKEN && !fits {
                     return Err(VocabularyError::NodeToken { node });
                 }
-                let (first, end) =
-                    (self.first_children[node] as usize, self.first_children[node + 1] as usize);
-                let rising =
-                    self.labels.get(first..end).is_some_and(|labels| labels.is_sorted_by(|a, b| a < b));
+                let rising = self
+                    .labels
+                    .get(first_child(node)..first_child(node + 1))
+                    .is_some_and(|labels| labels.is_sorted_by(|a, b| a < b));
                 if !rising {
                     return Err(VocabularyError::Node { node });
                 }
             }
-            let next = level.end..self.first_children[level.end] as usize;
+            let next = level.end..first_child(level.end);
             level = next;
             if level.is_empty() {
                 return if level.end == nodes {

@@ -144,8 +144,8 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
     const { assert!(Q <= MAX_QUERIES) };
     let (tokens, channels) = (rows.len(), step.heads.channels);
     let stride = padded_keys(tokens);
-    let (keys, scores) = scratch.split_at_mut(channels * stride);
-    let scores = &mut scores[..Q * stride];
+    let Some((keys, scores)) = scratch.split_at_mut_checked(channels * stride) else { return };
+    let Some(scores) = scores.get_mut(..Q * stride) else { return };
     let wanted = step.from.saturating_sub(rows.start);
     let mut head = Head { step, head, rows, keys: &[], stride };
     // SAFETY: the caller's promise.
@@ -167,7 +167,7 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
         }
         let mut inverse = [0.0; Q];
         for (query, inverse) in inverse.iter_mut().enumerate().take(queries) {
-            let scores = &mut scores[query * stride..][..blocks * LANES];
+            let scores = scores.get_mut(query * stride..query * stride + blocks * LANES).unwrap_or(&mut []);
             *inverse = softmax(s, scores, step.heads.mask.seen(first + query, tokens));
         }
         let whole = channels / (V * LANES) * (V * LANES);
@@ -189,13 +189,14 @@ unsafe fn attend_by<S: Simd, const Q: usize, const K: usize, const V: usize>(
 #[inline(always)]
 unsafe fn transpose_keys<S: Simd>(s: S, head: &Head<'_>, keys: &mut [f32]) {
     let (tokens, channels, stride) = (head.rows.len(), head.step.heads.channels, head.stride);
-    let keys = &mut keys[..channels * stride];
     if tokens < LANES || channels < LANES {
         for token in 0..tokens {
             // SAFETY: the caller's promise; a key has so many channels.
             let key = unsafe { core::slice::from_raw_parts(head.vector(token, 1), channels) };
-            for (keys, &value) in keys.chunks_exact_mut(stride).zip(key) {
-                keys[token] = value;
+            for (keys, &value) in keys.chunks_exact_mut(stride.max(1)).zip(key) {
+                if let Some(key) = keys.get_mut(token) {
+                    *key = value;
+                }
             }
         }
         return;
@@ -206,10 +207,12 @@ unsafe fn transpose_keys<S: Simd>(s: S, head: &Head<'_>, keys: &mut [f32]) {
         let token = token.min(tokens - LANES);
         for channel in (0..channels).step_by(LANES) {
             let channel = channel.min(channels - LANES);
-            let to = &mut keys[channel * stride + token..];
             // SAFETY: sixteen of the sequence's rows, which are rows of `qkv`, and of the head's channels; there is a
             // row of `stride` keys for each channel.
-            unsafe { s.transpose(head.vector(token, 1).add(channel), step, to.as_mut_ptr(), stride) };
+            unsafe {
+                let to = keys.as_mut_ptr().add(channel * stride + token);
+                s.transpose(head.vector(token, 1).add(channel), step, to, stride);
+            }
         }
     }
 }
@@ -345,7 +348,8 @@ unsafe fn score<S: Simd, const Q: usize, const B: usize>(
         *q = unsafe { head.vector(first + query.min(queries - 1), 0) };
     }
     let keys = Vectors {
-        start: head.keys[block * LANES..].as_ptr(),
+        // SAFETY: a row of keys has the blocks.
+        start: unsafe { head.keys.as_ptr().add(block * LANES) },
         step: head.stride,
         count: head.step.heads.channels,
         lanes: LANES,
@@ -353,8 +357,9 @@ unsafe fn score<S: Simd, const Q: usize, const B: usize>(
     // SAFETY: queries, and columns of keys, have as many values as the head has channels.
     let sums = unsafe { chains::<S, Q, B, true>(s, q, keys) };
     let scale = head.step.heads.scale * core::f32::consts::LOG2_E;
-    for (sums, scores) in sums.into_iter().zip(scores.chunks_exact_mut(head.stride)) {
-        for (sum, place) in sums.into_iter().zip(&mut scores.as_chunks_mut::<LANES>().0[block..]) {
+    for (sums, scores) in sums.into_iter().zip(scores.chunks_exact_mut(head.stride.max(1))) {
+        let places = scores.as_chunks_mut::<LANES>().0.get_mut(block..).unwrap_or(&mut []);
+        for (sum, place) in sums.into_iter().zip(places) {
             s.store(s.mul(sum, s.splat(scale)), place);
         }
     }
@@ -370,7 +375,10 @@ fn power<S: Simd>(s: S, score: S::V, largest: S::V) -> S::V {
 /// over the sum.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, scores: &mut [f32], seen: usize) -> f32 {
-    let (seen_blocks, masked) = scores.as_chunks_mut::<LANES>().0.split_at_mut(seen.div_ceil(LANES));
+    let blocks = scores.as_chunks_mut::<LANES>().0;
+    let Some((seen_blocks, masked)) = blocks.split_at_mut_checked(seen.div_ceil(LANES)) else {
+        return f32::NAN;
+    };
     masked.as_flattened_mut().fill(0.0);
     let Some((last, whole)) = seen_blocks.split_last_mut() else { return 0.0 };
     let left = seen - LANES * whole.len();
@@ -412,7 +420,8 @@ unsafe fn mix<S: Simd, const Q: usize, const B: usize>(
     let channels = channel..(channel + B * LANES).min(heads.channels);
     let mut factors = [core::ptr::null(); Q];
     for (query, factors) in factors.iter_mut().enumerate() {
-        *factors = scores[query * head.stride..].as_ptr();
+        // SAFETY: there is a row of scores for each query.
+        *factors = unsafe { scores.as_ptr().add(query * head.stride) };
     }
     let values = Vectors {
         // SAFETY: the sequence's rows are rows of `qkv`, and the head's channels lie in them.

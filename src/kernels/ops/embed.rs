@@ -1,5 +1,6 @@
 //! Token and position embeddings.
 
+use crate::copy::copy;
 use crate::kernels::simd::{LANES, Simd};
 
 /// One token's embedding.
@@ -56,7 +57,7 @@ fn lanes<T: Copy + Default>(row: &[T], index: usize) -> [T; LANES] {
         Some(block) => *block,
         None => {
             let mut out = [T::default(); LANES];
-            out[..tail.len()].copy_from_slice(tail);
+            copy(&mut out, tail);
             out
         }
     }

@@ -55,12 +55,15 @@ unsafe fn f32_tile<S: Simd, const R: usize>(s: S, step: &LinearF32<'_>, row: usi
     let channels = channels(&step.panels, panel);
     let (piece, at_hand) = (step.weights.bytes.as_ptr(), channels.start - step.weights.first * PANEL);
     let mut sums = [s.splat(0.0); R];
-    let rows = &step.input[row * inputs..][..R * inputs];
+    // SAFETY: the rows exist.
+    let rows = unsafe { step.input.as_ptr().add(row * inputs) };
     for k in 0..inputs {
         // SAFETY: `k` is one of the panel's inputs.
         let weights = s.load(unsafe { block_at(piece, step.panels.weight_at(at_hand, k)) });
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum = s.mul_add(s.splat(rows[r * inputs + k]), weights, *sum);
+            // SAFETY: as above.
+            let x = unsafe { *rows.add(r * inputs + k) };
+            *sum = s.mul_add(s.splat(x), weights, *sum);
         }
     }
     // SAFETY: the biases belong to the panel.

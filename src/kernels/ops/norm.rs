@@ -2,6 +2,7 @@
 
 use super::math::sqrt;
 use super::quantize::{CHAINS, QuantParams, Range, load_last};
+use crate::kernels::blocks::{Blocks, BlocksMut};
 use crate::kernels::simd::{LANES, Simd};
 
 /// `y = (x - mean) / sqrt(variance + epsilon) · gain + bias`, the division as `x · inverse - mean · inverse`.
@@ -20,24 +21,19 @@ const SUMS: usize = 4;
 #[inline(always)]
 fn sums<S: Simd, const R: usize, const SQUARED: bool>(s: S, rows: [&[f32]; R], means: [S::V; R]) -> [f32; R] {
     let mut sums = [[s.splat(0.0); SUMS]; R];
-    let (mut fours, mut rests) = ([&[][..]; R], [&[][..]; R]);
-    let count = rows[0].len() / (SUMS * LANES);
-    for row in 0..R {
-        let (all, rest) = rows[row].as_chunks::<{ SUMS * LANES }>();
-        // As many in each row, said here so that the loop need not ask.
-        (fours[row], rests[row]) = (&all[..count], rest);
-    }
-    for index in 0..count {
+    let blocks = Blocks::<f32, LANES, R>::of(rows);
+    for four in 0..blocks.count() / SUMS {
         for chain in 0..SUMS {
             for row in 0..R {
-                let block = s.load(&fours[row][index].as_chunks::<LANES>().0[chain]);
+                // SAFETY: fours of the blocks that are there.
+                let block = s.load(unsafe { blocks.at(row, SUMS * four + chain) });
                 sums[row][chain] = s.add(sums[row][chain], value::<S, SQUARED>(s, block, means[row]));
             }
         }
     }
     let mut out = [0.0; R];
     for row in 0..R {
-        let (blocks, tail) = rests[row].as_chunks::<LANES>();
+        let (blocks, tail) = rows[row].as_chunks::<{ SUMS * LANES }>().1.as_chunks::<LANES>();
         let (sums, mean) = (&mut sums[row], means[row]);
         for (sum, block) in sums.iter_mut().zip(blocks) {
             *sum = s.add(*sum, value::<S, SQUARED>(s, s.load(block), mean));
@@ -144,11 +140,13 @@ pub(crate) fn norm_rows_to_codes<S: Simd>(
 ) {
     let stride = codes.len() / params.len().max(1);
     let paired = if S::CHAINS == 16 { params.len() / 2 * 2 } else { 0 };
-    let (rows, last_rows) = rows.split_at(paired * norm.gain.len());
-    let (codes, last_codes) = codes.split_at_mut(paired * stride);
-    let (params, last_params) = params.split_at_mut(paired);
-    groups_to_codes::<S, 2>(s, norm, rows, flip, codes, params);
-    groups_to_codes::<S, 1>(s, norm, last_rows, flip, last_codes, last_params);
+    if let Some((rows, last_rows)) = rows.split_at_checked(paired * norm.gain.len())
+        && let Some((codes, last_codes)) = codes.split_at_mut_checked(paired * stride)
+        && let Some((params, last_params)) = params.split_at_mut_checked(paired)
+    {
+        groups_to_codes::<S, 2>(s, norm, rows, flip, codes, params);
+        groups_to_codes::<S, 1>(s, norm, last_rows, flip, last_codes, last_params);
+    }
 }
 
 /// [`norm_rows_to_codes`] for groups of `R` rows.
@@ -164,9 +162,10 @@ fn groups_to_codes<S: Simd, const R: usize>(
     params: &mut [QuantParams],
 ) {
     let (width, stride) = (norm.gain.len(), codes.len() / params.len().max(1));
-    let mut groups = rows.chunks_exact(R * width);
+    let mut groups = rows.chunks_exact((R * width).max(1));
     let Some(mut group) = groups.next().map(|rows| cut::<R>(rows, width)) else { return };
     let mut totals = sums::<S, R, false>(s, group, [s.splat(0.0); R]);
+    let stride = stride.max(1);
     for (codes, params) in codes.chunks_exact_mut(R * stride).zip(params.as_chunks_mut::<R>().0) {
         // The last group once more: what comes of it is not used.
         let next = groups.next().map_or(group, |rows| cut::<R>(rows, width));
@@ -180,7 +179,7 @@ fn groups_to_codes<S: Simd, const R: usize>(
 /// `R` rows of `width` values.
 #[inline(always)]
 fn cut<const R: usize>(rows: &[f32], width: usize) -> [&[f32]; R] {
-    core::array::from_fn(|row| &rows[row * width..(row + 1) * width])
+    core::array::from_fn(|row| rows.get(row * width..(row + 1) * width).unwrap_or(&[]))
 }
 
 /// [`norm_rows_to_codes`] for `R` rows, whose values' sums are `totals`; returns the sums of the rows `next`, too.
@@ -199,22 +198,22 @@ fn to_codes<S: Simd, const R: usize>(
 ) -> ([QuantParams; R], [f32; R]) {
     let moments = Moments::of(s, rows, totals, norm.epsilon);
     let mut ranges = [Range::new(s); R];
-    let ((gains, tail), (biases, _)) = (norm.gain.as_chunks::<LANES>(), norm.bias.as_chunks::<LANES>());
-    // All as long as the gains, said here so that the loops need not ask.
-    let count = gains.len();
-    let biases = &biases[..count];
-    let mut blocks = [&[][..]; R];
-    let mut tails = [&[][..]; R];
-    for row in 0..R {
-        let (all, tail) = rows[row].as_chunks::<LANES>();
-        (blocks[row], tails[row]) = (&all[..count], tail);
-    }
+    let tail = norm.gain.as_chunks::<LANES>().1;
+    let tails = rows.map(|row| row.as_chunks::<LANES>().1);
+    let (blocks, next_blocks) = (Blocks::<f32, LANES, R>::of(rows), Blocks::<f32, LANES, R>::of(next));
+    let mut places = BlocksMut::<u8, LANES, R>::of(codes);
+    let weights = Blocks::<f32, LANES, 2>::of([norm.gain, norm.bias]);
+    // As many of all.
+    let count = weights.count().min(blocks.count()).min(next_blocks.count()).min(places.count());
     macro_rules! see_block {
         ($index:expr, $chain:expr) => {
             let index = $index;
-            let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
+            // SAFETY: the loops below stay below `count`.
+            let (gain, bias) = unsafe { (s.load(weights.at(0, index)), s.load(weights.at(1, index))) };
             for row in 0..R {
-                let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
+                // SAFETY: as above.
+                let block = s.load(unsafe { blocks.at(row, index) });
+                let value = moments[row].normalise(s, block, gain, bias);
                 ranges[row].see(s, $chain, value);
             }
         };
@@ -240,20 +239,20 @@ fn to_codes<S: Simd, const R: usize>(
         (params[row], factors[row]) = ranges[row].params(s);
         shifts[row] = params[row].shift(flip);
     }
-    let places = codes.map(|codes| codes.as_chunks_mut::<LANES>().0.split_at_mut(count));
-    let mut next_blocks = [&[][..]; R];
-    for row in 0..R {
-        next_blocks[row] = &next[row].as_chunks::<LANES>().0[..count];
-    }
     let mut chains = [[zero; SUMS]; R];
     macro_rules! code_block {
         ($index:expr, $chain:expr) => {
             let index = $index;
-            let (gain, bias) = (s.load(&gains[index]), s.load(&biases[index]));
+            // SAFETY: as above.
+            let (gain, bias) = unsafe { (s.load(weights.at(0, index)), s.load(weights.at(1, index))) };
             for row in 0..R {
-                chains[row][$chain] = s.add(chains[row][$chain], s.load(&next_blocks[row][index]));
-                let value = moments[row].normalise(s, s.load(&blocks[row][index]), gain, bias);
-                s.store_codes(s.mul(value, factors[row]), shifts[row], &mut places[row].0[index]);
+                // SAFETY: as above.
+                let (block, next) = unsafe { (blocks.at(row, index), next_blocks.at(row, index)) };
+                let (block, next) = (s.load(block), s.load(next));
+                chains[row][$chain] = s.add(chains[row][$chain], next);
+                let value = moments[row].normalise(s, block, gain, bias);
+                // SAFETY: as above.
+                s.store_codes(s.mul(value, factors[row]), shifts[row], unsafe { places.at(row, index) });
             }
         };
     }
@@ -269,8 +268,9 @@ fn to_codes<S: Simd, const R: usize>(
         let (gain, bias) = norm.last(s);
         for row in 0..R {
             let value = moments[row].normalise(s, load_last(s, tails[row]), gain, bias);
-            if let Some(place) = places[row].1.first_mut() {
-                s.store_codes(s.mul(value, factors[row]), shifts[row], place);
+            if count < places.count() {
+                // SAFETY: as asked.
+                s.store_codes(s.mul(value, factors[row]), shifts[row], unsafe { places.at(row, count) });
             }
         }
     }

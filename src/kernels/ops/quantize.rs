@@ -1,6 +1,8 @@
 //! Rows of f32 to int8 codes: asymmetric quantization per row (per token), with a scale and a zero point.
 
 use super::math::round;
+use crate::copy::copy;
+use crate::kernels::blocks::{Blocks, BlocksMut};
 use crate::kernels::layout::{HALF, NARROW, TINY};
 use crate::kernels::simd::{Block, LANES, Simd};
 
@@ -79,7 +81,7 @@ impl<S: Simd> Range<S> {
 #[inline(always)]
 pub(super) fn load_last<S: Simd>(s: S, tail: &[f32]) -> S::V {
     let mut block: Block = [tail.first().copied().unwrap_or(0.0); LANES];
-    block[..tail.len()].copy_from_slice(tail);
+    copy(&mut block, tail);
     s.load(&block)
 }
 
@@ -126,30 +128,32 @@ pub(crate) fn quantize_rows<S: Simd>(
 #[inline(always)]
 fn code_row<S: Simd>(s: S, row: &[f32], factor: S::V, shift: u8, codes: &mut [u8], next: &[f32]) -> Range<S> {
     let mut range = Range::new(s);
-    let ((blocks, tail), (next_blocks, next_tail)) = (row.as_chunks::<LANES>(), next.as_chunks::<LANES>());
-    // As many in each, said here so that the loops need not ask.
-    let (next_blocks, places) = (&next_blocks[..blocks.len()], codes.as_chunks_mut::<LANES>().0);
-    let (places, last_place) = places.split_at_mut(blocks.len());
+    let (tail, next_tail) = (row.as_chunks::<LANES>().1, next.as_chunks::<LANES>().1);
+    let blocks = Blocks::<f32, LANES, 2>::of([row, next]);
+    let mut places = BlocksMut::<u8, LANES, 1>::of([codes]);
+    let count = blocks.count().min(places.count());
     macro_rules! code_block {
         ($index:expr, $chain:expr) => {
             let index = $index;
-            range.see(s, $chain, s.load(&next_blocks[index]));
-            s.store_codes(s.mul(s.load(&blocks[index]), factor), shift, &mut places[index]);
+            // SAFETY: the loops below stay below `count`.
+            unsafe {
+                range.see(s, $chain, s.load(blocks.at(1, index)));
+                s.store_codes(s.mul(s.load(blocks.at(0, index)), factor), shift, places.at(0, index));
+            }
         };
     }
-    for turn in 0..blocks.len() / CHAINS {
+    for turn in 0..count / CHAINS {
         for chain in 0..CHAINS {
             code_block!(CHAINS * turn + chain, chain);
         }
     }
-    for index in blocks.len() / CHAINS * CHAINS..blocks.len() {
+    for index in count / CHAINS * CHAINS..count {
         code_block!(index, 0);
     }
-    if !tail.is_empty()
-        && let Some(place) = last_place.first_mut()
-    {
+    if !tail.is_empty() && count < places.count() {
         range.see(s, 0, load_last(s, next_tail));
-        s.store_codes(s.mul(load_last(s, tail), factor), shift, place);
+        // SAFETY: as asked.
+        s.store_codes(s.mul(load_last(s, tail), factor), shift, unsafe { places.at(0, count) });
     }
     range
 }

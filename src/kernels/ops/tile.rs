@@ -38,11 +38,11 @@ impl Accumulators {
     /// The sums of `panel` of the first `rows` rows.
     ///
     /// # Safety
-    /// A tile wrote them.
+    /// A tile with such a panel wrote them.
     #[inline(always)]
     pub(super) unsafe fn of_panel(&self, rows: usize, panel: usize) -> impl Iterator<Item = &[i32; PANEL]> {
         // SAFETY: the caller's promise.
-        self.0[..rows].iter().map(move |row| unsafe { row[panel].assume_init_ref() })
+        self.0.iter().take(rows).map(move |row| unsafe { row.get_unchecked(panel).assume_init_ref() })
     }
 }
 
