@@ -80,7 +80,7 @@ impl Disk {
         let mut sector = [0; SECTOR_SIZE];
         self.0.read_blocks((offset / SECTOR_SIZE as u64) as usize, &mut sector)?;
         let start = (offset % SECTOR_SIZE as u64) as usize;
-        into.copy_from_slice(&sector[start..start + into.len()]);
+        into.iter_mut().zip(sector.iter().skip(start)).for_each(|(to, from)| *to = *from);
         Ok(())
     }
 }
