@@ -12,7 +12,7 @@ use cliptext::{AlignedBytes, Encoder, Input, Pack, Plan, PlanFile, PlanHash};
 use common::{PROMPTS, demo, kernels_for, long, pack, two_towers, typing};
 
 /// What `Encoder` promises.
-const STACK: usize = 32 << 10;
+const STACK: usize = if cfg!(target_arch = "aarch64") { 16 << 10 } else { 32 << 10 };
 /// What a thread has besides: its start, and its thread-local values.
 const THREAD: usize = 8 << 10;
 

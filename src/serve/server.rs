@@ -178,6 +178,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
         room.checked_div(chunk).unwrap_or(0).min(Prompt::max_chunks(program.context()))
     }
 
+    #[inline(never)]
     fn hello<W: Write>(&self, header: Header, frame: usize, out: &mut W) -> Result<(), Stop<W::Error>> {
         let program = self.encoder.program();
         let hello = Hello {
@@ -230,6 +231,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     }
 
     /// Texts without weights, in one chunk each: several go through a pass.
+    #[inline(never)]
     fn texts<W: Write>(
         &mut self,
         asked: &Encode<'_>,
@@ -268,6 +270,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     }
 
     /// Texts with weights or of several chunks.
+    #[inline(never)]
     fn prompts<W: Write>(
         &mut self,
         asked: &Encode<'_>,
@@ -333,6 +336,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     }
 
     /// The prompt's chunks as they are: each goes from the arena to the line.
+    #[inline(never)]
     fn chunks<W: Write>(&mut self, text: u8, sender: &mut Sender<'_, W>) -> Result<(), Stop<W::Error>> {
         let about = self.about(text);
         let at_once = self.at_once();
@@ -350,6 +354,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     }
 
     /// The prompt with its weights: in the work memory, since weights change whole chunks.
+    #[inline(never)]
     fn weighted<W: Write>(&mut self, text: u8, sender: &mut Sender<'_, W>) -> Result<(), Stop<W::Error>> {
         let about = self.about(text);
         let columns = about.columns as usize;

@@ -97,10 +97,21 @@ pub(super) struct Words<'v, C> {
 
 impl<'v, C: Characters> Words<'v, C> {
     pub(super) fn new(text: C, vocabulary: &Vocabulary<'v>) -> Self {
-        let (ring, places) = (['\0'; AHEAD], [0; AHEAD]);
-        let ahead = Ahead { text: Normalized::new(text), ring, places, start: 0, length: 0, before: None };
-        let (added, keeps_special) = (vocabulary.added, vocabulary.keeps_special);
-        Words { ahead, added, keeps_special, state: State::Between, then: [0; 2] }
+        // In one expression, so that nothing of it stands on the stack twice.
+        Words {
+            ahead: Ahead {
+                text: Normalized::new(text),
+                ring: ['\0'; AHEAD],
+                places: [0; AHEAD],
+                start: 0,
+                length: 0,
+                before: None,
+            },
+            added: vocabulary.added,
+            keeps_special: vocabulary.keeps_special,
+            state: State::Between,
+            then: [0; 2],
+        }
     }
 
     /// Bytes of the text behind which what is not given out yet begins, but for white space.

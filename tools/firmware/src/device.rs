@@ -6,6 +6,7 @@ use cliptext::plan::format::{HEADER, Header};
 use cliptext::prompt::Prompt;
 use cliptext::serve::{Counters, Receiver, Server};
 use cliptext::stream::{Storage, Stream};
+use cliptext::threads::Crew;
 use cliptext::{ArenaBuf, Encoder, Kernels, Plan, Program};
 
 use crate::board::{self, clock, reset};
@@ -39,12 +40,9 @@ pub(crate) fn run() -> ! {
         let _ = stack::tell(serial);
         crate::fault::provoke();
     });
-    let ended = match Disk::find() {
-        Some(disk) => from_disk(disk, &mut serial),
-        None => from_memory(&mut serial),
-    };
-    if let Err(fmt::Error) = ended {
-        // It was told why.
+    // Where it was made: it is too large to be moved about.
+    if let Ok(server) = &mut start(&mut serial) {
+        answer(server, &mut serial);
     }
     // Long enough to be read.
     let told = clock();
@@ -59,14 +57,27 @@ fn give_up<T>(serial: &mut Serial, what: &str, why: impl Display) -> Result<T, f
     Err(fmt::Error)
 }
 
+/// What answers.
+type Device = Server<'static, &'static Crew, Constants>;
+
+/// Finds the plan. In a function of its own, as are those below: what making a server takes of the stack is given back before
+/// anything is answered.
+#[inline(never)]
+fn start(serial: &mut Serial) -> Result<Device, fmt::Error> {
+    match Disk::find() {
+        Some(disk) => from_disk(disk, serial),
+        None => from_memory(serial),
+    }
+}
+
 /// With the plan in the image, or the one that was loaded beside it.
 #[inline(never)]
-fn from_memory(serial: &mut Serial) -> fmt::Result {
+fn from_memory(serial: &mut Serial) -> Result<Device, fmt::Error> {
     let plan = match plan_in_memory().and_then(Plan::load) {
         Ok(plan) => plan,
         Err(error) => return give_up(serial, "no plan", error),
     };
-    answer(plan.program(), Constants::Memory(plan.constants()), serial)
+    server(plan.program(), Constants::Memory(plan.constants()), serial)
 }
 
 /// The bytes of the plan.
@@ -87,7 +98,7 @@ fn plan_in_memory() -> Result<&'static [u8], cliptext::LoadError> {
 
 /// With the plan on a disk, of which only the head is in memory.
 #[inline(never)]
-fn from_disk(mut disk: Disk, serial: &mut Serial) -> fmt::Result {
+fn from_disk(mut disk: Disk, serial: &mut Serial) -> Result<Device, fmt::Error> {
     let (Some(head), Some(buffer)) = (HEAD.take(), BUFFER.take()) else { return Err(fmt::Error) };
     let head = head.bytes();
     let mut front = [0; HEADER];
@@ -113,17 +124,19 @@ fn from_disk(mut disk: Disk, serial: &mut Serial) -> fmt::Result {
         Err(error) => return give_up(serial, "the plan on the disk", error),
     };
     match Stream::new(&program, disk, buffer.bytes()) {
-        Ok(stream) => answer(program, Constants::Disk(stream), serial),
+        Ok(stream) => server(program, Constants::Disk(stream), serial),
         Err(error) => give_up(serial, "the plan on the disk", error),
     }
 }
 
-/// Answers what the line brings.
+/// A server over the plan.
 #[inline(never)]
-fn answer(program: Program<'static>, constants: Constants, serial: &mut Serial) -> fmt::Result {
-    let (Some(arena), Some(request), Some(prompt)) = (ARENA.take(), REQUEST.take(), PROMPT.take()) else {
-        return Err(fmt::Error);
-    };
+fn server(
+    program: Program<'static>,
+    constants: Constants,
+    serial: &mut Serial,
+) -> Result<Device, fmt::Error> {
+    let (Some(arena), Some(prompt)) = (ARENA.take(), PROMPT.take()) else { return Err(fmt::Error) };
     // SAFETY: all cores are alike, and the identification registers of this one say what it has.
     let assumed = board::kernels().filter_map(|name| unsafe { Kernels::assume(name) }.ok());
     let packing = program.manifest().packing;
@@ -136,8 +149,13 @@ fn answer(program: Program<'static>, constants: Constants, serial: &mut Serial) 
         Err(error) => return give_up(serial, "the plan", error),
     };
     let name = concat!("cliptext-firmware ", env!("CARGO_PKG_VERSION"));
-    let mut server = Server::new(encoder, &COUNTERS, prompt).named(name).with_clock(clock);
+    Ok(Server::new(encoder, &COUNTERS, prompt).named(name).with_clock(clock))
+}
+
+/// Answers what the line brings.
+#[inline(never)]
+fn answer(server: &mut Device, serial: &mut Serial) {
+    let Some(request) = REQUEST.take() else { return };
     // The line has no end.
     let _ = server.serve(serial, &mut Receiver::new(request));
-    Ok(())
 }
