@@ -3,7 +3,10 @@
 mod record;
 mod tables;
 
-use tables::{BLOCK_BITS, BLOCKS, COMPOSITIONS, DECOMPOSITIONS, LOWER_CASE, PARTS, PROPERTIES, RECORDS};
+use tables::{
+    BEHIND, BLOCK_BITS, BLOCKS, COMPOSITES, DECOMPOSED, FIRSTS, LOWER_CASE, PLANES, RECORDS, RECORDS_OF,
+    ROW_BITS, ROWS, SECONDS,
+};
 
 pub(super) use record::{Category, Record};
 pub(super) use tables::CLASSES;
@@ -14,10 +17,10 @@ const UNASSIGNED: Record = Record { category: Category::Other, class: 0, decompo
 /// Looks a character's properties up.
 pub(super) fn record(c: char) -> Record {
     let code = c as usize;
-    let block = BLOCKS.get(code >> BLOCK_BITS).copied().unwrap_or(0);
-    let record = PROPERTIES
-        .get(usize::from(block))
-        .and_then(|row| RECORDS.get(usize::from(row[code & ((1 << BLOCK_BITS) - 1)])));
+    let block = BLOCKS.get(code >> (ROW_BITS + BLOCK_BITS)).copied().unwrap_or(0);
+    let rows = ROWS.get(usize::from(block));
+    let row = rows.and_then(|rows| RECORDS_OF.get(usize::from(rows[(code >> ROW_BITS) % (1 << BLOCK_BITS)])));
+    let record = row.and_then(|row| RECORDS.get(usize::from(row[code % (1 << ROW_BITS)])));
     record.copied().unwrap_or(UNASSIGNED)
 }
 
@@ -30,8 +33,16 @@ pub(super) fn lower_case(c: char) -> (char, Option<char>) {
     if c == '\u{130}' {
         return ('i', Some('\u{307}'));
     }
-    let entry = LOWER_CASE.binary_search_by_key(&c, |entry| entry.0);
-    (entry.ok().and_then(|entry| LOWER_CASE.get(entry)).map_or(c, |entry| entry.1), None)
+    (lower_case_in_a_run(c).unwrap_or(c), None)
+}
+
+fn lower_case_in_a_run(c: char) -> Option<char> {
+    let run = LOWER_CASE.partition_point(|run| run.0 <= c).checked_sub(1)?;
+    let &(start, length, step, distance) = LOWER_CASE.get(run)?;
+    let behind = c as u32 - start as u32;
+    let step = u32::from(step).max(1);
+    let is_one = behind.is_multiple_of(step) && behind / step < length.into();
+    if is_one { char::from_u32((c as u32).wrapping_add_signed(distance)) } else { None }
 }
 
 /// The longest canonical decomposition.
@@ -59,11 +70,48 @@ pub(super) fn decompose(c: char) -> Option<([char; MAX_PARTS], usize)> {
         parts[2] = char::from_u32(FINALS + last)?;
         return Some((parts, if last == 0 { 2 } else { 3 }));
     }
-    let entry = DECOMPOSITIONS.binary_search_by_key(&c, |entry| entry.0).ok()?;
-    let &(_, start, length) = DECOMPOSITIONS.get(entry)?;
-    let (start, length) = (usize::from(start), usize::from(length));
-    parts.get_mut(..length)?.copy_from_slice(PARTS.get(start..start + length)?);
+    // A step at a time: what stands behind a first character does not decompose, the first may.
+    let (mut first, mut second) = step(c)?;
+    let mut length = 0;
+    loop {
+        if let Some(second) = second {
+            *parts.get_mut(length)? = second;
+            length += 1;
+        }
+        match step(first) {
+            Some(next) => (first, second) = next,
+            None => break,
+        }
+    }
+    *parts.get_mut(length)? = first;
+    length += 1;
+    // They were found from the last to the first.
+    parts.get_mut(..length)?.reverse();
     Some((parts, length))
+}
+
+/// In [`BEHIND`], the first of [`SECONDS`].
+const SECOND: usize = 3;
+
+/// What a character becomes first: one character, or two.
+fn step(c: char) -> Option<(char, Option<char>)> {
+    let plane = c as usize >> 16;
+    let (start, end) = (usize::from(*PLANES.get(plane)?), usize::from(*PLANES.get(plane + 1)?));
+    let index = start + DECOMPOSED.get(start..end)?.binary_search(&(c as u16)).ok()?;
+    parts_of(index, plane as u32)
+}
+
+/// What the character becomes that is at `index` of [`DECOMPOSED`], in `plane`.
+fn parts_of(index: usize, plane: u32) -> Option<(char, Option<char>)> {
+    let behind = *BEHIND.get(index)?;
+    let second = SECONDS.get(usize::from(behind).wrapping_sub(SECOND)).copied();
+    let plane = if second.is_some() { plane } else { behind.into() };
+    Some((char::from_u32(plane << 16 | u32::from(*FIRSTS.get(index)?))?, second))
+}
+
+/// The plane of the character at `index` of [`DECOMPOSED`].
+fn plane_of(index: usize) -> u32 {
+    PLANES.iter().skip(1).take_while(|&&end| usize::from(end) <= index).count() as u32
 }
 
 /// The primary composite of two characters, if they have one.
@@ -78,8 +126,16 @@ pub(super) fn compose(first: char, second: char) -> Option<char> {
     if syllable < SYLLABLE_COUNT && syllable.is_multiple_of(FINAL_COUNT) && (1..FINAL_COUNT).contains(&last) {
         return char::from_u32(first as u32 + last);
     }
-    let entry = COMPOSITIONS.binary_search_by_key(&(first, second), |entry| entry.0).ok()?;
-    COMPOSITIONS.get(entry).map(|entry| entry.1)
+    let behind = SECONDS.binary_search(&second).ok()? + SECOND;
+    // As they stand in the tables: the first is of the composite's plane.
+    let parts = |&index: &u16| {
+        let index = usize::from(index);
+        let first = FIRSTS.get(index).copied().map_or(0, u32::from);
+        (plane_of(index) << 16 | first, BEHIND.get(index).copied().map_or(0, usize::from))
+    };
+    let found = COMPOSITES.binary_search_by_key(&(first as u32, behind), parts).ok()?;
+    let index = usize::from(*COMPOSITES.get(found)?);
+    char::from_u32(plane_of(index) << 16 | u32::from(*DECOMPOSED.get(index)?))
 }
 
 #[cfg(test)]
