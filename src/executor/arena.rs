@@ -75,12 +75,23 @@ pub(super) fn values_mut<T: bytemuck::Pod>(bytes: &mut [u8]) -> &mut [T] {
 
 /// Bytes as rows of f32.
 pub(super) fn rows(bytes: &[u8], columns: usize) -> impl Iterator<Item = &[f32]> {
-    values(bytes).chunks_exact(columns.max(1))
+    let mut rest: &[f32] = values(bytes);
+    // Not `chunks_exact`, whose length is found by a division that could panic.
+    core::iter::from_fn(move || {
+        let (row, behind) = rest.split_at_checked(columns.max(1))?;
+        rest = behind;
+        Some(row)
+    })
 }
 
 /// Bytes as rows of f32, to be written.
 pub(super) fn rows_mut(bytes: &mut [u8], columns: usize) -> impl Iterator<Item = &mut [f32]> {
-    values_mut(bytes).chunks_exact_mut(columns.max(1))
+    let mut rest: &mut [f32] = values_mut(bytes);
+    core::iter::from_fn(move || {
+        let (row, behind) = core::mem::take(&mut rest).split_at_mut_checked(columns.max(1))?;
+        rest = behind;
+        Some(row)
+    })
 }
 
 /// The codes in the bytes of a place.

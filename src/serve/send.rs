@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::cobs::Stuffer;
 use super::format::Header;
+use super::message::Request;
+use super::values::Sent;
 use crate::kernels::crc32c::extend;
 
 /// Why a line took no more bytes.
@@ -28,20 +30,45 @@ impl<E: core::fmt::Display> core::fmt::Display for SendError<E> {
 
 impl<E: core::error::Error> core::error::Error for SendError<E> {}
 
-/// Writes a message in a frame of its own, a byte at a time: neither is ever whole in memory.
+/// Where the parts of a frame go; false where one is not taken.
+type Taker<'t> = &'t mut dyn FnMut(&[u8]) -> bool;
+
+/// What goes in a frame. Of each kind there is one function, which knows no line.
+pub(super) trait Message {
+    /// Makes a frame, a byte at a time: neither it nor the message is ever whole in memory.
+    fn frame(&self, header: Header, take: Taker<'_>);
+}
+
+impl Message for Sent<'_> {
+    fn frame(&self, header: Header, take: Taker<'_>) {
+        frame(header, self, take);
+    }
+}
+
+impl Message for Request<'_> {
+    fn frame(&self, header: Header, take: Taker<'_>) {
+        frame(header, self, take);
+    }
+}
+
+fn frame(header: Header, message: &impl Serialize, take: Taker<'_>) {
+    // Lengths of sequences are known, and nothing else is refused but what the line does not take, which it tells itself.
+    let _ =
+        postcard::serialize_with_flavor(&(header, message), Frame { take, stuffer: Stuffer::new(), crc: !0 });
+}
+
+/// Writes a message in a frame of its own.
 pub(super) fn send<W: Write>(
     out: &mut W,
     header: Header,
-    message: &impl Serialize,
+    message: &impl Message,
 ) -> Result<(), SendError<W::Error>> {
-    let mut failed = None;
-    let frame = Frame { out, stuffer: Stuffer::new(), crc: !0, failed: &mut failed };
-    let sent = postcard::serialize_with_flavor(&(header, message), frame);
-    match (sent, failed) {
-        (_, Some(error)) => Err(error),
-        // Lengths of sequences are known, and nothing else is refused.
-        (Ok(()) | Err(_), None) => Ok(()),
-    }
+    let mut sent = Ok(());
+    message.frame(header, &mut |part| {
+        sent = write_all(out, part);
+        sent.is_ok()
+    });
+    sent
 }
 
 /// All of `bytes`; the trait's own function panics where a line takes none.
@@ -57,36 +84,33 @@ pub(super) fn write_all<W: Write>(out: &mut W, mut bytes: &[u8]) -> Result<(), S
 }
 
 /// Makes a frame of bytes.
-struct Frame<'f, W: Write> {
-    out: &'f mut W,
+struct Frame<'t> {
+    take: Taker<'t>,
     stuffer: Stuffer,
     crc: u32,
-    failed: &'f mut Option<SendError<W::Error>>,
 }
 
-impl<W: Write> Frame<'_, W> {
-    fn told<T>(&mut self, written: Result<T, SendError<W::Error>>) -> postcard::Result<T> {
-        written.map_err(|error| {
-            *self.failed = Some(error);
-            postcard::Error::SerializeBufferFull
-        })
-    }
+/// What is told where the line takes no more.
+const FULL: postcard::Error = postcard::Error::SerializeBufferFull;
 
+impl Frame<'_> {
     fn stuff(&mut self, byte: u8) -> postcard::Result<()> {
-        let out = &mut *self.out;
-        let written = self.stuffer.push(byte, |group| write_all(out, group));
-        self.told(written)
+        let take = &mut self.take;
+        self.stuffer.push(byte, |group| if take(group) { Ok(()) } else { Err(FULL) })
     }
 }
 
-impl<W: Write> Flavor for Frame<'_, W> {
+impl Flavor for Frame<'_> {
     type Output = ();
 
+    // Not compiled into each field of each message: the line is slower than a call.
+    #[inline(never)]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.crc = extend(self.crc, &[byte]);
         self.stuff(byte)
     }
 
+    #[inline(never)]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.crc = extend(self.crc, bytes);
         bytes.iter().try_for_each(|&byte| self.stuff(byte))
@@ -96,8 +120,7 @@ impl<W: Write> Flavor for Frame<'_, W> {
         for byte in (!self.crc).to_le_bytes() {
             self.stuff(byte)?;
         }
-        let out = &mut *self.out;
-        let written = self.stuffer.finish(|group| write_all(out, group));
-        self.told(written)
+        let take = &mut self.take;
+        self.stuffer.finish(|group| if take(group) { Ok(()) } else { Err(FULL) })
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Tokenizer<'a> {
 
     /// Gives the ids of `text`, without start and end token. False where `ids` had no room for all.
     #[inline(never)] // so that its stack is given back before anything is computed
-    pub(crate) fn read<C: Characters>(&self, text: C, ids: &mut impl Ids) -> bool {
+    pub(crate) fn read<C: Characters>(&self, text: C, ids: &mut dyn Ids) -> bool {
         let mut word = Word::<{ WINDOW * MAX_TOKEN }>::new(&self.vocabulary);
         let mut rest = text;
         loop {
@@ -171,7 +171,7 @@ impl<'a> Tokenizer<'a> {
         &self,
         text: C,
         word: &mut Word<'_, { WINDOW * MAX_TOKEN }>,
-        ids: &mut impl Ids,
+        ids: &mut dyn Ids,
     ) -> bool {
         let mut words = Words::new(text, &self.vocabulary);
         loop {
@@ -194,7 +194,7 @@ impl<'a> Tokenizer<'a> {
         (first, place): (char, usize),
         words: &mut Words<'a, C>,
         word: &mut Word<'_, { WINDOW * MAX_TOKEN }>,
-        ids: &mut impl Ids,
+        ids: &mut dyn Ids,
     ) -> bool {
         // Bytes of a character that `words` has given and that are not encoded.
         let mut held = Held::of(first, 0);
@@ -265,7 +265,7 @@ impl Held {
 }
 
 /// Gives the ids of an added token; false if they are not all taken.
-fn push_all(ids: &mut impl Ids, added: AddedIds, place: usize) -> bool {
+fn push_all(ids: &mut dyn Ids, added: AddedIds, place: usize) -> bool {
     ids.keep_together(added.count as usize);
     (0..added.count).all(|more| ids.push(added.first.saturating_add(more), place))
 }

@@ -139,7 +139,10 @@ pub(crate) fn norm_rows_to_codes<S: Simd>(
     params: &mut [QuantParams],
 ) {
     let stride = codes.len() / params.len().max(1);
-    let paired = if S::CHAINS == 16 { params.len() / 2 * 2 } else { 0 };
+    if S::CHAINS != 16 {
+        return groups_to_codes::<S, 1>(s, norm, rows, flip, codes, params);
+    }
+    let paired = params.len() / 2 * 2;
     if let Some((rows, last_rows)) = rows.split_at_checked(paired * norm.gain.len())
         && let Some((codes, last_codes)) = codes.split_at_mut_checked(paired * stride)
         && let Some((params, last_params)) = params.split_at_mut_checked(paired)
