@@ -74,7 +74,7 @@ impl Kernels {
 
     /// The form in which they keep activation codes: what each is xor-ed with, and whether two rows' are paired.
     pub(super) fn code_form(self) -> (u8, bool) {
-        (self.0.vector.flip, self.0.pair_rows.is_some())
+        (self.0.flip, self.0.pair_rows.is_some())
     }
 
     /// Whether they read weights in `packing`.

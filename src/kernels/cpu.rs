@@ -5,10 +5,10 @@ pub(super) use x86::*;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use core::arch::x86_64::{__cpuid_count, _xgetbv};
+    use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 
     /// Bits `bits` of the given register of CPUID `leaf`, sub-leaf 0.
-    fn cpuid(leaf: u32, register: fn(core::arch::x86_64::CpuidResult) -> u32, bits: u32) -> bool {
+    fn cpuid(leaf: u32, register: fn(CpuidResult) -> u32, bits: u32) -> bool {
         __cpuid_count(0, 0).eax >= leaf && register(__cpuid_count(leaf, 0)) & bits == bits
     }
 
@@ -29,6 +29,13 @@ mod x86 {
         const AVX2: u32 = 1 << 5;
         const XMM_YMM: u64 = 0b110;
         !cfg!(miri) && cpuid(1, |r| r.ecx, FMA_F16C) && cpuid(7, |r| r.ebx, AVX2) && saved(XMM_YMM)
+    }
+
+    pub(crate) fn has_avxvnni() -> bool {
+        const VNNI: u32 = 1 << 4;
+        // Sub-leaf 1, where sub-leaf 0 says that there is one.
+        let leaf_7 = |sub_leaf| __cpuid_count(7, sub_leaf).eax;
+        has_avx2() && leaf_7(0) >= 1 && leaf_7(1) & VNNI == VNNI
     }
 
     pub(crate) fn has_avx512vnni() -> bool {

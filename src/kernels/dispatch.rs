@@ -165,7 +165,7 @@ impl KernelSet<'_> {
         }
         self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (kernels.0.vector.norm_rows_to_codes)(&norm, rows, codes, params) }
+            unsafe { (kernels.0.vector.norm_rows_to_codes)(&norm, rows, kernels.0.flip, codes, params) }
         });
     }
 
@@ -173,7 +173,7 @@ impl KernelSet<'_> {
     pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
         self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (kernels.0.vector.quantize_rows)(rows, codes, params) }
+            unsafe { (kernels.0.vector.quantize_rows)(rows, kernels.0.flip, codes, params) }
         });
     }
 
@@ -319,11 +319,7 @@ impl Kernels {
                 unsafe { pair_rows(first, second) };
             }
         }
-        codes
-            .chunks_exact(stride)
-            .flat_map(|row| &row[..columns])
-            .map(|code| code ^ self.0.vector.flip)
-            .collect()
+        codes.chunks_exact(stride).flat_map(|row| &row[..columns]).map(|code| code ^ self.0.flip).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `scalar` | none | the reference; every CPU (on aarch64 with the feature `scalar`) |
 //! | `avx2` | AVX2, FMA, F16C | x86-64 workstations |
+//! | `avxvnni` | AVX-VNNI, AVX2, FMA, F16C | x86-64 clients from Alder Lake on, small servers |
 //! | `avx512vnni` | AVX-512, VNNI | x86-64 workstations and servers |
 //! | `neon` | NEON | Cortex-A53, A57, A72 |
 //! | `dotprod` | NEON with SDOT | Cortex-A55, A75, A76, A78 |
@@ -54,6 +55,8 @@ mod table;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 #[cfg(target_arch = "aarch64")]
 mod by_vector;
 #[cfg(target_arch = "aarch64")]

@@ -16,7 +16,7 @@ use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::scalar;
 use super::simd::Block;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512vnni, cpu};
+use super::{avx2, avx512vnni, avxvnni, cpu};
 #[cfg(target_arch = "aarch64")]
 use super::{cpu, dotprod, i8mm, neon};
 
@@ -27,6 +27,8 @@ pub(super) struct Table {
     pub(super) supported: fn() -> bool,
     /// The int8 layouts that it reads, the one made for it first, each with its product.
     pub(super) products: &'static [Product],
+    /// What activation codes are xor-ed with.
+    pub(super) flip: u8,
     /// What is done to the codes of rows `2n` and `2n + 1`; done again it is undone.
     pub(super) pair_rows: Option<PairRowsFn>,
     /// Everything but products of int8 codes: the same for instruction sets that differ in these only.
@@ -35,12 +37,10 @@ pub(super) struct Table {
 
 /// The functions that vectors do, for one kind of vectors.
 pub(super) struct Vector {
-    /// What activation codes are xor-ed with.
-    pub(super) flip: u8,
     pub(super) embed_row: unsafe fn(TokenRow<'_>, PositionRow<'_>, &mut [f32]),
     pub(super) norm_row: unsafe fn(&Norm<'_>, &[f32], &mut [f32]),
-    pub(super) norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], &mut [u8], &mut [QuantParams]),
-    pub(super) quantize_rows: unsafe fn(&[f32], &mut [u8], &mut [QuantParams]),
+    pub(super) norm_rows_to_codes: unsafe fn(&Norm<'_>, &[f32], u8, &mut [u8], &mut [QuantParams]),
+    pub(super) quantize_rows: unsafe fn(&[f32], u8, &mut [u8], &mut [QuantParams]),
     pub(super) linear_f32: unsafe fn(&LinearF32<'_>, Task),
     pub(super) attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
     /// The inner loop of `attend` alone; returns its number of multiplications.
@@ -74,11 +74,10 @@ macro_rules! compiled {
     };
 }
 
-/// Compiles what vectors do for one kind of vectors; codes are xor-ed with `$flip`.
+/// Compiles what vectors do for one kind of vectors.
 macro_rules! vector {
-    ($vector:ident, $simd:expr, $features:tt, $flip:expr) => {
+    ($vector:ident, $simd:expr, $features:tt) => {
         static $vector: Vector = {
-            const FLIP: u8 = $flip;
             // The functions below are reached through a `Kernels`, which exists only where its table's `supported` said yes.
             compiled!($features
                 unsafe fn embed_row(token: TokenRow<'_>, position: PositionRow<'_>, out: &mut [f32]) {
@@ -94,15 +93,16 @@ macro_rules! vector {
                 unsafe fn norm_rows_to_codes(
                     norm: &Norm<'_>,
                     rows: &[f32],
+                    flip: u8,
                     codes: &mut [u8],
                     params: &mut [QuantParams],
                 ) {
-                    ops::norm::norm_rows_to_codes($simd, norm, rows, FLIP, codes, params)
+                    ops::norm::norm_rows_to_codes($simd, norm, rows, flip, codes, params)
                 }
             );
             compiled!($features
-                unsafe fn quantize_rows(rows: &[f32], codes: &mut [u8], params: &mut [QuantParams]) {
-                    ops::quantize::quantize_rows($simd, rows, FLIP, codes, params)
+                unsafe fn quantize_rows(rows: &[f32], flip: u8, codes: &mut [u8], params: &mut [QuantParams]) {
+                    ops::quantize::quantize_rows($simd, rows, flip, codes, params)
                 }
             );
             compiled!($features
@@ -123,7 +123,6 @@ macro_rules! vector {
                 }
             );
             Vector {
-                flip: FLIP,
                 embed_row,
                 norm_row,
                 norm_rows_to_codes,
@@ -141,11 +140,13 @@ macro_rules! table {
     ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $vector:ident, $pair_rows:expr,
      [$($($packing:ident)|+ => $tile:ty = $value:expr),*]) => {
         pub(super) static $table: Table = {
+            const FLIPS: &[u8] = &[$(<$tile>::FLIP),*];
             // The codes do not know which of the tiles will read them.
-            $(const { assert!(<$tile>::FLIP == $vector.flip) };)*
+            $(const { assert!(<$tile>::FLIP == FLIPS[0]) };)*
             Table {
                 name: $name,
                 supported: $supported,
+                flip: FLIPS[0],
                 vector: &$vector,
                 pair_rows: $pair_rows,
                 products: &[$({
@@ -170,7 +171,7 @@ macro_rules! table {
 }
 
 #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
-vector!(PORTABLE_VECTOR, scalar::Scalar, [], <scalar::Scalar as Int8Tile>::FLIP);
+vector!(PORTABLE_VECTOR, scalar::Scalar, []);
 #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
 table!(
     SCALAR,
@@ -185,7 +186,7 @@ table!(
     ]
 );
 #[cfg(target_arch = "x86_64")]
-vector!(AVX2_VECTOR, avx2::Avx2(()), ["avx2,fma,f16c"], <avx2::Avx2 as Int8Tile>::FLIP);
+vector!(AVX2_VECTOR, avx2::Avx2(()), ["avx2,fma,f16c"]);
 #[cfg(target_arch = "x86_64")]
 table!(
     AVX2,
@@ -198,11 +199,21 @@ table!(
     [Int8x4 => avx2::Avx2 = avx2::Avx2(())]
 );
 #[cfg(target_arch = "x86_64")]
+table!(
+    AVXVNNI,
+    "avxvnni",
+    avx2::Avx2(()),
+    cpu::has_avxvnni,
+    ["avx2,fma,f16c,avxvnni"],
+    AVX2_VECTOR,
+    None,
+    [Int8x4 => avxvnni::AvxVnni = avxvnni::AvxVnni(())]
+);
+#[cfg(target_arch = "x86_64")]
 vector!(
     AVX512_VECTOR,
     avx512vnni::Avx512Vnni(()),
-    ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
-    <avx512vnni::Avx512Vnni as Int8Tile>::FLIP
+    ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"]
 );
 #[cfg(target_arch = "x86_64")]
 table!(
@@ -216,7 +227,7 @@ table!(
     [Int8x4 => avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(())]
 );
 #[cfg(target_arch = "aarch64")]
-vector!(NEON_VECTOR, neon::Neon, [], <neon::By4 as Int8Tile>::FLIP);
+vector!(NEON_VECTOR, neon::Neon, []);
 #[cfg(target_arch = "aarch64")]
 table!(
     NEON,
@@ -259,6 +270,8 @@ table!(
 pub(super) static TABLES: &[&Table] = &[
     #[cfg(target_arch = "x86_64")]
     &AVX512VNNI,
+    #[cfg(target_arch = "x86_64")]
+    &AVXVNNI,
     #[cfg(target_arch = "x86_64")]
     &AVX2,
     #[cfg(target_arch = "aarch64")]
