@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::by_vector::{asm_tile, by_vector, tile_of_halves};
+use super::by_vector::asm_tile;
 use super::layout::PANEL;
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
@@ -235,26 +235,118 @@ pub(super) struct By16;
 #[derive(Clone, Copy)]
 pub(super) struct By4;
 
-by_vector!(
-    /// A vector of weights is one channel. Two products are added in 16 bits (at most 2 · 127 · 128) before they are
-    /// widened: SMULL, SMLAL2, SADALP, 16 products by three instructions, two of them for the multiply pipe.
-    ///
-    /// # Safety
-    /// `input` as [`Int8Tile::tile`] wants it for groups of 16; `out` has the rows' places.
-    sixteens, load: "ldr q" "", bytes: "16", group: "256", folds: "2", column: [
-        r"smull v2.8h, v\weights\().8b, v5.8b",
-        ".if {R} > 1", r"smull v3.8h, v\weights\().8b, v6.8b", ".endif",
-        ".if {R} > 2", r"smull v4.8h, v\weights\().8b, v7.8b", ".endif",
-        r"smlal2 v2.8h, v\weights\().16b, v5.16b",
-        ".if {R} > 1", r"smlal2 v3.8h, v\weights\().16b, v6.16b", ".endif",
-        ".if {R} > 2", r"smlal2 v4.8h, v\weights\().16b, v7.16b", ".endif",
-        r"sadalp v\a0\().4s, v2.8h",
-        ".if {R} > 1", r"sadalp v\a1\().4s, v3.8h", ".endif",
-        ".if {R} > 2", r"sadalp v\a2\().4s, v4.8h", ".endif",
-    ]
-);
+/// `R` rows (1 to 3) times the four channels whose weights begin `first` bytes into every group, as one vector of sums for each row.
+///
+/// A vector of weights is one channel. Two products are added in 16 bits (at most 2 · 127 · 128) before they are widened: SMULL,
+/// SMLAL2, SADALP, 16 products by three instructions, two of them for the multiply pipe. Six such chains go side by side: in a core that
+/// runs in order, such as the A53, each instruction waits for the one before it in its chain. Four channels leave the registers for that.
+///
+/// # Safety
+/// `input` as [`Int8Tile::tile`] wants it for groups of 16; `out` has the rows' places.
+#[inline(always)]
+unsafe fn four_channels<const R: usize>(input: &TileInput, first: usize, out: *mut i32) {
+    // SAFETY: the caller's promise: `input` is true and `out` has the rows.
+    unsafe {
+        asm_tile!(
+            input, codes: [c0 = 0, c1 = 1, c2 = 2],
+            ".irp a, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19",
+            r".if \a < 8 + 4 * {R}", r"movi v\a\().2d, #0", ".endif",
+            ".endr",
+            // Two vectors of weights times each row's codes, to six vectors of products.
+            r".macro products by, form, weights, others, p0, p1, p2, p3, p4, p5",
+            r"\by v\p0\().8h, v\weights\().\form, v5.\form",
+            r".if {R} > 1", r"\by v\p1\().8h, v\weights\().\form, v6.\form", ".endif",
+            r".if {R} > 2", r"\by v\p2\().8h, v\weights\().\form, v7.\form", ".endif",
+            r"\by v\p3\().8h, v\others\().\form, v5.\form",
+            r".if {R} > 1", r"\by v\p4\().8h, v\others\().\form, v6.\form", ".endif",
+            r".if {R} > 2", r"\by v\p5\().8h, v\others\().\form, v7.\form", ".endif",
+            ".endm",
+            r".macro two_channels weights, others, a0, a1, a2, a3, a4, a5, p0, p1, p2, p3, p4, p5",
+            r"products smull, 8b, \weights, \others, \p0, \p1, \p2, \p3, \p4, \p5",
+            r"products smlal2, 16b, \weights, \others, \p0, \p1, \p2, \p3, \p4, \p5",
+            r"sadalp v\a0\().4s, v\p0\().8h",
+            r".if {R} > 1", r"sadalp v\a1\().4s, v\p1\().8h", ".endif",
+            r".if {R} > 2", r"sadalp v\a2\().4s, v\p2\().8h", ".endif",
+            r"sadalp v\a3\().4s, v\p3\().8h",
+            r".if {R} > 1", r"sadalp v\a4\().4s, v\p4\().8h", ".endif",
+            r".if {R} > 2", r"sadalp v\a5\().4s, v\p5\().8h", ".endif",
+            ".endm",
+            // The group `at` groups on. No address is written back: that costs cores that run in order.
+            r".macro group at",
+            r"ldr q5, [{c0}, #16 * \at]",
+            r"ldr q0, [{weights}, #256 * \at]",
+            r".if {R} > 1", r"ldr q6, [{c1}, #16 * \at]", ".endif",
+            r".if {R} > 2", r"ldr q7, [{c2}, #16 * \at]", ".endif",
+            r"ldr q1, [{weights}, #256 * \at + 16]",
+            r"ldr q2, [{weights}, #256 * \at + 32]",
+            r"ldr q3, [{weights}, #256 * \at + 48]",
+            "two_channels 0, 1, 8, 12, 16, 9, 13, 17, 20, 21, 22, 23, 24, 25",
+            "two_channels 2, 3, 10, 14, 18, 11, 15, 19, 26, 27, 28, 29, 30, 31",
+            ".endm",
+            r".macro go_on groups",
+            r"add {weights}, {weights}, #256 * \groups",
+            r"add {c0}, {c0}, #16 * \groups",
+            r".if {R} > 1", r"add {c1}, {c1}, #16 * \groups", ".endif",
+            r".if {R} > 2", r"add {c2}, {c2}, #16 * \groups", ".endif",
+            ".endm",
+            "cbz {fours}, 3f",
+            "2:",
+            "group 0",
+            "group 1",
+            "group 2",
+            "group 3",
+            "go_on 4",
+            "subs {fours}, {fours}, #1",
+            "b.ne 2b",
+            "3:",
+            "cbz {rest}, 5f",
+            "4:",
+            "group 0",
+            "go_on 1",
+            "subs {rest}, {rest}, #1",
+            "b.ne 4b",
+            "5:",
+            // To each row's sums comes its negated zero point times the sums of the weights.
+            "ldr q0, [{sums}]",
+            r".macro store row, a, b, c, d",
+            r".if {R} > \row",
+            r"ldr s1, [{neg_zero_points}, #8 * \row]",
+            r"addp v\a\().4s, v\a\().4s, v\b\().4s",
+            r"addp v\c\().4s, v\c\().4s, v\d\().4s",
+            r"addp v\a\().4s, v\a\().4s, v\c\().4s",
+            r"mla v\a\().4s, v0.4s, v1.s[0]",
+            r"str q\a, [{out}]",
+            "add {out}, {out}, #{row}",
+            ".endif",
+            ".endm",
+            "store 0, 8, 9, 10, 11",
+            "store 1, 12, 13, 14, 15",
+            "store 2, 16, 17, 18, 19",
+            ".purgem products", ".purgem two_channels", ".purgem group", ".purgem go_on", ".purgem store",
+            weights = inout(reg) input.panel.wrapping_add(first) => _,
+            sums = in(reg) input.sums(0).wrapping_add(first / input.group.max(1)),
+            neg_zero_points = in(reg) input.neg_zero_points(),
+            fours = inout(reg) input.groups / 4 => _,
+            rest = inout(reg) input.groups % 4 => _,
+            out = inout(reg) out => _,
+        );
+    }
+}
 
-tile_of_halves!(By16, sixteens);
+impl Int8Tile for By16 {
+    const ROWS: usize = 3;
+    const PANELS: usize = 1;
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
+        let out = out.start();
+        for quarter in 0..4 {
+            // SAFETY: NEON is part of aarch64; the caller's promise; a quarter is four channels of 16 bytes in each group.
+            unsafe { four_channels::<R>(input, quarter * 64, out.add(quarter * 4)) };
+        }
+    }
+}
 
 impl Int8Tile for By4 {
     const ROWS: usize = 2;
