@@ -6,13 +6,13 @@ use cliptext::pack::Dtype;
 use cliptext::plan::TowerInfo;
 use cliptext::{MAX_SEQUENCES, Pack};
 
-use crate::describe::describe;
+use crate::describe::{describe, grouped, kind};
 use crate::failure::{Outcome, work};
 use crate::plan::{Access, Source};
 use crate::prompts::shown;
 
-/// Prints what is in the plan or pack at `path`, or in the built-in plan.
-pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
+/// Prints what is in the plan or pack at `path`, or in the built-in plan; each of its steps if `all_steps`.
+pub(crate) fn inspect(path: Option<&Path>, all_steps: bool, access: Access) -> Outcome {
     let source = Source::open(path, access)?;
     if let Some(path) = path.filter(|_| Pack::is_one(source.bytes())) {
         return list(path, source.bytes());
@@ -56,9 +56,17 @@ pub(crate) fn inspect(path: Option<&Path>, access: Access) -> Outcome {
         Ok(kernels) => sayln!("kernel      {} on this CPU", kernels.name()),
         Err(error) => sayln!("kernel      none on this CPU: {error}"),
     }
-    sayln!("steps");
-    for (index, step) in plan.steps().enumerate() {
-        sayln!("  {index:>3}  {}  {} bytes", describe(&step), step.constant_bytes().unwrap_or_default());
+    if all_steps {
+        sayln!("steps");
+        for (index, step) in plan.steps().enumerate() {
+            sayln!("  {index:>3}  {}  {} bytes", describe(&step), step.constant_bytes().unwrap_or_default());
+        }
+        return Ok(());
+    }
+    sayln!("steps       {}, by kind (--steps: each)", plan.step_count());
+    for (kind, steps) in grouped(plan.steps().map(|step| (kind(&step), step))) {
+        let bytes: u64 = steps.iter().filter_map(|step| step.constant_bytes()).sum();
+        sayln!("  {:>3} ×  {kind}  {bytes} bytes", steps.len());
     }
     Ok(())
 }

@@ -75,6 +75,9 @@ enum Command {
     Inspect {
         /// The plan or pack; without it, the built-in plan
         plan: Option<PathBuf>,
+        /// List each step, not only each kind of steps
+        #[arg(long)]
+        steps: bool,
     },
 }
 
@@ -95,7 +98,7 @@ pub fn main() -> ExitCode {
         Command::Pack(args) => pack::pack(&args, access),
         Command::Serve(args) => serve::serve(&args, access),
         Command::Client(args) => client::client(&args, access),
-        Command::Inspect { plan } => inspect::inspect(plan.as_deref(), access),
+        Command::Inspect { plan, steps } => inspect::inspect(plan.as_deref(), steps, access),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

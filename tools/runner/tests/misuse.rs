@@ -83,6 +83,8 @@ fn the_command_line_is_wrong() {
         ),
         (&["encode", "x", "--order", "last", "--negative", "y"], "invalid value 'last'"),
         (&["bench", "--runs", "0"], "0 is not in 1..=4294967295"),
+        (&["bench", "--json", "--steps"], "'--json' cannot be used with"),
+        (&["bench", "--json", "--compare", &prompts], "'--json' cannot be used with"),
         (&["similarity", "x"], "--images <FILE>"),
         (&["fly"], "unrecognized subcommand"),
         (&["encode", "x", "--fly"], "unexpected argument '--fly'"),
@@ -146,6 +148,14 @@ fn a_file_does_not_do() {
         (&["encode", &text, "x"], "text.plan: this is not a cliptext plan"),
         (&["encode", &empty, "x"], "empty.plan: the plan is cut short"),
         (&["encode", "/dev/null", "x"], "/dev/null: the plan is cut short"),
+        // An earlier run.
+        (&["bench", "--compare", &missing], "missing.plan: No such file"),
+        (&["bench", "--compare", &text], "text.plan: no JSON ("),
+        (
+            &["bench", "--compare", &array],
+            "bad.json: no number of threads with its times: give a file that `bench --json`",
+        ),
+        (&["bench", "--compare", &version], "version.plan: no JSON ("),
         // Prompts.
         (&["encode", DEMO, "--prompts", &no_prompts], "missing.txt: No such file"),
         (&["encode", DEMO, "--prompts", &inside], ": it is a folder: give a file of prompts"),

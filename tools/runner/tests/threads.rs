@@ -87,6 +87,7 @@ fn bench_reports_what_it_promises() {
             assert!(anonymous <= arena + (1 << 20), "{anonymous} bytes with an arena of {arena}");
         }
     }
+    assert_eq!(reports[0]["plan_hash"].as_str().map(str::len), Some(64));
     let counted = run(&["bench", "--json", "--threads", "1", "--runs", "1", "--only-warm"]);
     let reports: Vec<Value> = serde_json::from_slice(&counted).unwrap();
     assert_eq!(reports[0]["warm_ms"]["runs"], 1);

@@ -21,9 +21,15 @@ pub(crate) struct BenchArgs {
     /// instructions
     #[arg(long)]
     pub(super) only_warm: bool,
-    /// Print JSON: an array with an object for each number of threads
+    /// Print each step, not only each kind of steps and the slowest
+    #[arg(long, conflicts_with_all = ["json", "only_warm"])]
+    pub(super) steps: bool,
+    /// Print JSON: an array with an object for each number of threads, with each step
     #[arg(long)]
     pub(super) json: bool,
+    /// Tell what changed since an earlier run, whose --json this file is
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(super) compare: Option<PathBuf>,
 }
 
 #[derive(Args)]

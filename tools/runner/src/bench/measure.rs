@@ -11,7 +11,7 @@ use super::report::{Report, Short, StepTime};
 use super::times::{Times, times};
 use super::workload::{NEGATIVE, PROMPT, SHORT_PROMPT};
 use super::{labels, machine, typing};
-use crate::describe::describe;
+use crate::describe::{describe, kind};
 use crate::failure::Outcome;
 use crate::setup::cannot_encode;
 
@@ -19,14 +19,20 @@ use crate::setup::cannot_encode;
 const WARM_UP: usize = 3;
 
 /// Encodes `runs` times.
-pub(super) fn warm(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usize) -> Outcome<Report> {
+pub(super) fn warm(
+    plan: &Plan<'_>,
+    kernels: Kernels,
+    team: &Threads,
+    runs: usize,
+    forced: bool,
+) -> Outcome<Report> {
     let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
     let mut encoder = Encoder::with(plan, &mut memory, kernels, team).map_err(cannot_encode)?;
     let warm = times(WARM_UP, runs, || {
         encoder.forget();
         black_box(encoder.encode(PROMPT).hidden());
     });
-    Ok(Report::new(plan, kernels.name(), team.workers(), warm))
+    Ok(Report::new(plan, kernels, forced, team.workers(), warm))
 }
 
 /// Steps, the pair, the short prompt, and what the machine can do.
@@ -94,6 +100,7 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> V
     }
     let of_step = |(step, times): (Step, Vec<f64>)| StepTime {
         name: describe(&step),
+        kind: kind(&step),
         macs: macs(&step, plan),
         ms: Times::of(times).median,
     };

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cold;
+mod compare;
 mod labels;
 mod machine;
 mod measure;
@@ -9,6 +10,8 @@ mod report;
 mod times;
 mod typing;
 mod workload;
+
+use compare::Earlier;
 
 pub(crate) use arguments::{BenchArgs, ColdArgs};
 pub(crate) use cold::cold;
@@ -31,6 +34,7 @@ pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
     let source = Source::open(args.plan.as_deref(), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
+    let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let mut counts: Vec<usize> = args.threads.iter().map(|&threads| threads.into()).collect();
     if counts.is_empty() {
         counts = vec![1, cliptext::threads::default_threads()];
@@ -39,14 +43,17 @@ pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
     let mut reports = Vec::new();
     for threads in counts {
         let team = team(Some(threads))?;
-        let mut report = measure::warm(&plan, kernels, &team, args.runs as usize)?;
+        let mut report = measure::warm(&plan, kernels, &team, args.runs as usize, args.kernel.is_some())?;
         if !args.only_warm {
             measure::everything_else(&plan, kernels, &team, args.runs as usize, &mut report)?;
             drop(team);
             report.cold = Some(cold::measure(args, access, threads)?);
         }
         if !args.json {
-            report.print()?;
+            report.print(args.steps)?;
+        }
+        if let Some(earlier) = &earlier {
+            say!("{}", earlier.against(&report.json()));
         }
         reports.push(report);
     }

@@ -1,18 +1,21 @@
 //! What was measured, for people and for programs.
 
-use cliptext::Plan;
 use cliptext::plan::Part;
+use cliptext::{Kernels, Plan};
 use serde_json::{Value, json};
 
 use super::cold::Cold;
 use super::labels::Labels;
 use super::times::Times;
 use super::typing::Typing;
+use crate::describe::grouped;
 use crate::failure::Outcome;
 
 /// A step, as it ran.
 pub(super) struct StepTime {
     pub(super) name: String,
+    /// What it has in common with those of other layers.
+    pub(super) kind: String,
     /// Multiplications of its matrix product, 0 where it has none.
     pub(super) macs: u64,
     pub(super) ms: f64,
@@ -28,7 +31,10 @@ pub(super) struct Short {
 
 /// Everything about one number of threads.
 pub(super) struct Report {
+    plan_hash: String,
     kernel: &'static str,
+    /// Why that kernel ran.
+    reason: String,
     threads: usize,
     arena_bytes: usize,
     pair_arena_bytes: usize,
@@ -52,10 +58,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan<'_>, kernel: &'static str, threads: usize, warm: Times) -> Self {
+    pub(super) fn new(plan: &Plan<'_>, kernels: Kernels, forced: bool, threads: usize, warm: Times) -> Self {
         let weights = plan.steps().filter(|step| step.role.part != Part::Embedding);
         Self {
-            kernel,
+            plan_hash: plan.hash().to_string(),
+            kernel: kernels.name(),
+            reason: reason(plan, kernels, forced),
             threads,
             arena_bytes: plan.arena_bytes(1),
             pair_arena_bytes: plan.arena_bytes(2),
@@ -112,7 +120,9 @@ impl Report {
             .collect();
         let mut out = json!({
             "threads": self.threads,
+            "plan_hash": self.plan_hash,
             "kernel": self.kernel,
+            "kernel_reason": self.reason,
             "warm_ms": self.warm.json(),
             "arena_bytes": self.arena_bytes,
             "pair_arena_bytes": self.pair_arena_bytes,
@@ -162,9 +172,11 @@ impl Report {
         self.weight_bytes as f64 / short.times.median * 1e3
     }
 
-    pub(super) fn print(&self) -> Outcome {
+    /// For people; with each step if `all_steps`.
+    pub(super) fn print(&self, all_steps: bool) -> Outcome {
         let Times { median, min, max, runs } = self.warm;
         sayln!("{} with {} thread{}", self.kernel, self.threads, if self.threads == 1 { "" } else { "s" });
+        sayln!("  kernel      {}", self.reason);
         sayln!("  warm        {median:.2} ms (median of {runs}; {min:.2} to {max:.2})");
         if let Some(cold) = &self.cold {
             sayln!("  cold start  {:.1} ms from starting a process to its first embedding", cold.ms);
@@ -216,8 +228,16 @@ impl Report {
                 floor / self.warm.median * 100.0
             );
         }
-        sayln!("  steps");
-        for (index, step) in self.steps.iter().enumerate() {
+        self.print_kinds()?;
+        let mut steps: Vec<(usize, &StepTime)> = self.steps.iter().enumerate().collect();
+        if all_steps {
+            sayln!("  steps");
+        } else {
+            steps.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
+            steps.truncate(SLOWEST);
+            sayln!("  the slowest (--steps: all)");
+        }
+        for (index, step) in steps {
             say!("    {index:>3}  {:8.3} ms  {}", step.ms, step.name);
             if step.macs > 0 {
                 let (rate, share) = self.rate(step.macs, step.ms);
@@ -225,10 +245,50 @@ impl Report {
             }
             say!("\n");
         }
-        let all: f64 = self.steps.iter().map(|step| step.ms).sum();
-        let linear: f64 = self.steps.iter().filter(|step| step.macs > 0).map(|step| step.ms).sum();
-        sayln!("         {linear:8.3} ms  linear, of {all:.3} ms");
         Ok(())
+    }
+
+    /// A line for each kind of steps, which is the same in every layer.
+    fn print_kinds(&self) -> Outcome {
+        let sum = |steps: &[&StepTime]| steps.iter().map(|step| step.ms).sum::<f64>();
+        let all = sum(&self.steps.iter().collect::<Vec<_>>());
+        sayln!("  steps by kind     ms  share");
+        for (kind, steps) in grouped(self.steps.iter().map(|step| (step.kind.clone(), step))) {
+            let (ms, macs) = (sum(&steps), steps.iter().map(|step| step.macs).sum::<u64>());
+            say!("    {:>3} × {ms:9.3} {:>4.1} %  {kind}", steps.len(), ms / all * 100.0);
+            if macs > 0 {
+                let (rate, share) = self.rate(macs, ms);
+                say!("  {:.1} GMAC/s{}", rate / 1e9, percent(share));
+            }
+            say!("\n");
+        }
+        let linear: f64 = self.steps.iter().filter(|step| step.macs > 0).map(|step| step.ms).sum();
+        sayln!("    all   {all:9.3}, of which linear {linear:.3} ms");
+        Ok(())
+    }
+}
+
+/// How many of the slowest steps are shown.
+const SLOWEST: usize = 5;
+
+/// Why `kernels` ran: what of this build would be faster, and why it did not.
+fn reason(plan: &Plan<'_>, kernels: Kernels, forced: bool) -> String {
+    if forced {
+        return String::from("chosen by --kernel");
+    }
+    let faster: Vec<String> = Kernels::names()
+        .take_while(|name| *name != kernels.name())
+        .map(|name| match Kernels::named(name) {
+            Ok(faster) if !faster.reads(plan.manifest().packing) => {
+                format!("{name} does not read {}", plan.manifest().packing)
+            }
+            Ok(_) => format!("{name} was not taken"),
+            Err(_) => format!("this CPU lacks {name}"),
+        })
+        .collect();
+    match faster.as_slice() {
+        [] => String::from("the fastest of this build"),
+        faster => format!("the fastest that does: {}", faster.join(", ")),
     }
 }
 
