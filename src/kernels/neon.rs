@@ -4,7 +4,6 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::by_vector::asm_tile;
-use super::layout::PANEL;
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
@@ -353,59 +352,110 @@ impl Int8Tile for By4 {
     const PANELS: usize = 1;
     const FLIP: u8 = 0;
 
+    /// A vector of weights is four channels, a vector of sums two: each channel as two sums, inputs 0 and 1 of the groups, inputs 2
+    /// and 3. As in [`four_channels`] two products are added in 16 bits, those of two groups, and chains go side by side: eight.
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
-        // A vector of weights is four channels, a vector of sums two: each channel as two sums, inputs 0 and 1 of the
-        // groups, inputs 2 and 3. As above two products are added in 16 bits: those of two groups.
-        const QUARTERS: usize = PANEL / 4;
-        // SAFETY: `TileInput` promises `groups` groups in each of `R` rows and in the panel.
+        // SAFETY: NEON is part of aarch64; `TileInput` promises `groups` groups in each of `R` rows and in the panel; `out` has a place
+        // for each row.
         unsafe {
-            let mut sums = [[vdupq_n_s32(0); 2 * QUARTERS]; R];
-            let codes = |row: usize, group: usize| {
-                let four = input.codes.add(row * input.stride + group * 4).cast::<i32>().read_unaligned();
-                vreinterpretq_s8_s32(vdupq_n_s32(four))
-            };
-            let weights =
-                |group: usize, quarter: usize| vld1q_s8(input.panel.add((group * PANEL + quarter * 4) * 4));
-            let mut group = 0;
-            while group + 2 <= input.groups {
-                let mut pairs = [[vdupq_n_s8(0); 2]; R];
-                for (row, pair) in pairs.iter_mut().enumerate() {
-                    *pair = [codes(row, group), codes(row, group + 1)];
-                }
-                for quarter in 0..QUARTERS {
-                    let (first, second) = (weights(group, quarter), weights(group + 1, quarter));
-                    for (sums, pair) in sums.iter_mut().zip(pairs) {
-                        let low = vmull_s8(vget_low_s8(first), vget_low_s8(pair[0]));
-                        let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(pair[1]));
-                        sums[2 * quarter] = vpadalq_s16(sums[2 * quarter], low);
-                        let high = vmull_high_s8(first, pair[0]);
-                        let high = vmlal_high_s8(high, second, pair[1]);
-                        sums[2 * quarter + 1] = vpadalq_s16(sums[2 * quarter + 1], high);
-                    }
-                }
-                group += 2;
-            }
-            if group < input.groups {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let codes = codes(row, group);
-                    for quarter in 0..QUARTERS {
-                        let weights = weights(group, quarter);
-                        let low = vmull_s8(vget_low_s8(weights), vget_low_s8(codes));
-                        sums[2 * quarter] = vpadalq_s16(sums[2 * quarter], low);
-                        sums[2 * quarter + 1] =
-                            vpadalq_s16(sums[2 * quarter + 1], vmull_high_s8(weights, codes));
-                    }
-                }
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                for quarter in 0..QUARTERS {
-                    let products = vpaddq_s32(sums[2 * quarter], sums[2 * quarter + 1]);
-                    let weights = vld1q_s32(input.sums(0).add(quarter * 4));
-                    let sums = vmlaq_n_s32(products, weights, input.neg_zero_point(row));
-                    vst1q_s32(out.place(row, 0).add(4 * quarter), sums);
-                }
-            }
+            asm_tile!(
+                input, codes: [c0 = 0, c1 = 1],
+                ".irp a, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                r".if \a < 16 + 8 * {R}", r"movi v\a\().2d, #0", ".endif",
+                ".endr",
+                // A vector of weights times the codes of one group, of each row, to four vectors of products.
+                r".macro products by, weights, row0, row1, p0, p1, p2, p3",
+                r"\by v\p0\().8h, v\weights\().8b, v\row0\().8b",
+                r".if {R} > 1", r"\by v\p1\().8h, v\weights\().8b, v\row1\().8b", ".endif",
+                r"\by\()2 v\p2\().8h, v\weights\().16b, v\row0\().16b",
+                r".if {R} > 1", r"\by\()2 v\p3\().8h, v\weights\().16b, v\row1\().16b", ".endif",
+                ".endm",
+                r".macro widen a0, a1, a2, a3, b0, b1, b2, b3",
+                r"sadalp v\a0\().4s, v8.8h", r".if {R} > 1", r"sadalp v\b0\().4s, v9.8h", ".endif",
+                r"sadalp v\a1\().4s, v10.8h", r".if {R} > 1", r"sadalp v\b1\().4s, v11.8h", ".endif",
+                r"sadalp v\a2\().4s, v12.8h", r".if {R} > 1", r"sadalp v\b2\().4s, v13.8h", ".endif",
+                r"sadalp v\a3\().4s, v14.8h", r".if {R} > 1", r"sadalp v\b3\().4s, v15.8h", ".endif",
+                ".endm",
+                // Eight channels of two groups, whose weights stand `at` bytes from the pointer, the first two vectors of them in v0 and
+                // v1. Those that come next stand at `next`; behind the last group that is the panel's trailer.
+                r".macro eight_channels at, next, a0, a1, a2, a3, b0, b1, b2, b3",
+                "products smull, 0, 4, 6, 8, 9, 10, 11",
+                r"ldr q0, [{weights}, #\at + 64]",
+                "products smull, 1, 4, 6, 12, 13, 14, 15",
+                r"ldr q1, [{weights}, #\at + 80]",
+                "products smlal, 0, 5, 7, 8, 9, 10, 11",
+                r"ldr q0, [{weights}, #\next]",
+                "products smlal, 1, 5, 7, 12, 13, 14, 15",
+                r"ldr q1, [{weights}, #\next + 16]",
+                r"widen \a0, \a1, \a2, \a3, \b0, \b1, \b2, \b3",
+                ".endm",
+                // The codes of two groups, each repeated for four channels.
+                r".macro two_groups first, second, at",
+                r"dup v4.4s, v2.s[\first]", r".if {R} > 1", r"dup v6.4s, v3.s[\first]", ".endif",
+                r"dup v5.4s, v2.s[\second]", r".if {R} > 1", r"dup v7.4s, v3.s[\second]", ".endif",
+                r"eight_channels \at, \at + 32, 16, 17, 18, 19, 24, 25, 26, 27",
+                r"eight_channels \at + 32, \at + 128, 20, 21, 22, 23, 28, 29, 30, 31",
+                ".endm",
+                r".macro go_on groups",
+                r"add {weights}, {weights}, #64 * \groups",
+                r"add {c0}, {c0}, #4 * \groups",
+                r".if {R} > 1", r"add {c1}, {c1}, #4 * \groups", ".endif",
+                ".endm",
+                "ldp q0, q1, [{weights}]",
+                "cbz {eights}, 3f",
+                "2:",
+                "ldr q2, [{c0}]", ".if {R} > 1", "ldr q3, [{c1}]", ".endif",
+                "two_groups 0, 1, 0",
+                "two_groups 2, 3, 128",
+                "ldr q2, [{c0}, #16]", ".if {R} > 1", "ldr q3, [{c1}, #16]", ".endif",
+                "two_groups 0, 1, 256",
+                "two_groups 2, 3, 384",
+                "go_on 8",
+                "subs {eights}, {eights}, #1",
+                "b.ne 2b",
+                "3:",
+                "cbz {rest}, 5f",
+                // One group at a time.
+                "4:",
+                "ld1r {{v4.4s}}, [{c0}]", ".if {R} > 1", "ld1r {{v6.4s}}, [{c1}]", ".endif",
+                "products smull, 0, 4, 6, 8, 9, 10, 11",
+                "products smull, 1, 4, 6, 12, 13, 14, 15",
+                "ldp q0, q1, [{weights}, #32]",
+                "widen 16, 17, 18, 19, 24, 25, 26, 27",
+                "products smull, 0, 4, 6, 8, 9, 10, 11",
+                "products smull, 1, 4, 6, 12, 13, 14, 15",
+                "ldp q0, q1, [{weights}, #64]",
+                "widen 20, 21, 22, 23, 28, 29, 30, 31",
+                "go_on 1",
+                "subs {rest}, {rest}, #1",
+                "b.ne 4b",
+                "5:",
+                // To each row's sums comes its negated zero point times the sums of the weights.
+                "ldp q0, q1, [{sums}]",
+                "ldp q2, q3, [{sums}, #32]",
+                r".macro store row, a, b, c, d, e, f, g, h",
+                r".if {R} > \row",
+                r"ldr s4, [{neg_zero_points}, #8 * \row]",
+                r"addp v\a\().4s, v\a\().4s, v\b\().4s", r"addp v\c\().4s, v\c\().4s, v\d\().4s",
+                r"addp v\e\().4s, v\e\().4s, v\f\().4s", r"addp v\g\().4s, v\g\().4s, v\h\().4s",
+                r"mla v\a\().4s, v0.4s, v4.s[0]", r"mla v\c\().4s, v1.4s, v4.s[0]",
+                r"mla v\e\().4s, v2.4s, v4.s[0]", r"mla v\g\().4s, v3.4s, v4.s[0]",
+                r"stp q\a, q\c, [{out}]", r"stp q\e, q\g, [{out}, #32]",
+                "add {out}, {out}, #{row}",
+                ".endif",
+                ".endm",
+                "store 0, 16, 17, 18, 19, 20, 21, 22, 23",
+                "store 1, 24, 25, 26, 27, 28, 29, 30, 31",
+                ".purgem products", ".purgem widen", ".purgem eight_channels", ".purgem two_groups", ".purgem go_on",
+                ".purgem store",
+                weights = inout(reg) input.panel => _,
+                sums = in(reg) input.sums(0),
+                neg_zero_points = in(reg) input.neg_zero_points(),
+                eights = inout(reg) input.groups / 8 => _,
+                rest = inout(reg) input.groups % 8 => _,
+                out = inout(reg) out.start() => _,
+            );
         }
     }
 }
