@@ -4,14 +4,14 @@ use core::fmt;
 
 use super::error::{KernelError, PackingError};
 use super::layout::Packing;
-use super::table::{LEAST, PORTABLE, Product, TABLES, Table};
+use super::table::{PORTABLE, Product, TABLES, Table};
 
 /// One instruction set's kernels, on a CPU that has the instructions.
 #[derive(Clone, Copy)]
 pub struct Kernels(pub(super) &'static Table);
 
 impl Kernels {
-    /// The kernels that this CPU can run, the fastest first; the last runs on every CPU of this build.
+    /// The kernels that this CPU can run, the fastest first: none where this build has none that are known to run.
     pub fn available() -> impl Iterator<Item = Kernels> {
         TABLES.iter().filter(|table| (table.supported)()).map(|table| Kernels(table))
     }
@@ -19,9 +19,12 @@ impl Kernels {
     /// The fastest kernels for weights in `packing`.
     ///
     /// # Errors
-    /// [`PackingError`] where only `scalar` reads it and the CPU can do better with another packing.
+    /// [`PackingError`] where only `scalar` reads it and the CPU can do better with another packing, or nothing is
+    /// [available](Self::available).
     pub fn fastest(packing: Packing) -> Result<Kernels, PackingError> {
-        let best = Self::available().next().unwrap_or(Kernels(LEAST));
+        let Some(best) = Self::available().next() else {
+            return Err(PackingError { packing, kernel: None, wants: packing });
+        };
         let kernels = Self::available().find(|kernels| kernels.reads(packing));
         match kernels.filter(|kernels| kernels.0.name != PORTABLE || *kernels == best) {
             Some(kernels) => Ok(kernels),
@@ -32,7 +35,7 @@ impl Kernels {
     /// Why these kernels can't be used for `packing`.
     pub(crate) fn refuses(self, packing: Packing) -> PackingError {
         let wanted = self.0.products.first().and_then(|product| product.packings.first());
-        PackingError { packing, kernel: self.name(), wants: wanted.copied().unwrap_or(packing) }
+        PackingError { packing, kernel: Some(self.name()), wants: wanted.copied().unwrap_or(packing) }
     }
 
     /// The kernels called `name`.

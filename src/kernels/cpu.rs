@@ -69,7 +69,9 @@ mod arm {
         };
     }
 
+    #[cfg(feature = "i8mm")]
     has!(has_i8mm, "i8mm");
+    #[cfg(feature = "dotprod")]
     has!(has_dotprod, "dotprod");
     has!(has_crc32, "crc");
 }

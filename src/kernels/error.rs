@@ -29,8 +29,8 @@ impl core::error::Error for KernelError {}
 pub struct PackingError {
     /// How the weights are packed.
     pub packing: Packing,
-    /// The kernels that do not read them: those asked for, else the CPU's fastest.
-    pub kernel: &'static str,
+    /// The kernels that do not read them: those asked for, else the CPU's fastest; none where no kernels of the build are known to run.
+    pub kernel: Option<&'static str>,
     /// The packing made for these kernels.
     pub wants: Packing,
 }
@@ -38,6 +38,11 @@ pub struct PackingError {
 impl fmt::Display for PackingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { packing, kernel, wants } = self;
+        let Some(kernel) = kernel else {
+            return f.write_str(
+                "no kernel of this build is known to run on this CPU: name one that does, or build with the feature `neon`",
+            );
+        };
         write!(
             f,
             "the weights are packed as {packing}, which kernel {kernel} does not read: it wants them as {wants}: the plan \
@@ -58,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_refused_packing_comes_with_what_to_compile_for() {
-        let error = PackingError { packing: Packing::Int8x16, kernel: "avx2", wants: Packing::Int8x4 };
+        let error = PackingError { packing: Packing::Int8x16, kernel: Some("avx2"), wants: Packing::Int8x4 };
         assert_eq!(
             error.to_string(),
             "the weights are packed as int8x16, which kernel avx2 does not read: it wants them as int8x4: the plan was \

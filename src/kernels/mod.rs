@@ -19,6 +19,7 @@
 //! Without an operating system (no feature `std`) an aarch64 core's instructions can't be detected: its identification registers
 //! are readable only at EL1 and above, and this crate does not assume an exception level. [`Kernels::available`] then returns `neon`,
 //! `scalar` and those whose instructions are enabled at compile time (`-C target-cpu=cortex-a76`). [`Kernels::assume`] selects others.
+//! The features `neon`, `dotprod`, `i8mm` and `scalar` say which of them a build has: a board needs one.
 //! On x86-64, CPUID is used.
 //!
 //! `scalar` uses the FPU's registers, all others vector registers. So before the first call:
@@ -34,6 +35,14 @@
 // Loops over rows, chains and lanes index several arrays at once; closures and adaptors would leave the instruction set.
 #![allow(clippy::needless_range_loop)]
 
+#[cfg(all(
+    target_arch = "aarch64",
+    not(any(feature = "neon", feature = "dotprod", feature = "i8mm", feature = "scalar"))
+))]
+compile_error!(
+    "a build for aarch64 needs kernels: the feature `neon`, `dotprod`, `i8mm` or `scalar` of cliptext"
+);
+
 mod blocks;
 mod choice;
 mod cpu;
@@ -43,6 +52,7 @@ mod error;
 pub(crate) mod float_mode;
 pub mod layout;
 pub(crate) mod ops;
+#[cfg(feature = "std")]
 mod peak;
 #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
 mod scalar;
@@ -58,12 +68,15 @@ mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 #[cfg(target_arch = "aarch64")]
+#[cfg_attr(not(feature = "dotprod"), allow(unused_macros, unused_imports))]
 mod by_vector;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", feature = "dotprod"))]
 mod dotprod;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", feature = "i8mm"))]
 mod i8mm;
+// Its vectors are those of all three; its tiles are its own.
 #[cfg(target_arch = "aarch64")]
+#[cfg_attr(not(feature = "neon"), allow(dead_code))]
 mod neon;
 
 pub use choice::Kernels;

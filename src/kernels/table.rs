@@ -2,23 +2,37 @@
 
 use core::ops::Range;
 
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", any(feature = "dotprod", feature = "i8mm"))
+))]
+use super::cpu;
+#[cfg(all(target_arch = "aarch64", feature = "dotprod"))]
+use super::dotprod;
+#[cfg(all(target_arch = "aarch64", feature = "i8mm"))]
+use super::i8mm;
 use super::layout::Packing;
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::ops;
-use super::ops::attention::{Attention, Exercise};
+use super::ops::attention::Attention;
+#[cfg(feature = "std")]
+use super::ops::attention::Exercise;
 use super::ops::embed::{PositionRow, TokenRow};
 use super::ops::linear::Task;
 use super::ops::linear_f32::LinearF32;
 use super::ops::linear_int8::LinearInt8;
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
-use super::ops::tile::{Accumulators, Int8Tile, TileInput};
+use super::ops::tile::Int8Tile;
+#[cfg(feature = "std")]
+use super::ops::tile::{Accumulators, TileInput};
 #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
 use super::scalar;
+#[cfg(feature = "std")]
 use super::simd::Block;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512vnni, avxvnni, cpu};
-#[cfg(target_arch = "aarch64")]
-use super::{cpu, dotprod, i8mm, neon};
+use super::{avx2, avx512vnni, avxvnni};
 
 /// One instruction set's functions. All are unsafe to call: the CPU must have the instructions, and the arguments
 /// must keep the promises of the generic function behind each.
@@ -44,6 +58,7 @@ pub(super) struct Vector {
     pub(super) linear_f32: unsafe fn(&LinearF32<'_>, Task),
     pub(super) attend: unsafe fn(&Attention<'_>, Range<usize>, usize, &mut [f32]),
     /// The inner loop of `attend` alone; returns its number of multiplications.
+    #[cfg(feature = "std")]
     pub(super) exercise: unsafe fn(&Exercise, &mut Block) -> usize,
 }
 
@@ -54,12 +69,14 @@ pub(super) type PairRowsFn = unsafe fn(&mut [u8], &mut [u8]);
 pub(super) struct Product {
     pub(super) packings: &'static [Packing],
     /// Rows of a full tile.
+    #[cfg(feature = "std")]
     pub(super) rows: usize,
     /// Panels of a full tile.
     pub(super) panels: usize,
     /// A linear step, for a part of its panels and rows.
     pub(super) linear: unsafe fn(&LinearInt8<'_>, Task),
     /// A full tile alone.
+    #[cfg(feature = "std")]
     pub(super) tile: unsafe fn(&TileInput, &mut Accumulators),
 }
 
@@ -117,6 +134,7 @@ macro_rules! vector {
                     unsafe { ops::attention::attend($simd, step, rows, head, keys) }
                 }
             );
+            #[cfg(feature = "std")]
             compiled!($features
                 unsafe fn exercise(exercise: &Exercise, out: &mut Block) -> usize {
                     ops::attention::exercise($simd, exercise, out)
@@ -129,6 +147,7 @@ macro_rules! vector {
                 quantize_rows,
                 linear_f32,
                 attend,
+                #[cfg(feature = "std")]
                 exercise,
             }
         };
@@ -156,14 +175,22 @@ macro_rules! table {
                             unsafe { ops::linear_int8::linear_int8($simd, $value, step, task) }
                         }
                     );
+                    #[cfg(feature = "std")]
                     compiled!($features
                         unsafe fn tile(input: &TileInput, out: &mut Accumulators) {
                             // SAFETY: the caller's promise.
                             unsafe { $value.tile::<{ <$tile>::ROWS }, { <$tile>::PANELS }>(input, out) }
                         }
                     );
-                    let (rows, panels) = (<$tile>::ROWS, <$tile>::PANELS);
-                    Product { packings: &[$(Packing::$packing),+], rows, panels, linear, tile }
+                    Product {
+                        packings: &[$(Packing::$packing),+],
+                        #[cfg(feature = "std")]
+                        rows: <$tile>::ROWS,
+                        panels: <$tile>::PANELS,
+                        linear,
+                        #[cfg(feature = "std")]
+                        tile,
+                    }
                 }),*],
             }
         };
@@ -228,7 +255,7 @@ table!(
 );
 #[cfg(target_arch = "aarch64")]
 vector!(NEON_VECTOR, neon::Neon, []);
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", feature = "neon"))]
 table!(
     NEON,
     "neon",
@@ -239,7 +266,7 @@ table!(
     None,
     [Int8x16 => neon::By16 = neon::By16, Int8x4 => neon::By4 = neon::By4]
 );
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", feature = "dotprod"))]
 table!(
     DOTPROD,
     "dotprod",
@@ -254,7 +281,7 @@ table!(
         Int8x8 => dotprod::By8 = dotprod::By8(())
     ]
 );
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", feature = "i8mm"))]
 table!(
     I8MM,
     "i8mm",
@@ -274,22 +301,15 @@ pub(super) static TABLES: &[&Table] = &[
     &AVXVNNI,
     #[cfg(target_arch = "x86_64")]
     &AVX2,
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", feature = "i8mm"))]
     &I8MM,
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", feature = "dotprod"))]
     &DOTPROD,
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", feature = "neon"))]
     &NEON,
     #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
     &SCALAR,
 ];
-
-/// What every CPU of this build runs.
-#[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
-pub(super) static LEAST: &Table = &SCALAR;
-/// What every CPU of this build runs.
-#[cfg(not(any(feature = "scalar", not(target_arch = "aarch64"))))]
-pub(super) static LEAST: &Table = &NEON;
 
 /// The name of the portable kernels.
 pub(super) const PORTABLE: &str = "scalar";

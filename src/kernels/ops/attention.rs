@@ -298,15 +298,18 @@ unsafe fn chains<S: Simd, const Q: usize, const B: usize, const FULL: bool>(
 }
 
 /// Factors of a chain in [`exercise`].
+#[cfg(feature = "std")]
 pub(crate) const EXERCISE: usize = 64;
 
 /// What the inner loop of [`attend`] multiplies in benchmarks: factors, and vectors of two blocks.
+#[cfg(feature = "std")]
 pub(crate) struct Exercise {
     pub(crate) factors: [f32; EXERCISE],
     pub(crate) vectors: [[Block; 2]; EXERCISE],
 }
 
 /// The inner loop of [`attend`] alone; adds its sums to `out` and returns the number of multiplications.
+#[cfg(feature = "std")]
 #[inline(always)]
 pub(crate) fn exercise<S: Simd>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
     match S::CHAINS {
@@ -316,6 +319,7 @@ pub(crate) fn exercise<S: Simd>(s: S, exercise: &Exercise, out: &mut Block) -> u
 }
 
 /// [`exercise`] with `Q` lists of factors and `B` blocks, at most two.
+#[cfg(feature = "std")]
 #[inline(always)]
 fn exercise_by<S: Simd, const Q: usize, const B: usize>(s: S, exercise: &Exercise, out: &mut Block) -> usize {
     let vectors =
