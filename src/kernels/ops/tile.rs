@@ -23,6 +23,7 @@ impl Accumulators {
     }
 
     /// The place of the sums of `row` and `panel`.
+    #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
     #[inline(always)]
     pub(crate) fn place(&mut self, row: usize, panel: usize) -> *mut i32 {
         self.0[row][panel].as_mut_ptr().cast()
@@ -86,6 +87,7 @@ impl TileInput {
     ///
     /// # Safety
     /// The tile has such a row.
+    #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
     #[inline(always)]
     pub(crate) unsafe fn neg_zero_point(&self, row: usize) -> i32 {
         // SAFETY: the caller's promise.
