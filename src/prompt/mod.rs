@@ -33,6 +33,7 @@ pub use a1111::MAX_SPANS;
 pub use chunks::{MAX_CHUNKS, MAX_TOKENS, Prompt};
 pub use comfy::MAX_DEPTH;
 pub use error::PromptError;
+pub use number::number;
 #[cfg(test)]
 mod tests;
 

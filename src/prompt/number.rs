@@ -30,8 +30,9 @@ pub(super) fn is_digit(c: char) -> bool {
     digit(c).is_some()
 }
 
-/// The number that `text` is, white space around it left out; `None` if it is none.
-pub(super) fn number(text: &str) -> Option<f64> {
+/// The number that `text` is, white space around it left out, as Python's `float` reads it; `None` if it is none. It is the f64
+/// that is nearest, of two as near the even one.
+pub fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     if text.is_ascii() && !text.contains('_') {
         return decimal(text);

@@ -215,11 +215,15 @@ fn note(text: &str, options: Options) -> Option<&'static str> {
     }
 }
 
+fn is_number(text: &str) -> bool {
+    cliptext::prompt::number(text).is_some()
+}
+
 /// Whether a text has a number between a colon and a bracket that closes, as weights have it.
 fn has_weight(text: &str) -> bool {
     text.match_indices(':').any(|(at, _)| {
         let closed = text[at + 1..].split_once(')').filter(|_| text[..at].contains('('));
-        closed.is_some_and(|(number, _)| number.len() < 16 && number.trim().parse::<f32>().is_ok())
+        closed.is_some_and(|(number, _)| number.len() < 16 && is_number(number))
     })
 }
 
@@ -227,7 +231,7 @@ fn has_weight(text: &str) -> bool {
 fn has_alternatives(text: &str) -> bool {
     text.split('[').skip(1).any(|rest| {
         let inside = rest.split(']').next().unwrap_or("");
-        let step = inside.rsplit_once(':').is_some_and(|(_, number)| number.trim().parse::<f32>().is_ok());
+        let step = inside.rsplit_once(':').is_some_and(|(_, number)| is_number(number));
         inside.len() < rest.len() && (inside.contains('|') || step)
     })
 }

@@ -37,8 +37,8 @@ pub(crate) struct SimilarityArgs {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+    match cliptext::prompt::number(text) {
+        Some(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a positive number".into()),
     }
 }

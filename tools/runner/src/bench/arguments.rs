@@ -28,6 +28,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// Tell what changed since an earlier run, whose --json this file is
+    #[cfg(feature = "compare")]
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(super) compare: Option<PathBuf>,
 }

@@ -29,12 +29,13 @@ const ALIKE: [(&str, &str); 2] = [("plan", "/plan_hash"), ("kernel", "/kernel")]
 impl Earlier {
     /// Reads the file before anything is measured.
     pub(super) fn read(path: &Path) -> Outcome<Self> {
-        let text = std::fs::read(path).map_err(|error| work(path.display(), error))?;
+        let bytes = std::fs::read(path).map_err(|error| work(path.display(), error))?;
         let foreign = |why: &str| {
             Failure::Work(format!("{}: {why}: give a file that `bench --json` has printed", path.display()))
         };
+        let text = String::from_utf8(bytes).map_err(|error| foreign(&format!("no JSON ({error})")))?;
         let value: Value =
-            serde_json::from_slice(&text).map_err(|error| foreign(&format!("no JSON ({error})")))?;
+            serde_json::from_str(&text).map_err(|error| foreign(&format!("no JSON ({error})")))?;
         let reports = match value {
             Value::Array(reports) if !reports.is_empty() => reports,
             _ => return Err(foreign("not a list of measurements")),

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cold;
+#[cfg(feature = "compare")]
 mod compare;
 mod labels;
 mod machine;
@@ -11,6 +12,7 @@ mod times;
 mod typing;
 mod workload;
 
+#[cfg(feature = "compare")]
 use compare::Earlier;
 
 pub(crate) use arguments::{BenchArgs, ColdArgs};
@@ -34,6 +36,7 @@ pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
     let source = Source::open(args.plan.as_deref(), access)?;
     let plan = source.load()?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
+    #[cfg(feature = "compare")]
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let mut counts: Vec<usize> = args.threads.iter().map(|&threads| threads.into()).collect();
     if counts.is_empty() {
@@ -52,6 +55,7 @@ pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
         if !args.json {
             report.print(args.steps)?;
         }
+        #[cfg(feature = "compare")]
         if let Some(earlier) = &earlier {
             say!("{}", earlier.against(&report.json()));
         }

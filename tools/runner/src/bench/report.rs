@@ -229,15 +229,12 @@ impl Report {
             );
         }
         self.print_kinds()?;
-        let mut steps: Vec<(usize, &StepTime)> = self.steps.iter().enumerate().collect();
-        if all_steps {
-            sayln!("  steps");
-        } else {
-            steps.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
-            steps.truncate(SLOWEST);
-            sayln!("  the slowest (--steps: all)");
-        }
-        for (index, step) in steps {
+        let mut rest: Vec<(usize, &StepTime)> = self.steps.iter().enumerate().collect();
+        let shown = if all_steps { rest.len() } else { SLOWEST.min(rest.len()) };
+        sayln!("  {}", if all_steps { "steps" } else { "the slowest (--steps: all)" });
+        for _ in 0..shown {
+            let slowest = (0..rest.len()).max_by(|&a, &b| rest[a].1.ms.total_cmp(&rest[b].1.ms)).unwrap_or(0);
+            let (index, step) = rest.remove(if all_steps { 0 } else { slowest });
             say!("    {index:>3}  {:8.3} ms  {}", step.ms, step.name);
             if step.macs > 0 {
                 let (rate, share) = self.rate(step.macs, step.ms);
