@@ -1,7 +1,7 @@
 //! Our encoder, tract and rten on the full-size model, in turns: `cargo bench -p cliptext-bench`.
 //!
 //! What else runs on the machine then slows all of them down alike; the ratios of their medians say more than the
-//! milliseconds. `CLIPTEXT_INT8_ONNX` names the int8 model for rten (`tools/bench/compare_onnxruntime.py` makes it); without it
+//! milliseconds. `CLIPTEXT_INT8_ONNX` names the int8 model for rten (`tools/bench/compare.py` makes it); without it
 //! rten is left out. `CLIPTEXT_BENCH_RUNS` is the number of turns, 15 without it.
 
 use std::hint::black_box;
