@@ -13,6 +13,8 @@ pub struct Parts {
     pub constants: Vec<u8>,
 }
 
+static KEPT: std::sync::Mutex<Vec<&str>> = std::sync::Mutex::new(Vec::new());
+
 impl Parts {
     pub fn of(file: &PlanFile) -> Self {
         let plan = Plan::load(file.bytes()).unwrap();
@@ -21,8 +23,12 @@ impl Parts {
             let (offset, length) = header.place(section);
             file.bytes()[offset as usize..][..length as usize].to_vec()
         };
-        // A few bytes for as long as the tests run.
-        let kept = |text: &str| &*text.to_owned().leak();
+        // A few bytes for as long as the tests run; what finds leaks finds them in the list.
+        let kept = |text: &str| {
+            let text: &'static str = text.to_owned().leak();
+            KEPT.lock().unwrap().push(text);
+            text
+        };
         let manifest = plan.manifest();
         Self {
             manifest: Manifest {
