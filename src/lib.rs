@@ -17,7 +17,7 @@
 //! What is promised, and the tests that hold it:
 //!
 //! - nothing is allocated, by the whole crate: it does not link `alloc` (`tests/no_alloc.rs`);
-//! - the RAM is known beforehand: [`Program::arena_bytes`];
+//! - the RAM is known beforehand: [`Graph::arena_bytes`];
 //! - after [`Plan::load`] nothing fails, whatever the text (`tests/hostile.rs`, `tests/tokenizer.rs`);
 //! - there is no panic path: a program that can't panic links (`.ci/panic-free`);
 //! - the same plan and text give the same bytes on every CPU (`tests/demo.rs`, [`kernels`]).
@@ -49,7 +49,10 @@ pub mod stream;
 pub mod threads;
 pub mod tokenizer;
 
-pub use executor::{Embedding, Encoder, EncoderError, IdsError, Input, PassError, Sink, StepOutput};
+pub use executor::{
+    Embedding, Encoder, EncoderError, IdsError, ImageEmbedding, ImageEncoder, Input, PassError, Sink,
+    StepOutput,
+};
 #[cfg(feature = "std")]
 pub use file::PlanFile;
 pub use kernels::set::{KernelSet, MixError};
@@ -58,5 +61,5 @@ pub use kernels::{KernelError, Kernels, PackingError};
 pub use memory::AlignedBytes;
 pub use memory::{Aligned, ArenaBuf, align_arena};
 pub use pack::{Pack, PackEntry, PackError};
-pub use plan::{LoadError, MAX_SEQUENCES, Plan, PlanHash, Program, Source};
+pub use plan::{Graph, ImagePlan, LoadError, MAX_SEQUENCES, Plan, PlanHash, Program, Source};
 pub use tokenizer::{MAX_CONTEXT, Tokenizer, Tokens};

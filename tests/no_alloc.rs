@@ -7,8 +7,8 @@ use std::cell::Cell;
 
 use cliptext::prompt::{Chunks, MAX_CHUNKS, Options, Prompt, Weighting};
 use cliptext::threads::{Solo, Team, Threads};
-use cliptext::{AlignedBytes, Encoder, Pack, Plan, PlanFile};
-use common::{PROMPTS, demo, kernels_for, pack, two_towers, typing};
+use cliptext::{AlignedBytes, Encoder, ImageEncoder, ImagePlan, Pack, Plan, PlanFile};
+use common::{PROMPTS, demo, image, kernels_for, pack, two_towers, typing};
 
 /// Counts what the current thread asks of the heap.
 struct Counting;
@@ -81,6 +81,21 @@ fn encodes_plan_without_heap(file: &PlanFile, team: &impl Team) {
             assert_eq!(after - before, 0, "{} {prompt:.40?}", kernels.name());
         }
     }
+}
+
+#[test]
+fn images_are_encoded_without_heap() {
+    let file = image("generic");
+    let before = calls();
+    let plan = ImagePlan::load(file.bytes()).unwrap();
+    assert_eq!(calls() - before, 0);
+    let pixels = vec![9; plan.grid().bytes()];
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
+    let mut encoder = ImageEncoder::new(&plan, &mut arena).unwrap();
+    let before = calls();
+    assert!(encoder.encode(&pixels).unwrap().pooled().is_some());
+    encoder.pass(&[&pixels, &pixels], &mut ()).unwrap();
+    assert_eq!(calls() - before, 0);
 }
 
 #[test]

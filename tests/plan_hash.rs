@@ -2,7 +2,7 @@
 
 mod common;
 
-use cliptext::plan::format::{HEADER, Header};
+use cliptext::plan::format::{HEADER, Header, Kind};
 use cliptext::{LoadError, Plan, PlanHash};
 use common::parts::Parts;
 use common::{demo, long, two_towers};
@@ -10,7 +10,7 @@ use common::{demo, long, two_towers};
 /// `hashlib.sha256(front)` of Python, of a front that depends on no model: lengths of the sections and a checksum made up.
 #[test]
 fn the_hash_is_what_the_specification_says() {
-    let header = Header::lay_out(100, 96, 300, 1000).unwrap();
+    let header = Header::lay_out(Kind::Text, 100, 96, 300, 1000).unwrap();
     let checksums = 0x1234_5678u32.to_le_bytes();
     let front = [&header.encode(&checksums)[..], &checksums].concat();
     let hash = PlanHash::of_front(&front).unwrap();

@@ -8,8 +8,10 @@ mod common;
 use cliptext::plan::MAX_SEQUENCES;
 use cliptext::prompt::{Chunks, Options, Prompt, Weighting};
 use cliptext::threads::Solo;
-use cliptext::{AlignedBytes, Encoder, Input, Pack, Plan, PlanFile, PlanHash};
-use common::{PROMPTS, demo, kernels_for, long, pack, two_towers, typing};
+use cliptext::{
+    AlignedBytes, Encoder, ImageEncoder, ImagePlan, Input, Kernels, Pack, Plan, PlanFile, PlanHash,
+};
+use common::{PROMPTS, demo, image, kernels_for, long, pack, two_towers, typing};
 
 /// What `Encoder` promises.
 const STACK: usize = if cfg!(target_arch = "aarch64") { 16 << 10 } else { 32 << 10 };
@@ -44,8 +46,27 @@ fn encode(file: PlanFile) {
     std::thread::Builder::new().stack_size(STACK + THREAD).spawn(work).unwrap().join().unwrap();
 }
 
+/// The same for images.
+fn encode_images(file: PlanFile) {
+    let work = move || {
+        let plan = ImagePlan::load(file.bytes()).unwrap();
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes(MAX_SEQUENCES));
+        let image = vec![77; plan.grid().bytes()];
+        let packing = plan.manifest().packing;
+        for kernels in Kernels::available().filter(|kernels| kernels.reads(packing)) {
+            let mut encoder = ImageEncoder::with(&plan, &mut arena, kernels, Solo).unwrap();
+            std::hint::black_box(encoder.encode(&image).unwrap().hidden());
+            encoder.pass(&[&image[..]; MAX_SEQUENCES], &mut ()).unwrap();
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK + THREAD).spawn(work).unwrap().join().unwrap();
+}
+
 #[test]
 fn loading_and_encoding_take_the_stack_that_is_told() {
+    for target in ["generic", "neon", "i8mm"] {
+        encode_images(image(target));
+    }
     encode(demo());
     encode(two_towers());
     encode(long());

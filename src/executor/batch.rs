@@ -41,6 +41,13 @@ impl Member {
         }
     }
 
+    /// Of an image of so many rows, the first of which, the class token's, is pooled. It has no ids.
+    fn of_image(rows: usize) -> Self {
+        // No more than attention takes.
+        let rows = rows as u16;
+        Self { computed: rows, wanted: rows, ..Self::default() }
+    }
+
     /// The ids in its places, of all that stand in the arena, or those of its own alone.
     fn ids<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
         let first = usize::from(self.first);
@@ -139,6 +146,12 @@ impl Batch {
         }
         let _ = self.members.push(member);
         let _ = self.computed.push(sequence.computed);
+    }
+
+    /// Adds an image of so many rows, of which there are fewer than [`MAX_SEQUENCES`].
+    pub(super) fn push_image(&mut self, rows: usize) {
+        let _ = self.members.push(Member::of_image(rows));
+        let _ = self.computed.push(rows);
     }
 
     pub(super) fn members(&self) -> &[Member] {

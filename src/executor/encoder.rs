@@ -8,12 +8,12 @@ use super::embedding::Embedding;
 use super::error::{EncoderError, IdsError, PassError};
 use super::input::{Input, Sequence};
 use super::sink::{CopyHidden, EachStep, Sink, StepOutput};
-use super::steps;
+use super::steps::{self, Given};
 use crate::kernels::Kernels;
 use crate::kernels::float_mode::Exact;
 use crate::kernels::set::KernelSet;
 use crate::plan::format::ALIGN;
-use crate::plan::{MAX_SEQUENCES, Plan, Program, Resident, Source};
+use crate::plan::{Graph, MAX_SEQUENCES, Plan, Program, Resident, Source};
 use crate::threads::{Solo, Team};
 
 /// Turns prompts into embeddings with one plan, in one arena.
@@ -41,7 +41,7 @@ pub struct Encoder<'a, T = Solo, S = Resident<'a>> {
 impl<'a> Encoder<'a> {
     /// An encoder on the calling thread, with the fastest kernels of this CPU.
     ///
-    /// `arena` starts at a multiple of 64 and has [`Program::arena_bytes`]`(1)` bytes or more:
+    /// `arena` starts at a multiple of 64 and has [`Graph::arena_bytes`]`(1)` bytes or more:
     /// [`ArenaBuf`](crate::ArenaBuf) is one.
     ///
     /// # Errors
@@ -78,16 +78,8 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         kernels: impl Into<KernelSet<'a>>,
         team: T,
     ) -> Result<Self, EncoderError> {
-        if !arena.as_ptr().addr().is_multiple_of(ALIGN) {
-            return Err(EncoderError::ArenaMisaligned { needed: program.arena_bytes(1) });
-        }
-        let packing = program.manifest().packing;
         let kernels = kernels.into();
-        kernels.read(packing).map_err(EncoderError::Packing)?;
-        let (needed, given) = (program.arena_bytes(1), arena.len());
-        if given < needed {
-            return Err(EncoderError::ArenaTooSmall { needed, given });
-        }
+        can_run(&program, arena, kernels)?;
         Ok(Self { program, source, kernels, team, arena, held: None })
     }
 
@@ -165,7 +157,7 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
     /// Encodes up to [`MAX_SEQUENCES`] inputs in one pass, in which the weights are read once: a prompt beside its negative
     /// prompt, or many short texts. What comes out of each is what it gives alone, bit for bit.
     ///
-    /// The arena has [`Program::pass_bytes`] of their number and their rows, or more.
+    /// The arena has [`Graph::pass_bytes`] of their number and their rows, or more.
     ///
     /// # Errors
     /// [`PassError`] where there are none or too many, the arena has no room for them, an input's ids can't be encoded, or the
@@ -239,10 +231,11 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
         let mut arena = Arena::new(places, layout);
         let workers = (self.kernels, &self.team);
         let exact = Exact::enter();
-        steps::run(program, &mut self.source, workers, &mut arena, (batch, ids), sink)?;
+        let (tokenizer, end) = (program.tokenizer(), program.tokenizer().vocabulary().end_id());
+        let given = Given::Ids { ids, cached: program.cached_token(), end };
+        steps::run(program, &mut self.source, workers, &mut arena, (batch, given), sink)?;
         drop(exact);
-        let tokenizer = program.tokenizer();
-        batch.pad(ids, tokenizer.padding(), tokenizer.vocabulary().end_id());
+        batch.pad(ids, tokenizer.padding(), end);
         for index in 0..batch.members().len() {
             let embedding = self.embedding(batch, index);
             sink.hidden(index, embedding.hidden());
@@ -284,6 +277,16 @@ impl<'a, T: Team, S: Source> Encoder<'a, T, S> {
     }
 }
 
+/// Whether `arena` and `kernels` do for one sequence.
+pub(super) fn can_run(graph: &Graph<'_>, arena: &[u8], kernels: KernelSet<'_>) -> Result<(), EncoderError> {
+    let (needed, given) = (graph.arena_bytes(1), arena.len());
+    if !arena.as_ptr().addr().is_multiple_of(ALIGN) {
+        return Err(EncoderError::ArenaMisaligned { needed });
+    }
+    kernels.read(graph.manifest().packing).map_err(EncoderError::Packing)?;
+    if given < needed { Err(EncoderError::ArenaTooSmall { needed, given }) } else { Ok(()) }
+}
+
 impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     /// Encodes `text`: the whole context, filled up as the model's tokenizer does.
     pub fn encode(&mut self, text: &str) -> Embedding<'_> {
@@ -316,7 +319,7 @@ impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     /// embeddings come in the order of the texts and equal those of [`encode`](Self::encode) bit for bit.
     ///
     /// # Errors
-    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Program::arena_bytes`]`(2)` bytes.
+    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Graph::arena_bytes`]`(2)` bytes.
     pub fn encode_pair(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
         self.pair(texts.map(Input::Text))
     }
@@ -325,7 +328,7 @@ impl<'a, T: Team, S: Source<Error = Infallible>> Encoder<'a, T, S> {
     /// [`encode_unpadded`](Self::encode_unpadded) bit for bit.
     ///
     /// # Errors
-    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Program::pass_bytes`] of their rows.
+    /// [`EncoderError::ArenaTooSmall`] where the arena has less than [`Graph::pass_bytes`] of their rows.
     pub fn encode_pair_unpadded(&mut self, texts: [&str; 2]) -> Result<[Embedding<'_>; 2], EncoderError> {
         self.pair(texts.map(Input::Unpadded))
     }

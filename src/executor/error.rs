@@ -102,6 +102,13 @@ pub enum PassError<E> {
         /// How many there are.
         given: usize,
     },
+    /// An image does not have the size that the plan takes.
+    Pixels {
+        /// Bytes that were given.
+        given: usize,
+        /// Bytes of an image.
+        needed: usize,
+    },
     /// The arena is too small for so many inputs.
     Arena(EncoderError),
     /// The place for the hidden states does not have their length.
@@ -142,6 +149,9 @@ impl<E: fmt::Display> fmt::Display for PassError<E> {
             PassError::Ids(error) => error.fmt(f),
             PassError::Inputs { given } => {
                 write!(f, "{given} inputs were given, a pass takes 1 to {}", crate::plan::MAX_SEQUENCES)
+            }
+            PassError::Pixels { given, needed } => {
+                write!(f, "an image of {given} bytes was given, the plan takes {needed}")
             }
             PassError::Arena(error) => error.fmt(f),
             PassError::Length { given, needed } => {

@@ -8,6 +8,7 @@ mod batch;
 mod embedding;
 mod encoder;
 mod error;
+mod image;
 mod input;
 mod prompt;
 mod sink;
@@ -16,6 +17,7 @@ mod steps;
 pub use embedding::Embedding;
 pub use encoder::Encoder;
 pub use error::{EncoderError, IdsError, PassError};
+pub use image::{ImageEmbedding, ImageEncoder};
 pub use input::Input;
 pub use sink::{Sink, StepOutput};
 

@@ -14,7 +14,7 @@ impl<T: Team, S: Source> Encoder<'_, T, S> {
     /// Encodes the chunks of `prompt`: their hidden states one behind the other, `[chunks · context, width]`, to `hidden`, and the
     /// first chunk's pooled row to `pooled`, which no weight changes.
     ///
-    /// As many chunks go through one pass as the arena has room for: one with [`Program::arena_bytes`]`(1)`. How many changes no
+    /// As many chunks go through one pass as the arena has room for: one with [`Graph::arena_bytes`](crate::Graph::arena_bytes)`(1)`. How many changes no
     /// bit.
     ///
     /// `empty` are the hidden states of the empty prompt, `[context, width]`, if the caller has kept them: a prompt with

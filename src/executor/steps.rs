@@ -14,9 +14,10 @@ use crate::kernels::ops::embed::{PositionRow, TokenRow};
 use crate::kernels::ops::linear::Epilogue;
 use crate::kernels::ops::math::{fused, sqrt};
 use crate::kernels::ops::norm::Norm;
+use crate::kernels::ops::patches::{Patches, row_to_f32};
 use crate::kernels::set::KernelSet;
 use crate::plan::{
-    Axis, CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Format, Op, Place, Program, Source, Step,
+    Axis, CONSTANT_ARRAYS, Embed, EmbedPrecision, Extent, Format, Graph, Grid, Op, Place, Source, Step,
 };
 use crate::threads::Team;
 
@@ -29,6 +30,8 @@ struct Pass<'p, 'a, T, S> {
     /// All ids, one sequence's behind the other's.
     ids: &'p [u32],
     sequences: &'p [Member],
+    /// Of a pass over images their pixels.
+    images: &'p [&'p [u8]],
     /// How many rows of each sequence are computed.
     rows: Sequences<'p>,
     /// Rows at the front of every place that no step computes: they stand where something depends on them since the pass
@@ -40,24 +43,36 @@ struct Pass<'p, 'a, T, S> {
     end_id: u32,
 }
 
-/// Runs all steps of `program` with its constants from `source` over the sequences of `batch`, whose ids are `ids`. `sink`
-/// is told each step once it is done.
+/// What the sequences of a batch are made of.
+#[derive(Clone, Copy)]
+pub(super) enum Given<'p> {
+    /// Token ids; the first row of a sequence that begins with the `cached` one is, and `end` is the end token.
+    Ids { ids: &'p [u32], cached: Option<u32>, end: u32 },
+    /// Pixels, of each sequence its image's.
+    Images(&'p [&'p [u8]]),
+}
+
+/// Runs all steps of `graph` with its constants from `source` over the sequences of `batch`. `sink` is told each step once it is
+/// done.
 pub(super) fn run<T: Team, S: Source>(
-    program: &Program<'_>,
+    graph: &Graph<'_>,
     source: &mut S,
     (kernels, team): (KernelSet<'_>, &T),
     arena: &mut Arena<'_>,
-    (batch, ids): (&Batch, &[u32]),
+    (batch, given): (&Batch, Given<'_>),
     sink: &mut impl Sink,
 ) -> Result<(), S::Error> {
-    let end_id = program.tokenizer().vocabulary().end_id();
     let (sequences, rows) = (batch.members(), batch.rows());
+    let (ids, images, cached, end_id) = match given {
+        Given::Ids { ids, cached, end } => (ids, &[][..], cached, end),
+        Given::Images(images) => (&[][..], images, None, 0),
+    };
     let first = sequences.first().and_then(|sequence| sequence.first_id(ids));
-    let is_cached = first.is_some() && first == program.cached_token();
+    let is_cached = first.is_some() && first == cached;
     let kept = batch.kept;
     let skipped = kept.max(usize::from(is_cached));
-    let mut pass = Pass { kernels, team, source, arena, ids, sequences, rows, kept, skipped, end_id };
-    for (index, step) in program.steps().enumerate() {
+    let mut pass = Pass { kernels, team, source, arena, ids, sequences, images, rows, kept, skipped, end_id };
+    for (index, step) in graph.steps().enumerate() {
         pass.step(&step)?;
         let (first, values) = pass.written(&step);
         sink.step(StepOutput { index, step: &step, first, values });
@@ -109,6 +124,8 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
             Step { op: Op::Normalize, .. } => self.normalize(out),
             Step { op: Op::Join, input: Some(left), second: Some(right), .. } => self.join(left, right, out),
             Step { op: Op::CachedRow { token }, .. } => self.cached_row(token, constants[0], out)?,
+            Step { op: Op::Patches(grid), .. } => self.patches(grid, out),
+            Step { op: Op::Positions, .. } => self.positions(constants[0], out)?,
             // A step without a place that it needs: `Plan::load` refuses it.
             _ => {}
         }
@@ -321,6 +338,41 @@ impl<T: Team, S: Source> Pass<'_, '_, T, S> {
                 let start = self.rows.range(index).start * columns;
                 copy(rows.get_mut(start..start + columns).unwrap_or(&mut []), values(row));
             }
+        }
+        Ok(())
+    }
+
+    fn patches(&mut self, grid: Grid, out: Place) {
+        let patches = Patches {
+            images: self.images,
+            line: Grid::COLOURS * usize::from(grid.side),
+            part: Grid::COLOURS * usize::from(grid.patch),
+            lines: grid.patch.into(),
+            across: grid.across(),
+        };
+        let rows = self.all();
+        match out.format {
+            Format::Codes => {
+                let [bytes] = self.arena.cut([self.arena.code_place(out, rows.len())]);
+                let out = codes_mut(out, rows.len(), bytes);
+                self.kernels.patches_to_codes(self.team, patches, out);
+            }
+            Format::F32 => {
+                let [bytes] = self.arena.cut([self.arena.place(out, rows)]);
+                for (row, out) in rows_mut(bytes, out.columns as usize).enumerate() {
+                    row_to_f32(patches, row, out);
+                }
+            }
+        }
+    }
+
+    /// Asks the source for single rows, as [`embed`](Self::embed) does.
+    fn positions(&mut self, positions: Extent, out: Place) -> Result<(), S::Error> {
+        let columns = out.columns as usize;
+        let [bytes] = self.arena.cut([self.arena.place(out, self.all())]);
+        for (at, out) in self.rows.positions().zip(rows_mut(bytes, columns)) {
+            let [row] = self.source.get([positions.items(at * columns, columns, size_of::<f32>())])?;
+            copy(out, values(row));
         }
         Ok(())
     }

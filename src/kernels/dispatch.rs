@@ -12,6 +12,7 @@ use super::ops::linear::{Epilogue, Task};
 use super::ops::linear_f32::LinearF32;
 use super::ops::linear_int8::LinearInt8;
 use super::ops::norm::Norm;
+use super::ops::patches::{Patches, row_to_codes};
 use super::ops::quantize::QuantParams;
 use super::set::KernelSet;
 use super::shared::SharedMut;
@@ -163,40 +164,54 @@ impl KernelSet<'_> {
         if norm.bias.len() != norm.gain.len() || out.columns != norm.gain.len() {
             return unfit_codes(out);
         }
-        self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
+        let width = out.columns;
+        self.rows_to_codes(team, input.len() / width.max(1), out, |kernels, rows, codes, params| {
+            let input = input.get(rows.start * width..rows.end * width).unwrap_or(&[]);
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (kernels.0.vector.norm_rows_to_codes)(&norm, rows, kernels.0.flip, codes, params) }
+            unsafe { (kernels.0.vector.norm_rows_to_codes)(&norm, input, kernels.0.flip, codes, params) }
         });
     }
 
     /// Quantizes each row of `input` into `out`.
     pub(crate) fn quantize(self, team: &impl Team, input: &[f32], out: CodesMut<'_>) {
-        self.rows_to_codes(team, input, out, |kernels, rows, codes, params| {
+        let width = out.columns;
+        self.rows_to_codes(team, input.len() / width.max(1), out, |kernels, rows, codes, params| {
+            let input = input.get(rows.start * width..rows.end * width).unwrap_or(&[]);
             // SAFETY: holding `self` proves the instructions.
-            unsafe { (kernels.0.vector.quantize_rows)(rows, kernels.0.flip, codes, params) }
+            unsafe { (kernels.0.vector.quantize_rows)(input, kernels.0.flip, codes, params) }
         });
     }
 
+    /// The pixels of images, patch by patch, as rows of codes.
+    pub(crate) fn patches_to_codes(self, team: &impl Team, patches: Patches<'_>, out: CodesMut<'_>) {
+        let stride = code_stride(out.columns);
+        let rows = patches.images.len() * patches.tokens();
+        self.rows_to_codes(team, rows, out, |kernels, rows, codes, params| {
+            for ((row, codes), params) in rows.zip(codes.chunks_exact_mut(stride.max(1))).zip(params) {
+                *params = row_to_codes(patches, row, kernels.0.flip, codes);
+            }
+        });
+    }
+
+    /// Fills `rows` of `out` with codes: `quantize` those that it is given, with their parameters.
     fn rows_to_codes(
         self,
         team: &impl Team,
-        input: &[f32],
+        rows: usize,
         out: CodesMut<'_>,
-        quantize: impl Fn(Kernels, &[f32], &mut [u8], &mut [QuantParams]) + Sync,
+        quantize: impl Fn(Kernels, Range<usize>, &mut [u8], &mut [QuantParams]) + Sync,
     ) {
-        let (width, stride) = (out.columns, code_stride(out.columns));
-        let rows = input.len() / width.max(1);
+        let stride = code_stride(out.columns);
         if out.codes.len() < rows * stride || out.params.len() < rows {
             return unfit_codes(out);
         }
         let (codes, params) = (SharedMut::new(out.codes), SharedMut::new(out.params));
         share(team, rows.div_ceil(ROWS_PER_TASK), |worker, task| {
             let (kernels, part) = (self.of(worker), rows_of_task(task, rows));
-            let input = input.get(part.start * width..part.end * width).unwrap_or(&[]);
             // SAFETY: the rows are this task's, and were found to be there.
             unsafe {
                 let codes = codes.part(part.start * stride..part.end * stride);
-                quantize(kernels, input, codes, params.part(part));
+                quantize(kernels, part.clone(), codes, params.part(part));
             }
             if let Some(pair_rows) = kernels.0.pair_rows {
                 for row in rows_of_task(task, rows - rows % 2).step_by(2) {

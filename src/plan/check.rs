@@ -13,7 +13,7 @@ use super::format::ALIGN;
 use super::manifest::Manifest;
 use super::place::{Axis, Format, Place};
 use super::record::Record;
-use super::step::{Embed, EmbedPrecision, Mask, Op, Part, Role, Step};
+use super::step::{Embed, EmbedPrecision, Grid, Mask, Op, Part, Role, Step};
 use crate::kernels::MAX_TOKENS;
 use crate::tokenizer::Padding;
 
@@ -31,13 +31,22 @@ const MAX_PLACES: usize = 5;
 pub(super) struct Parts<'p> {
     pub(super) manifest: &'p Manifest<'p>,
     pub(super) records: &'p [Record],
-    /// Every id of the vocabulary is below it.
-    pub(super) ids: u32,
+    pub(super) reads: Reads,
     /// Bytes of the constants section.
     pub(super) constant_bytes: u64,
 }
 
+/// What a plan's first steps read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Token ids; every id of the vocabulary is below `end`.
+    Ids { end: u32 },
+    /// Pixels of square images.
+    Pixels(Grid),
+}
+
 /// What only the walk over all steps shows.
+#[derive(Clone, Copy)]
 pub(super) struct Findings {
     /// Rows of the smallest token table.
     pub(super) token_rows: u32,
@@ -167,11 +176,11 @@ impl<'p> Walk<'p> {
         Ok(())
     }
 
-    /// Towers begin with their embedding and count their layers; a join follows the last.
+    /// Towers begin with what they read and count their layers; a join follows the last.
     fn role(&mut self, step: &Step) -> Result<(), StepFault> {
         let Role { tower, layer, part } = step.role;
         let holds = match (step.op, self.role) {
-            (Op::Embed(_), before) => {
+            (Op::Embed(_) | Op::Patches(_), before) => {
                 let next = before.map_or(0, |before| u32::from(before.tower) + 1);
                 self.unmasked = false;
                 u32::from(tower) == next && layer == 0 && part == Part::Embedding
@@ -182,12 +191,17 @@ impl<'p> Walk<'p> {
                 let in_layer = matches!(part, Part::Attention | Part::Mlp);
                 tower == before.tower
                     && matches!(next, Some(0 | 1))
-                    && part != Part::Embedding
+                    && (part != Part::Embedding || self.begins_an_image(before.part))
                     && (layer > 0 || !in_layer)
             }
         };
         self.role = Some(step.role);
         ensure(holds, StepFault::Role)
+    }
+
+    /// Whether a step behind one of that part may belong to the embedding: that of an image takes several.
+    fn begins_an_image(&self, before: Part) -> bool {
+        matches!(self.parts.reads, Reads::Pixels(_)) && before == Part::Embedding
     }
 
     /// The step's constants are the next ones, and there.
@@ -265,6 +279,18 @@ impl<'p> Walk<'p> {
             Step { op: Op::Embed(embed), input: None, second: None, codes: None, scratch: None, .. } => {
                 f32_out()?;
                 self.embed(embed, out)
+            }
+            Step { op: Op::Patches(grid), input: None, second: None, codes: None, scratch: None, .. } => {
+                ensure(self.parts.reads == Reads::Pixels(grid), StepFault::Reads)?;
+                let format = if self.parts.manifest.packing.is_int8() { Format::Codes } else { Format::F32 };
+                ensure(out.format == format, StepFault::Format)?;
+                ensure(out.columns == grid.columns(), StepFault::Columns)?;
+                self.row_for_each_token(out)
+            }
+            Step { op: Op::Positions, input: None, second: None, codes: None, scratch: None, .. } => {
+                f32_out()?;
+                ensure(matches!(self.parts.reads, Reads::Pixels(_)), StepFault::Reads)?;
+                self.row_for_each_token(out)
             }
             Step {
                 op: Op::Norm { epsilon },
@@ -351,14 +377,18 @@ impl<'p> Walk<'p> {
 
     fn embed(&mut self, embed: Embed, out: &Place) -> Result<(), StepFault> {
         let Embed { vocabulary, precision, f16_rows, padding } = embed;
-        padding.check(self.parts.ids).map_err(|_| StepFault::Padding)?;
-        // A text tower has a row for each token of the text.
-        let tokens = self.parts.manifest.context;
-        ensure(out.axis == Axis::Token && out.rows == tokens, StepFault::Rows)?;
+        let Reads::Ids { end } = self.parts.reads else { return Err(StepFault::Reads) };
+        padding.check(end).map_err(|_| StepFault::Padding)?;
+        self.row_for_each_token(out)?;
         ensure(f16_rows == 0 || precision == EmbedPrecision::Int8, StepFault::Tables)?;
         let (rows, first) = self.embeddings.unwrap_or((u32::MAX, padding));
         self.embeddings = Some((rows.min(vocabulary), first));
         Ok(())
+    }
+
+    /// A tower begins with a row for each token of the text, or for the class token and each patch of the image.
+    fn row_for_each_token(&self, out: &Place) -> Result<(), StepFault> {
+        ensure(out.axis == Axis::Token && out.rows == self.parts.manifest.context, StepFault::Rows)
     }
 
     /// Whether the places of kept values are theirs throughout: what a step writes elsewhere, or has as working memory, leaves
@@ -374,14 +404,18 @@ impl<'p> Walk<'p> {
 
     /// What must hold behind the last step.
     fn finish(mut self) -> Result<Findings, LoadError> {
-        let Parts { manifest, ids, .. } = self.parts;
+        let Parts { manifest, reads, .. } = self.parts;
         if self.constants != self.parts.constant_bytes {
             return Err(LoadError::Leftover);
         }
         let (token_rows, padding) = self.embeddings.unwrap_or((0, Padding::End));
-        if ids > token_rows {
-            return Err(LoadError::TokenRange { ids, rows: token_rows });
-        }
+        let id_bytes = match reads {
+            Reads::Ids { end } if end > token_rows => {
+                return Err(LoadError::TokenRange { ids: end, rows: token_rows });
+            }
+            Reads::Ids { .. } => 4 * u32::from(manifest.context),
+            Reads::Pixels(_) => 0,
+        };
         let outputs =
             [Some((manifest.hidden, Axis::Token)), manifest.pooled.map(|place| (place, Axis::Sequence))];
         for (place, axis) in outputs.into_iter().flatten() {
@@ -399,7 +433,8 @@ impl<'p> Walk<'p> {
         let apart = tokens <= sequences;
         // The end of a place in the arena, so it has 32 bits.
         let tokens = if apart { tokens as u32 } else { arena };
-        let cut = Cut { context: manifest.context, tokens, sequence: arena - tokens, apart };
+        let ids = id_bytes.next_multiple_of(ALIGN as u32);
+        let cut = Cut { context: manifest.context, ids, tokens, sequence: arena - tokens, apart };
         Ok(Findings { token_rows, padding, cached_token, causal: self.causal, cut, keeps_rows })
     }
 }
@@ -410,15 +445,25 @@ mod tests {
     use crate::include_plan;
     use crate::plan::Plan;
 
+    /// The demonstration plan's parts.
+    fn parts<'p>(plan: &'p Plan<'_>) -> Parts<'p> {
+        Parts {
+            manifest: plan.manifest(),
+            records: plan.records(),
+            reads: Reads::Ids { end: plan.tokenizer().vocabulary().size() },
+            constant_bytes: plan.constant_bytes(),
+        }
+    }
+
     /// What a 32-bit machine can address, checked on any machine: sizes are computed in 64 bits.
     #[test]
     fn arenas_that_an_address_cannot_hold_are_refused() {
         let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
         let arena = plan.manifest().arena_bytes;
         let bytes = u64::from(arena);
-        assert!(check(plan.parts(), bytes).is_ok());
-        assert_eq!(check(plan.parts(), bytes - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
-        assert!(check(plan.parts(), i32::MAX as u64).is_ok());
+        assert!(check(parts(&plan), bytes).is_ok());
+        assert_eq!(check(parts(&plan), bytes - 1).err(), Some(LoadError::ArenaTooLarge { bytes: arena }));
+        assert!(check(parts(&plan), i32::MAX as u64).is_ok());
     }
 
     /// The largest place that a record can name, whose size does not fit 32 bits.
@@ -434,7 +479,7 @@ mod tests {
         assert_eq!(place(Format::F32).bytes(), (4 * 0xffff_ffff * 0xffff_u64).next_multiple_of(64));
         assert_eq!(place(Format::Codes).bytes(), (0xffff * ((1_u64 << 32) + 8)).next_multiple_of(64));
         let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
-        let walk = Walk::new(plan.parts());
+        let walk = Walk::new(parts(&plan));
         for format in [Format::F32, Format::Codes] {
             assert_eq!(walk.range(&place(format)), Err(StepFault::OutsideArena));
             assert_eq!(walk.range(&Place { offset: 0, ..place(format) }), Err(StepFault::OutsideArena));
@@ -473,7 +518,7 @@ mod tests {
         }
         let scratch = step.scratch_values().unwrap_or(0) as u32;
         step.scratch = step.scratch.map(|place| Place { columns: scratch.max(1), ..place });
-        Walk::new(plan.parts()).operation(&step)
+        Walk::new(parts(&plan)).operation(&step)
     }
 
     /// A tower's rows are its own: those of image towers, 257 and 577, are more than any text's.

@@ -1,12 +1,12 @@
 //! How the arena is cut for a pass over several sequences.
 
-use super::format::ALIGN;
-
 /// How a plan's layout of the arena, made for one sequence, grows with what a pass has of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     /// Tokens of the context.
     pub(super) context: u16,
+    /// Bytes of a context's ids, in front of the places.
+    pub(super) ids: u32,
     /// Bytes at the front of the layout whose places have a row for each token, or are working memory.
     pub(super) tokens: u32,
     /// Bytes behind them, whose places have a row for each sequence.
@@ -33,7 +33,7 @@ impl Cut {
 
     /// Bytes of all ids: they stand at the front of the arena, before the places.
     pub(crate) fn id_bytes(self, room: Room) -> usize {
-        room.contexts.saturating_mul((4 * usize::from(self.context)).next_multiple_of(ALIGN))
+        room.contexts.saturating_mul(self.ids as usize)
     }
 
     /// Bytes of arena, those of the ids included; the largest number where there is none that large.
@@ -56,7 +56,7 @@ impl Cut {
 mod tests {
     use super::*;
 
-    const CUT: Cut = Cut { context: 77, tokens: 6400, sequence: 128, apart: true };
+    const CUT: Cut = Cut { context: 77, ids: 320, tokens: 6400, sequence: 128, apart: true };
 
     #[test]
     fn rows_take_contexts_and_sequences_take_their_own() {

@@ -12,6 +12,10 @@ pub enum LoadError {
     Misaligned,
     /// They do not begin with the magic of a plan.
     NotAPlan,
+    /// The plan encodes images, where one that encodes texts is wanted.
+    EncodesImages,
+    /// The plan encodes texts, where one that encodes images is wanted.
+    EncodesTexts,
     /// The plan has another format version.
     Version {
         /// The version that the plan has.
@@ -65,6 +69,8 @@ pub enum LoadError {
     },
     /// The outputs that the manifest names are not what the steps leave behind.
     Output,
+    /// The images cannot be cut into patches as the manifest says, or have more of them than this build takes.
+    Grid,
 }
 
 /// What is wrong with a step.
@@ -107,6 +113,8 @@ pub enum StepFault {
     TooManyTokens,
     /// Its working memory is too small.
     Scratch,
+    /// It reads something else than the plan does: token ids, or pixels of another size.
+    Reads,
     /// Its weights are packed otherwise than the manifest says.
     Packing,
     /// A table of f32 values with rows in f16.
@@ -140,6 +148,7 @@ impl fmt::Display for StepFault {
             StepFault::Heads => "has a width that its heads cannot share",
             StepFault::TooManyTokens => "has attention over more rows than this program takes",
             StepFault::Scratch => "has too little working memory",
+            StepFault::Reads => "reads something else than the plan does",
             StepFault::Packing => "has weights in another packing than the plan's",
             StepFault::Tables => "has rows in f16 beside a table of f32 values",
             StepFault::Number => "has a number that is not finite or not positive",
@@ -156,6 +165,8 @@ impl fmt::Display for LoadError {
             LoadError::NotAPlan => {
                 f.write_str("this is not a cliptext plan (make one with `cliptext compile`)")
             }
+            LoadError::EncodesImages => f.write_str("this plan encodes images, not texts"),
+            LoadError::EncodesTexts => f.write_str("this plan encodes texts, not images"),
             LoadError::Version { found, reads } => {
                 write!(
                     f,
@@ -188,6 +199,7 @@ impl fmt::Display for LoadError {
             LoadError::ArenaTooLarge { bytes } => {
                 write!(f, "the plan needs {bytes} bytes of memory for a prompt: too many for this machine")
             }
+            LoadError::Grid => f.write_str("the plan's images are not whole patches, or too many"),
             LoadError::Output => f.write_str("the plan's outputs are not what its steps leave behind"),
         }
     }

@@ -3,7 +3,7 @@
 //! A field is one 32-bit word; an enum is the index in its list here.
 
 use super::place::{Axis, Format, Place};
-use super::step::{Embed, EmbedPrecision, Mask, Op, Part, Role, Step};
+use super::step::{Embed, EmbedPrecision, Grid, Mask, Op, Part, Role, Step};
 use crate::kernels::Activation;
 use crate::kernels::layout::Packing;
 use crate::tokenizer::Padding;
@@ -91,6 +91,8 @@ impl Op {
             Op::Normalize => (5, [0; 5]),
             Op::Join => (6, [0; 5]),
             Op::CachedRow { token } => (7, [token, 0, 0, 0, 0]),
+            Op::Patches(grid) => (8, [grid.side.into(), grid.patch.into(), 0, 0, 0]),
+            Op::Positions => (9, [0; 5]),
         }
     }
 
@@ -112,6 +114,8 @@ impl Op {
             5 => Op::Normalize,
             6 => Op::Join,
             7 => Op::CachedRow { token: a },
+            8 => Op::Patches(Grid { side: a.try_into().ok()?, patch: b.try_into().ok()? }),
+            9 => Op::Positions,
             _ => return None,
         })
     }

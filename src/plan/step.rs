@@ -44,7 +44,7 @@ pub struct Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Part {
-    /// Token and position embeddings.
+    /// Token and position embeddings, or those of patches.
     Embedding,
     /// A layer's attention, with the norm before it and the sum behind it.
     Attention,
@@ -121,6 +121,57 @@ pub enum Op {
         /// The token.
         token: u32,
     },
+    /// The beginning of an image tower: row `1 + i` has the pixels of patch `i`, the first row, the class token's, zeros. Pixels
+    /// are whole numbers, so their codes are exact: pixel `p` is code `p - 128`, the negated zero point 128, the scale 1; the first
+    /// row's scale is 0. Where `out` is no place for codes it has the pixels.
+    Patches(Grid),
+    /// `out[i] = positions[i]`, in each sequence.
+    ///
+    /// Constants: `[rows, columns]` f32.
+    Positions,
+}
+
+/// A square image cut into square patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Pixels of a side of the image.
+    pub side: u16,
+    /// Pixels of a side of a patch, of which the image has whole numbers only.
+    pub patch: u16,
+}
+
+impl Grid {
+    /// Colours of a pixel: red, green, blue, a byte each.
+    pub const COLOURS: usize = 3;
+
+    /// Patches along a side.
+    pub const fn across(self) -> usize {
+        match (self.side as usize).checked_div(self.patch as usize) {
+            Some(across) => across,
+            None => 0,
+        }
+    }
+
+    /// Rows of an image: the class token's, then a row for each patch, from the top left to the bottom right.
+    pub const fn tokens(self) -> usize {
+        1 + self.across() * self.across()
+    }
+
+    /// Values of a patch: its pixels from the top left to the bottom right, of each the colours.
+    pub const fn columns(self) -> u32 {
+        (Self::COLOURS as u32 * self.patch as u32).saturating_mul(self.patch as u32)
+    }
+
+    /// Bytes of an image.
+    pub const fn bytes(self) -> usize {
+        (Self::COLOURS * self.side as usize).saturating_mul(self.side as usize)
+    }
+
+    /// Whether patches fill the image, and a linear takes them.
+    pub(super) fn is_whole(self) -> bool {
+        let whole = self.across() > 0 && self.across() * usize::from(self.patch) == usize::from(self.side);
+        whole && self.columns() <= MAX_INPUTS
+    }
 }
 
 /// The tables of token and position embeddings, and what fills the context.
@@ -238,12 +289,15 @@ impl<P> Step<P> {
             (Op::Linear { .. }, Part::Mlp, false) => "MLP in",
             (Op::Linear { .. }, Part::Mlp, true) => "MLP out",
             (Op::Linear { .. }, Part::Projection, _) => "projection",
+            (Op::Linear { .. }, Part::Embedding, _) => "patch embedding",
             (Op::Linear { .. }, ..) => "linear",
             (Op::Attention { .. }, ..) => "attention",
             (Op::Pool, ..) => "pool",
             (Op::Normalize, ..) => "normalize",
             (Op::Join, ..) => "join",
             (Op::CachedRow { .. }, ..) => "cached row",
+            (Op::Patches(_), ..) => "patches",
+            (Op::Positions, ..) => "positions",
         }
     }
 }
@@ -296,7 +350,10 @@ impl Step {
                 [panels.bytes()? as u64, 0, 0, 0, 0]
             }
             Op::CachedRow { .. } => [4 * columns, 0, 0, 0, 0],
-            Op::Attention { .. } | Op::Pool | Op::Normalize | Op::Join => [0; CONSTANT_ARRAYS],
+            Op::Positions => [u64::from(self.out.rows).checked_mul(columns)?.checked_mul(4)?, 0, 0, 0, 0],
+            Op::Attention { .. } | Op::Pool | Op::Normalize | Op::Join | Op::Patches(_) => {
+                [0; CONSTANT_ARRAYS]
+            }
         })
     }
 

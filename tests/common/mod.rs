@@ -31,6 +31,11 @@ pub fn long() -> PlanFile {
     open("tests/fixtures/long.plan")
 }
 
+/// A plan of an image encoder of 17 rows and 32 columns, packed for `target`.
+pub fn image(target: &str) -> PlanFile {
+    open(&format!("tests/fixtures/image-{target}.plan"))
+}
+
 fn open(name: &str) -> PlanFile {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     PlanFile::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -1,6 +1,6 @@
 //! Plans taken apart and put together again.
 
-use cliptext::plan::format::{BLOCK, HEADER, Header, Section, crc32c};
+use cliptext::plan::format::{BLOCK, HEADER, Header, Kind, Section, crc32c};
 use cliptext::plan::{Manifest, Op, Step};
 use cliptext::{Plan, PlanFile};
 
@@ -90,9 +90,19 @@ pub fn records(steps: &[Step]) -> Vec<u8> {
 }
 
 pub fn put_together(manifest: &[u8], steps: &[u8], vocabulary: &[u8], constants: &[u8]) -> Vec<u8> {
+    put_together_as(Kind::Text, manifest, steps, vocabulary, constants)
+}
+
+pub fn put_together_as(
+    kind: Kind,
+    manifest: &[u8],
+    steps: &[u8],
+    vocabulary: &[u8],
+    constants: &[u8],
+) -> Vec<u8> {
     let parts = [manifest, steps, vocabulary, constants];
     let [a, b, c, d] = parts.map(|part| part.len() as u64);
-    let header = Header::lay_out(a, b, c, d).unwrap();
+    let header = Header::lay_out(kind, a, b, c, d).unwrap();
     let mut bytes = vec![0; header.file_bytes() as usize];
     let sections = [Section::Manifest, Section::Steps, Section::Vocabulary, Section::Constants];
     for (section, part) in sections.into_iter().zip(parts) {

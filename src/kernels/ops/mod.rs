@@ -9,5 +9,6 @@ pub(super) mod linear_f32;
 pub(super) mod linear_int8;
 pub(crate) mod math;
 pub(crate) mod norm;
+pub(crate) mod patches;
 pub(super) mod quantize;
 pub(crate) mod tile;

@@ -1,4 +1,4 @@
-//! The compiler's intermediate representation: a CLIP text tower as mathematics, with its weights in f32 or int8.
+//! The compiler's intermediate representation: a CLIP tower as mathematics, with its weights in f32 or int8.
 //!
 //! Front ends end here, edits and quantization change what is here, and the back end starts here. Nothing in this file
 //! knows tract, ONNX or the plan's bytes.
@@ -81,6 +81,14 @@ impl Weight {
         match self {
             Weight::F32(matrix) => Cow::Borrowed(matrix),
             Weight::Int8(matrix) => Cow::Owned(matrix.to_f32()),
+        }
+    }
+
+    /// The f32 values that it is made of, and what to call them.
+    fn floats(&self) -> (&'static str, &[f32]) {
+        match self {
+            Weight::F32(matrix) => ("weight", &matrix.values),
+            Weight::Int8(matrix) => ("scales of the weight", &matrix.scales),
         }
     }
 
@@ -178,14 +186,18 @@ impl Layer {
             .into_iter()
             .flat_map(|(name, norm)| [(name, "gain", &norm.gain[..]), (name, "bias", &norm.bias)]);
         let linears = linears.into_iter().flat_map(|(name, linear)| {
-            let weight = match &linear.weight {
-                Weight::F32(matrix) => ("weight", &matrix.values[..]),
-                Weight::Int8(matrix) => ("scales of the weight", &matrix.scales[..]),
-            };
-            [(name, weight.0, weight.1), (name, "bias", &linear.bias)]
+            let (what, values) = linear.weight.floats();
+            [(name, what, values), (name, "bias", &linear.bias)]
         });
         norms.chain(linears).map(|(name, part, values)| (format!("{name}, {part}"), values))
     }
+}
+
+/// Every tensor of some layers.
+fn all_layers(layers: &[Layer]) -> impl Iterator<Item = (String, &[f32])> {
+    layers.iter().enumerate().flat_map(|(index, layer)| {
+        layer.tensors().map(move |(name, values)| (format!("layer {}, {name}", index + 1), values))
+    })
 }
 
 /// A CLIP text tower.
@@ -225,11 +237,8 @@ impl TextModel {
             ("the final norm's bias", Some(&self.final_norm.bias)),
             ("the projection", self.projection.as_ref().map(|matrix| &matrix.values)),
         ];
-        let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            layer.tensors().map(move |(name, values)| (format!("layer {}, {name}", index + 1), values))
-        });
         let own = own.into_iter().filter_map(|(name, values)| Some((name.to_owned(), &values?[..])));
-        own.chain(layers)
+        own.chain(all_layers(&self.layers))
     }
 
     /// Columns of the pooled output that `outputs` want, where they want one.
@@ -239,6 +248,76 @@ impl TextModel {
             (Pooled::Projected, Some(projection)) => Some(projection.rows),
             _ => Some(self.width()),
         }
+    }
+}
+
+/// A CLIP image tower: a vision transformer over the patches of a square image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageModel {
+    /// Pixels of a side of the image.
+    pub side: usize,
+    /// Pixels of a side of a patch.
+    pub patch: usize,
+    /// `[width, 3 · patch²]`, over pixels of 0 to 255 as they stand in the image: row after row, of each its colours. The
+    /// preprocessing's `(x / 255 - mean) / deviation` is in it and in `positions`; the bias is zero.
+    pub patch_embedding: Linear,
+    /// `[1 + patches, width]`, added to the patches: the class token with its position, then the patches' positions.
+    pub positions: Matrix,
+    /// Before the first layer.
+    pub pre_norm: LayerNorm,
+    /// Attention heads in every layer; `width` is a multiple.
+    pub heads: usize,
+    /// From first to last; each row sees all.
+    pub layers: Vec<Layer>,
+    /// Of the class token's row, behind the last layer.
+    pub post_norm: LayerNorm,
+    /// `[projected, width]`, no bias: into the joint image and text space.
+    pub projection: Option<Matrix>,
+}
+
+impl ImageModel {
+    /// Width of the hidden states.
+    pub fn width(&self) -> usize {
+        self.positions.cols
+    }
+
+    /// Rows of an image: the class token's and one for each patch.
+    pub fn tokens(&self) -> usize {
+        self.positions.rows
+    }
+
+    /// Every tensor of the model, with what to call it in messages.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &[f32])> {
+        let own = [
+            ("the patch embedding", Some(self.patch_embedding.weight.floats().1)),
+            ("the positions", Some(&self.positions.values[..])),
+            ("the norm before the layers, gain", Some(&self.pre_norm.gain)),
+            ("the norm before the layers, bias", Some(&self.pre_norm.bias)),
+            ("the norm behind the layers, gain", Some(&self.post_norm.gain)),
+            ("the norm behind the layers, bias", Some(&self.post_norm.bias)),
+            ("the projection", self.projection.as_ref().map(|matrix| &matrix.values[..])),
+        ];
+        let own = own.into_iter().filter_map(|(name, values)| Some((name.to_owned(), values?)));
+        own.chain(all_layers(&self.layers))
+    }
+
+    /// Columns of the pooled output.
+    pub fn pooled_columns(&self) -> usize {
+        self.projection.as_ref().map_or(self.width(), |projection| projection.rows)
+    }
+
+    /// The patches of `image` as rows of pixels, zeros for the class token.
+    pub fn rows_of(&self, image: &[u8]) -> Matrix {
+        let (line, part, across) = (3 * self.side, 3 * self.patch, self.side / self.patch);
+        let cols = part * self.patch;
+        let mut values = vec![0.0; cols];
+        for patch in 0..across * across {
+            for y in 0..self.patch {
+                let start = (patch / across * self.patch + y) * line + patch % across * part;
+                values.extend(image[start..start + part].iter().map(|&pixel| f32::from(pixel)));
+            }
+        }
+        Matrix { rows: self.tokens(), cols, values }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod import;
 pub mod ir;
 pub mod output;
 pub mod page;
+pub mod pictures;
 pub mod preset;
 pub mod progress;
 pub mod prompts;

@@ -1,5 +1,6 @@
 //! `cliptext`: the compiler's command line.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use cliptext::tokenizer::Padding;
 use cliptext::{Plan, PlanFile};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
+use cliptext_compiler::compile::image::{self, ImageJob};
 use cliptext_compiler::compile::inspect;
 use cliptext_compiler::compile::load::Spec;
 use cliptext_compiler::compile::{Job, compile};
@@ -23,7 +25,7 @@ use cliptext_compiler::page;
 use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
-use cliptext_compiler::quantize::{self, Quality};
+use cliptext_compiler::quantize::{self, Quality, Recipe};
 use cliptext_compiler::verify;
 use cliptext_compiler::verify::measure::{self, same_towers};
 use cliptext_compiler::verify::reference::TowerSize;
@@ -83,6 +85,9 @@ struct CompileArgs {
     /// The plan to write
     #[arg(short, long, value_name = "PLAN")]
     output: PathBuf,
+    /// Compile the image encoder of the model, a vision transformer, instead of its text encoder
+    #[arg(long)]
+    image: bool,
     /// The vocabulary: merges.txt, tokenizer.json, or a folder with vocab.json and merges.txt [default: the tokenizer beside
     /// the model, else CLIP's own]
     #[arg(long, value_name = "PATH")]
@@ -178,6 +183,15 @@ enum PrecisionArg {
     F32,
 }
 
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::Int8 => Precision::Int8,
+            PrecisionArg::F32 => Precision::F32,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum QualityArg {
     Fast,
@@ -188,6 +202,12 @@ enum QualityArg {
 enum Switch {
     On,
     Off,
+}
+
+impl Switch {
+    fn is_on(self) -> bool {
+        matches!(self, Switch::On)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -268,18 +288,30 @@ impl OutputArgs {
         }
     }
 
+    /// The options that image encoders do not have, and whether they were given.
+    fn of_texts(&self) -> [(&'static str, bool); 7] {
+        [
+            ("--preset", self.preset.is_some()),
+            ("--tower", self.tower.is_some()),
+            ("--hidden", self.hidden.is_some()),
+            ("--final-norm", self.final_norm.is_some()),
+            ("--pooled", self.pooled.is_some()),
+            ("--pad", self.pad.is_some()),
+            ("--context", self.context.is_some()),
+        ]
+    }
+
     fn choice(&self) -> Choice {
-        let on = |switch: Option<Switch>| switch.map(|switch| matches!(switch, Switch::On));
         Choice {
             preset: self.preset,
             hidden: self.hidden,
-            final_norm: on(self.final_norm),
+            final_norm: self.final_norm.map(Switch::is_on),
             pooled: self.pooled.map(|pooled| match pooled {
                 PooledArg::None => Pooled::None,
                 PooledArg::Eos => Pooled::EndToken,
                 PooledArg::Projected => Pooled::Projected,
             }),
-            normalize: on(self.normalize),
+            normalize: self.normalize.map(Switch::is_on),
             padding: self.pad,
             context: self.context,
             activation: None,
@@ -342,6 +374,21 @@ impl CompileArgs {
             ("--target", self.target.is_some()),
         ];
         self.model.outputs.refuse_contradictions();
+        let text_only = [
+            ("--embedding", !self.model.embedding.is_empty()),
+            ("--lora", !self.model.lora.is_empty()),
+            ("--vocab", self.vocab.is_some()),
+            ("--calibrate", self.calibrate.is_some()),
+            ("--budget", self.budget.is_some()),
+            ("--prefix-cache", self.prefix_cache),
+        ];
+        let text_only = text_only.into_iter().chain(self.model.outputs.of_texts());
+        if self.image && self.report.as_deref().is_some_and(is_page) {
+            usage("--report: an image encoder's is JSON: give a name that does not end in .html");
+        }
+        if let (true, Some((option, _))) = (self.image, { text_only }.find(|(_, given)| *given)) {
+            usage(format!("{option} is about text encoders: it has no effect with --image"));
+        }
         if matches!(self.precision, PrecisionArg::F32)
             && let Some((option, _)) = int8_only.iter().find(|(_, given)| *given)
         {
@@ -392,6 +439,9 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         Some(QualityArg::Best) => Quality::Best,
         Some(QualityArg::Fast) | None => Quality::Fast,
     });
+    if args.image {
+        return run_compile_image(args, quantize.recipe, &progress);
+    }
     if let Some(budget) = args.budget {
         quantize.recipe.budget = budget;
     }
@@ -409,10 +459,7 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         model: args.model.spec()?,
         plan: args.output,
         vocabulary: args.vocab,
-        precision: match args.precision {
-            PrecisionArg::Int8 => Precision::Int8,
-            PrecisionArg::F32 => Precision::F32,
-        },
+        precision: args.precision.into(),
         quantize,
         target: args.target.unwrap_or_default(),
         prefix_cache: args.prefix_cache,
@@ -428,11 +475,37 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
         output::write(path, &bytes)?;
     }
     if !args.quiet {
-        let outputs = [Some(&job.plan), args.report.as_ref()];
-        let written = || format!("{} is written, its report was not shown", job.plan.display());
-        tell(&report.to_string(), &outputs).with_context(written)?;
+        tell_report(&report, &job.plan, args.report.as_ref())?;
     }
     Ok(())
+}
+
+fn run_compile_image(args: CompileArgs, recipe: Recipe, progress: &Progress) -> anyhow::Result<()> {
+    let job = ImageJob {
+        name: name(&args.model.model),
+        model: args.model.model,
+        activation: args.model.act.map(Activation::from),
+        normalize: args.model.outputs.normalize.map(Switch::is_on),
+        plan: args.output,
+        precision: args.precision.into(),
+        recipe,
+        target: args.target.unwrap_or_default(),
+        force: args.force,
+    };
+    let report = image::compile(&job, progress)?;
+    if let Some(path) = &args.report {
+        output::write(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    if !args.quiet {
+        tell_report(&report, &job.plan, args.report.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Prints what a compile ends with.
+fn tell_report(report: &impl Display, plan: &PathBuf, file: Option<&PathBuf>) -> anyhow::Result<()> {
+    let written = || format!("{} is written, its report was not shown", plan.display());
+    tell(&report.to_string(), &[Some(plan), file]).with_context(written)
 }
 
 fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {

@@ -201,6 +201,44 @@ fn options_without_effect_and_files_that_would_be_lost_are_refused() {
 }
 
 #[test]
+fn an_image_encoder_becomes_a_plan_and_options_of_texts_are_refused() {
+    let scratch = Scratch::new();
+    let model = fixtures().join("images/clip");
+    let (plan, report) = (scratch.path().join("image.plan"), scratch.path().join("report.json"));
+    let compile = ["compile", text(&model), "--image", "-o", text(&plan)];
+    let output = run(&[&compile[..], &["--report", text(&report)]].concat());
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stdout).unwrap();
+    for part in
+        ["16 x 16 pixels in patches of 4", "[20], projected, length 1", "cosine", "of RAM for an image"]
+    {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!((&report["tokens"], &report["pooled"]), (&17.into(), &20.into()));
+    assert!(cliptext::ImagePlan::load(&AlignedBytes::copy_of(&std::fs::read(&plan).unwrap())).is_ok());
+    std::fs::remove_file(&plan).unwrap();
+    for option in [
+        &["--pad", "zero"][..],
+        &["--hidden", "last"],
+        &["--context", "8"],
+        &["--budget", "2%"],
+        &["--prefix-cache"],
+        &["--vocab", "x"],
+        &["--calibrate", "x"],
+        &["--lora", "x"],
+        &["--report", "x.html"],
+        &["--precision", "f32", "--quality", "best"],
+    ] {
+        let error = fails(&[&compile[..], option].concat(), 2);
+        assert!(error.contains(option[0]), "{option:?}: {error}");
+    }
+    let error = fails(&["compile", "hf:a/b", "--image", "-o", text(&plan)], 1);
+    assert!(error.contains("not fetched from the hub"), "{error}");
+    assert!(!plan.exists());
+}
+
+#[test]
 fn prompts_beyond_what_calibration_takes_are_told() {
     let scratch = Scratch::new();
     let model = export_file(SMALL, &scratch);

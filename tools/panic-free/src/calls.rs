@@ -4,7 +4,7 @@ use cliptext::prompt::{Chunks, Options, Prompt, Weighting};
 use cliptext::serve::{Counters, Receiver, Server};
 use cliptext::stream::Stream;
 use cliptext::threads::{Crew, Solo};
-use cliptext::{Encoder, Input, Kernels, LoadError, Pack, PackError, Plan, Program};
+use cliptext::{Encoder, ImageEncoder, ImagePlan, Input, Kernels, LoadError, Pack, PackError, Plan, Program};
 
 use crate::outside::{Card, Port};
 
@@ -36,6 +36,7 @@ extern "C" fn _start(given: &'static mut Given) {
         0 => drop(load(given)),
         1 => drop(pack(given)),
         2 => CREW.join(),
+        4 => drop(images(given)),
         #[cfg(feature = "deliberate")]
         3 => given.port.0 = given.pack[given.workers] as *mut u8,
         _ => drop(stream(given)),
@@ -70,6 +71,18 @@ fn load(given: &'static mut Given) -> Result<(), LoadError> {
     prompt(&mut encoder, given.prompt, given.text, given.options, given.states);
     let mut server = Server::new(encoder, &COUNTERS, given.prompt).with_work(given.work);
     let _ = server.serve(&mut given.port, &mut Receiver::new(given.request));
+    Ok(())
+}
+
+fn images(given: &'static mut Given) -> Result<(), LoadError> {
+    let plan = ImagePlan::load(given.plan)?;
+    let Some(kernels) = kernels(given.options[0]).or(plan.kernels().ok()) else { return Ok(()) };
+    let Ok(mut encoder) = ImageEncoder::with(&plan, given.arena, kernels, &CREW) else { return Ok(()) };
+    if let Ok(embedding) = encoder.encode(given.pack) {
+        let values = embedding.hidden().iter().chain(embedding.pooled().unwrap_or(&[]));
+        given.states.iter_mut().zip(values).for_each(|(state, value)| *state = *value);
+    }
+    let _ = encoder.pass(&[given.pack, given.request], &mut ());
     Ok(())
 }
 

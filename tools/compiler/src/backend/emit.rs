@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use anyhow::{Context, Result, bail};
 use cliptext::kernels::layout::Packing;
-use cliptext::plan::format::{ALIGN, BLOCK, Header, Section, crc32c};
-use cliptext::plan::{EmbedPrecision, Manifest, Op, RECORD, Step, TEXT};
+use cliptext::plan::format::{ALIGN, BLOCK, Header, Kind, Section, crc32c};
+use cliptext::plan::{EmbedPrecision, ImageManifest, Manifest, Op, RECORD, Step, TEXT};
 
-use crate::backend::lower::{self, Constants, Tower};
+use crate::backend::lower::{self, Constants, Lowered, Tower};
 use crate::backend::pack;
 use crate::backend::target::Target;
-use crate::ir::Linear;
+use crate::ir::{ImageModel, Linear};
 use crate::quantize::quantize_rows;
 
 /// How weights are stored.
@@ -61,22 +61,48 @@ pub struct Emitted {
 /// # Errors
 /// When the towers do not fit one plan, or lack what is wanted of them.
 pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Result<Emitted> {
-    let packing = match options.precision {
-        Precision::Int8 => options.target.packing(),
-        Precision::F32 => Packing::F32,
-    };
-    let program = lower::lower(towers, packing, options.prefix_cache)?;
-    let manifest = Manifest {
-        producer: concat!("cliptext ", env!("CARGO_PKG_VERSION")),
-        source: &options.source[..options.source.floor_char_boundary(TEXT)],
-        context: program.context,
-        packing,
-        arena_bytes: program.arena_bytes as u32,
-        hidden: program.hidden,
-        pooled: program.pooled,
-        logit_scale: options.logit_scale,
-    };
+    let program = lower::lower(towers, options.packing(), options.prefix_cache)?;
+    let manifest = options.manifest(&program).section().context("the manifest is too large")?;
+    file(Kind::Text, &manifest, vocabulary, &program)
+}
+
+/// Makes the plan of an image tower, whose embeddings have length 1 where it is `normalized`.
+///
+/// # Errors
+/// When the tower does not fit a plan.
+pub fn emit_image(model: &ImageModel, normalized: bool, options: &Options) -> Result<Emitted> {
+    let program = lower::lower_image(model, options.packing(), normalized)?;
+    // They went through 16 bits when the steps were made.
+    let (side, patch) = (model.side as u16, model.patch as u16);
+    let manifest = ImageManifest { plan: options.manifest(&program), side, patch };
     let manifest = manifest.section().context("the manifest is too large")?;
+    file(Kind::Image, &manifest, &[], &program)
+}
+
+impl Options {
+    fn packing(&self) -> Packing {
+        match self.precision {
+            Precision::Int8 => self.target.packing(),
+            Precision::F32 => Packing::F32,
+        }
+    }
+
+    fn manifest(&self, program: &Lowered<'_>) -> Manifest<'_> {
+        Manifest {
+            producer: concat!("cliptext ", env!("CARGO_PKG_VERSION")),
+            source: &self.source[..self.source.floor_char_boundary(TEXT)],
+            context: program.context,
+            packing: self.packing(),
+            arena_bytes: program.arena_bytes as u32,
+            hidden: program.hidden,
+            pooled: program.pooled,
+            logit_scale: self.logit_scale,
+        }
+    }
+}
+
+/// The bytes of a plan's file.
+fn file(kind: Kind, manifest: &[u8], vocabulary: &[u8], program: &Lowered<'_>) -> Result<Emitted> {
     let mut sizes = Emitted {
         bytes: Vec::new(),
         embeddings: 0,
@@ -90,19 +116,19 @@ pub fn emit(towers: &[Tower<'_>], vocabulary: &[u8], options: &Options) -> Resul
         steps.extend(step.record().iter().flat_map(|word| word.to_le_bytes()));
         let bytes = step.constant_bytes().unwrap_or_default() as usize;
         match step.op {
-            Op::Embed(_) => sizes.embeddings += bytes,
+            Op::Embed(_) | Op::Positions => sizes.embeddings += bytes,
             Op::Linear { .. } => sizes.weights += bytes,
             _ => sizes.norms += bytes,
         }
     }
     debug_assert_eq!(steps.len(), RECORD * program.steps.len());
     let lengths = [manifest.len(), steps.len(), vocabulary.len()].map(|length| length as u64);
-    let header = Header::lay_out(lengths[0], lengths[1], lengths[2], program.constant_bytes)
+    let header = Header::lay_out(kind, lengths[0], lengths[1], lengths[2], program.constant_bytes)
         .context("the plan is too large")?;
     let mut bytes = Vec::with_capacity(header.file_bytes() as usize);
     bytes.resize(header.body() as usize, 0);
     for (section, content) in
-        [(Section::Manifest, &manifest[..]), (Section::Steps, &steps), (Section::Vocabulary, vocabulary)]
+        [(Section::Manifest, manifest), (Section::Steps, &steps), (Section::Vocabulary, vocabulary)]
     {
         bytes.resize(header.place(section).0 as usize, 0);
         bytes.extend_from_slice(content);

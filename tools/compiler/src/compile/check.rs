@@ -10,8 +10,8 @@ use crate::tract::run::F32Run;
 ///
 /// # Errors
 /// Names the tensor, the place and the value.
-pub fn finite(model: &TextModel) -> Result<()> {
-    for (name, values) in model.tensors() {
+pub fn finite<'m>(tensors: impl Iterator<Item = (String, &'m [f32])>) -> Result<()> {
+    for (name, values) in tensors {
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             bail!(
                 "{name}: value {at} is {}: the model, or a change that was merged into it, is damaged",

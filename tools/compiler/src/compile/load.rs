@@ -198,7 +198,7 @@ fn load(tower: &SourceTower, choice: &Choice, edits: &Edits, progress: &Progress
     let model = &mut loaded.model;
     loaded.words = edits.apply(model, |note| progress.note(note))?;
     let shortened = shorten(model, choice.context)?;
-    check::finite(model)?;
+    check::finite(model.tensors())?;
     if !edits.is_empty() || shortened {
         loaded.exported = None;
     }
@@ -235,7 +235,7 @@ fn graph(tower: &SourceTower, path: &Path, choice: &Choice, progress: &Progress)
     let Recognised { model, outputs: own, outlets } = progress
         .stage("recognise", || recognise(&imported.model))
         .context("not a CLIP text encoder that can be compiled")?;
-    check::finite(&model)?;
+    check::finite(model.tensors())?;
     let run = progress.stage("check against tract's f32 run", || {
         let run = F32Run::new(imported, &outlets)?;
         check::recognised(&model, &own, &run)?;

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod gate;
+pub mod image;
 pub mod inspect;
 pub mod load;
 pub mod report;
@@ -85,7 +86,8 @@ pub fn compile(job: &Job, progress: &Progress) -> Result<Report> {
         Precision::F32 => loaded.iter().map(|_| None).collect(),
     };
     for tower in &loaded {
-        check::finite(&tower.model).with_context(|| format!("{}, ready to be packed", tower.name))?;
+        check::finite(tower.model.tensors())
+            .with_context(|| format!("{}, ready to be packed", tower.name))?;
     }
     let towers: Vec<report::TowerReport> = loaded
         .iter()

@@ -1,6 +1,6 @@
-//! The text tower in f32, linear by linear, for many prompts at once.
+//! A tower in f32, linear by linear, for many prompts or images at once.
 //!
-//! The first position is the start token, whatever the prompt, and attention is causal: so all that the tower computes
+//! A text's first position is the start token, whatever the prompt, and attention is causal: so all that the tower computes
 //! there is the same for all prompts. It is worked out once, the other positions for each prompt.
 
 use crate::arithmetic::extremes::larger;
@@ -60,8 +60,15 @@ pub struct Attended {
     pub value: Matrix,
 }
 
-/// Causal attention in each prompt of `tokens` rows, which stand behind the start token, whose key and value are `start`.
-pub fn attention(heads: usize, scale: f32, qkv: &Attended, start: (&[f32], &[f32]), tokens: usize) -> Matrix {
+/// Attention in each sequence of `tokens` rows. Of a prompt, whose rows stand behind the start token, `start` are that token's key and
+/// value, and it is causal; an image has no start token, and each row sees all.
+pub fn attention(
+    heads: usize,
+    scale: f32,
+    qkv: &Attended,
+    start: Option<(&[f32], &[f32])>,
+    tokens: usize,
+) -> Matrix {
     let width = qkv.query.cols;
     let mut out = Matrix { rows: qkv.query.rows, cols: width, values: vec![0.0; qkv.query.rows * width] };
     parallel::each(out.values.chunks_mut(tokens * width).enumerate(), |(prompt, out)| {
@@ -71,39 +78,42 @@ pub fn attention(heads: usize, scale: f32, qkv: &Attended, start: (&[f32], &[f32
         };
         let [query, key, value] =
             [&qkv.query, &qkv.key, &qkv.value].map(|matrix| &matrix.values[part(matrix)]);
-        attend([query, key, value], heads, scale, start, out);
+        attend([query, key, value], (width, heads), scale, start, out);
     });
     out
 }
 
 vectorized! {
-    /// One prompt of [`attention`].
+    /// One sequence of [`attention`].
     fn attend(
         qkv: [&[f32]; 3],
-        heads: usize,
+        sizes: (usize, usize),
         scale: f32,
-        start: (&[f32], &[f32]),
+        start: Option<(&[f32], &[f32])>,
         out: &mut [f32],
     ) {
         let [query, key, value] = qkv;
-        let width = start.0.len();
+        let (width, heads) = sizes;
         let (size, tokens) = (width / heads, out.len() / width);
         let part = |row: usize, head: usize| row * width + head * size..row * width + (head + 1) * size;
-        let keys = tokens + 1;
+        let before = usize::from(start.is_some());
+        let keys = tokens + before;
         // Keys of a head, a row for each channel: all keys' scores are worked out side by side.
         let mut turned = vec![0.0; size * keys];
         let mut scores = vec![0.0; keys];
         for head in 0..heads {
-            for channel in 0..size {
-                turned[channel * keys] = start.0[head * size + channel];
-            }
-            for row in 0..tokens {
-                for (channel, &k) in key[part(row, head)].iter().enumerate() {
-                    turned[channel * keys + row + 1] = k;
+            if let Some((start, _)) = start {
+                for channel in 0..size {
+                    turned[channel * keys] = start[head * size + channel];
                 }
             }
             for row in 0..tokens {
-                let seen = row + 2;
+                for (channel, &k) in key[part(row, head)].iter().enumerate() {
+                    turned[channel * keys + row + before] = k;
+                }
+            }
+            for row in 0..tokens {
+                let seen = if start.is_some() { row + 2 } else { keys };
                 scores[..seen].fill(0.0);
                 for (channel, &q) in query[part(row, head)].iter().enumerate() {
                     for (score, k) in scores[..seen].iter_mut().zip(&turned[channel * keys..]) {
@@ -114,9 +124,12 @@ vectorized! {
                 scores[..seen].iter_mut().for_each(|s| *s = exp(*s * scale - highest));
                 let inverse = 1.0 / sum(&scores[..seen], |s| s);
                 let place = &mut out[part(row, head)];
-                let start = &start.1[head * size..][..size];
-                place.iter_mut().zip(start).for_each(|(out, v)| *out = scores[0] * inverse * v);
-                for (other, score) in scores[1..seen].iter().enumerate() {
+                place.fill(0.0);
+                if let Some((_, start)) = start {
+                    let start = &start[head * size..][..size];
+                    place.iter_mut().zip(start).for_each(|(out, v)| *out = scores[0] * inverse * v);
+                }
+                for (other, score) in scores[before..seen].iter().enumerate() {
                     let weight = score * inverse;
                     let value = &value[part(other, head)];
                     place.iter_mut().zip(value).for_each(|(out, v)| *out += weight * v);
@@ -153,7 +166,7 @@ mod tests {
             key: matrix([0.5, -0.5, 1.0, 2.0]),
             value: matrix([10.0, 20.0, 30.0, 40.0]),
         };
-        let out = attention(1, 0.5, &qkv, (&[1.5], &[5.0]), 2);
+        let out = attention(1, 0.5, &qkv, Some((&[1.5], &[5.0])), 2);
         let mean = |q: f64, seen: &[(f64, f64)]| {
             let weights: Vec<f64> = seen.iter().map(|(k, _)| (0.5 * q * k).exp()).collect();
             let total: f64 = weights.iter().sum();
@@ -165,6 +178,13 @@ mod tests {
             mean(0.0, &[(1.5, 5.0), (1.0, 30.0)]),
             mean(-1.0, &[(1.5, 5.0), (1.0, 30.0), (2.0, 40.0)]),
         ];
+        for (found, expected) in out.values.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+        // Without a start token each sees all of its own.
+        let out = attention(1, 0.5, &qkv, None, 2);
+        let (first, second) = ([(0.5, 10.0), (-0.5, 20.0)], [(1.0, 30.0), (2.0, 40.0)]);
+        let expected = [mean(1.0, &first), mean(2.0, &first), mean(0.0, &second), mean(-1.0, &second)];
         for (found, expected) in out.values.iter().zip(expected) {
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         }

@@ -39,29 +39,29 @@ impl Smoothed {
     }
 }
 
-/// The residual stream of the calibration's prompts: as the model has it, and as the plan will.
+/// The residual stream of the calibration's prompts or images: as the model has it, and as the plan will.
 pub(super) struct Streams {
     pub(super) exact: Matrix,
     pub(super) ours: Matrix,
-    /// Rows of a prompt.
+    /// Rows of each.
     pub(super) tokens: usize,
 }
 
-/// Quantizes the layer's linears and moves `streams` to behind it; returns what smoothing did. `start` are the first
-/// position's query, key and value.
+/// Quantizes the layer's linears and moves `streams` to behind it; returns what smoothing did. `start` are the query, key and value
+/// of the first position of all prompts; of images, whose rows see all of their own, there is none.
 ///
 /// # Errors
 /// Where the model's values are not finite.
 pub(super) fn quantize_layer(
     layer: &mut Layer,
     streams: &mut Streams,
-    start: &mut [f32],
+    start: Option<&mut [f32]>,
     heads: usize,
     recipe: &Recipe,
 ) -> Result<Vec<Smoothed>> {
     let mut smoothed = Vec::new();
     let width = streams.exact.cols;
-    let (keys, values) = start[width..].split_at_mut(width);
+    let mut first = start.map(|start| start[width..].split_at_mut(width));
 
     let mut exact = normed(&layer.norm1, &streams.exact);
     if recipe.smooth {
@@ -81,7 +81,8 @@ pub(super) fn quantize_layer(
     drop(step);
     let (exact_qkv, ours_qkv) =
         (Attended { query: q.0, key: k.0, value: v.0 }, Attended { query: q.1, key: k.1, value: v.1 });
-    let mix = |qkv: &Attended| attention(heads, layer.scale, qkv, (&*keys, &*values), streams.tokens);
+    let start = first.as_ref().map(|(keys, values)| (&**keys, &**values));
+    let mix = |qkv: &Attended| attention(heads, layer.scale, qkv, start, streams.tokens);
     let (mut exact, mut ours) = (mix(&exact_qkv), mix(&ours_qkv));
     drop((exact_qkv, ours_qkv));
     // Where it is made by the values' rows, a factor per channel passes through the attention.
@@ -94,7 +95,9 @@ pub(super) fn quantize_layer(
         multiply(&mut layer.out.weight.make_f32().values, &factors);
         let value = &mut layer.value;
         divide(&mut value.bias, &factors);
-        divide(values, &factors);
+        if let Some((_, values)) = &mut first {
+            divide(values, &factors);
+        }
         // Its rows are quantized already: their scales take the factors.
         if let Weight::Int8(weight) = &mut value.weight {
             divide(&mut weight.scales, &factors);
@@ -147,7 +150,7 @@ fn multiply(values: &mut [f32], factors: &[f32]) {
 }
 
 /// Linears that read the same inputs, being rounded.
-struct Rounded<'r> {
+pub(super) struct Rounded<'r> {
     recipe: &'r Recipe,
     /// The inputs as the kernels will see them.
     inputs: Matrix,
@@ -158,6 +161,12 @@ impl<'r> Rounded<'r> {
     fn new(mut inputs: Matrix, recipe: &'r Recipe) -> Result<Self> {
         let n = inputs.cols;
         through_codes(&mut inputs.values, n);
+        Self::of_codes(inputs, recipe)
+    }
+
+    /// With inputs that codes stand for exactly.
+    pub(super) fn of_codes(inputs: Matrix, recipe: &'r Recipe) -> Result<Self> {
+        let n = inputs.cols;
         let rounding = match recipe.compensate {
             true => {
                 let mut gram = vec![0.0; n * n];
@@ -171,7 +180,7 @@ impl<'r> Rounded<'r> {
     }
 
     /// Rounds the weights of `linear`, whose inputs in the f32 model are `exact`; returns its outputs, in f32 and ours.
-    fn linear(&self, linear: &mut Linear, exact: &Matrix) -> (Matrix, Matrix) {
+    pub(super) fn linear(&self, linear: &mut Linear, exact: &Matrix) -> (Matrix, Matrix) {
         let weight = linear.weight.make_f32();
         let wanted = forward::linear(weight, &linear.bias, exact);
         let quantized = match &self.rounding {

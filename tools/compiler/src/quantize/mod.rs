@@ -5,6 +5,7 @@
 mod activations;
 pub mod calibrate;
 mod forward;
+mod image;
 mod layer;
 mod recipe;
 mod rounding;
@@ -20,6 +21,7 @@ use crate::vocabulary::VocabularyTable;
 use forward::embedded;
 use layer::{Streams, quantize_layer};
 
+pub use image::quantize_image;
 pub use layer::Smoothed;
 pub use recipe::{Quality, Recipe};
 pub use rows::quantize_rows;
@@ -137,7 +139,7 @@ fn quantize(
     };
     let mut smoothed = Vec::new();
     for (index, layer) in model.layers[..layers].iter_mut().enumerate() {
-        let found = quantize_layer(layer, &mut streams, &mut start.qkv[index], model.heads, recipe)?;
+        let found = quantize_layer(layer, &mut streams, Some(&mut start.qkv[index]), model.heads, recipe)?;
         smoothed.extend(found.into_iter().map(|found| Smoothed { layer: index + 1, ..found }));
         layer_done(index + 1);
     }

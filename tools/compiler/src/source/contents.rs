@@ -84,7 +84,7 @@ pub fn explain(tensors: &Tensors) -> String {
     } else if starts("first_stage_model.") || starts("decoder.") || starts("quant_conv") {
         "it is a VAE: give the folder text_encoder of the same pipeline"
     } else if any("vision_model.") || any("visual.") || any("patch_embedding.") {
-        "it is a vision tower without the text tower: give the whole CLIP, or its text encoder"
+        "it is a vision tower without the text tower: give the whole CLIP, or its text encoder; or compile it as it is with --image"
     } else if any("encoder.layers.") || any("resblocks.") {
         "the layers of a text encoder are there, its token embedding is not: a part of the file is missing"
     } else {

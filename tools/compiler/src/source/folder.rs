@@ -129,7 +129,7 @@ fn family(class: &str, towers: &[SourceTower]) -> Option<Preset> {
 }
 
 /// The file with the weights in a component's folder.
-fn weights(path: &Path) -> Result<Option<PathBuf>> {
+pub(super) fn weights(path: &Path) -> Result<Option<PathBuf>> {
     if let Some(known) = WEIGHTS.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
         return Ok(Some(known));
     }

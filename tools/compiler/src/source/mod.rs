@@ -13,6 +13,7 @@ mod contents;
 mod file;
 mod folder;
 pub mod hub;
+pub mod image;
 mod tower;
 
 use crate::ir::Activation;

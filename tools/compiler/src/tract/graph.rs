@@ -1,6 +1,7 @@
-//! Parts of a text tower as tract graphs.
+//! Parts of a tower as tract graphs.
 
 use anyhow::Result;
+use cliptext::plan::Mask;
 use tract_core::internal::{AxisOp, IntoArcTensor, Tensor, ToDim, TypedOp, tvec};
 use tract_core::model::TypedModel;
 use tract_core::ops::binary::TypedBinOp;
@@ -35,11 +36,22 @@ impl Rows {
 ///
 /// # Errors
 /// When tract refuses a shape.
-pub fn layer(layer: &Layer, rows: Rows, heads: usize) -> Result<TypedModel> {
+pub fn layer(layer: &Layer, rows: Rows, heads: usize, mask: Mask) -> Result<TypedModel> {
     rows.graph(|g, x| {
-        let mask = g.constant(&[1, 1, rows.rows, rows.rows], &causal(rows.rows))?;
+        let mask = match mask {
+            Mask::Causal => Some(g.constant(&[1, 1, rows.rows, rows.rows], &causal(rows.rows))?),
+            Mask::None => None,
+        };
         g.layer(layer, x, mask, heads)
     })
+}
+
+/// A linear of each row.
+///
+/// # Errors
+/// As [`layer`].
+pub fn linear(linear: &Linear, rows: Rows) -> Result<TypedModel> {
+    rows.graph(|g, x| g.linear(linear, x))
 }
 
 /// A norm of each row.
@@ -138,7 +150,13 @@ impl Graph {
         self.along(add(), scaled, &norm.bias)
     }
 
-    fn layer(&mut self, layer: &Layer, x: OutletId, mask: OutletId, heads: usize) -> Result<OutletId> {
+    fn layer(
+        &mut self,
+        layer: &Layer,
+        x: OutletId,
+        mask: Option<OutletId>,
+        heads: usize,
+    ) -> Result<OutletId> {
         let width = layer.query.weight.rows();
         let (whole, split) = (tvec![width.to_dim()], tvec![heads.to_dim(), (width / heads).to_dim()]);
         let normed = self.norm(&layer.norm1, x)?;
@@ -147,8 +165,10 @@ impl Graph {
             self.wire(AxisOp::Reshape(2, whole.clone(), split.clone()), &[side])
         });
         let scores = self.product("bthd,bshd->bhts", query?, key?)?;
-        let scores = self.with(mul(), scores, layer.scale)?;
-        let scores = self.wire(add(), &[scores, mask])?;
+        let mut scores = self.with(mul(), scores, layer.scale)?;
+        if let Some(mask) = mask {
+            scores = self.wire(add(), &[scores, mask])?;
+        }
         let softmax = Softmax { axes: tvec![3], quant_output_dt: None, kind: SoftmaxKind::Softmax };
         let weights = self.wire(softmax, &[scores])?;
         let mixed = self.product("bhts,bshd->bthd", weights, value?)?;

@@ -1,4 +1,4 @@
-//! tract's run of a text tower layer by layer: the f32 oracle of a model that came without a graph, or was changed.
+//! tract's run of a tower layer by layer: the f32 oracle of a model that came without a graph, or was changed.
 //!
 //! A graph of the whole tower would hold all weights a second time, and a third time as tract repacks them. Here one layer's are
 //! there at a time, while all prompts go through it.
@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use cliptext::plan::Mask;
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
 use tract_core::model::TypedModel;
 use tract_core::prelude::TypedRunnableModel;
 
 use crate::arithmetic::parallel;
-use crate::ir::{Matrix, Outputs, Pooled, TextModel};
+use crate::ir::{ImageModel, Matrix, Outputs, Pooled, TextModel};
 use crate::tract::graph::{self, Rows};
 use crate::tract::guard::guard;
 use crate::tract::run::Computed;
@@ -39,7 +40,7 @@ pub fn compute(
     let mut hidden = Vec::new();
     for done in 0..=outputs.layers(model.layers.len()) {
         if done > 0 {
-            let layer = graph::layer(&model.layers[done - 1], rows, model.heads);
+            let layer = graph::layer(&model.layers[done - 1], rows, model.heads, Mask::Causal);
             stream = through(layer, &stream)?;
         }
         if done == outputs.hidden_layer {
@@ -58,6 +59,34 @@ pub fn compute(
     };
     let computed = hidden.into_iter().zip(pooled).zip(kept);
     Ok(computed.map(|((hidden, pooled), states)| Computed { hidden: Some(hidden), pooled, states }).collect())
+}
+
+/// The last hidden states of each of `images`, and its embedding, of length 1 where it is `normalized`.
+///
+/// # Errors
+/// When tract fails.
+pub fn compute_images(model: &ImageModel, images: &[Vec<u8>], normalized: bool) -> Result<Vec<Computed>> {
+    let pixels: Vec<Matrix> = images.iter().map(|image| model.rows_of(image)).collect();
+    let columns = pixels.first().map_or(0, |pixels| pixels.cols);
+    let patches = graph::linear(&model.patch_embedding, Rows { rows: model.tokens(), width: columns });
+    let mut stream = through(patches, &pixels)?;
+    for rows in &mut stream {
+        rows.values.iter_mut().zip(&model.positions.values).for_each(|(x, position)| *x += position);
+    }
+    let rows = Rows { rows: model.tokens(), width: model.width() };
+    stream = through(graph::norm(&model.pre_norm, rows), &stream)?;
+    for layer in &model.layers {
+        stream = through(graph::layer(layer, rows, model.heads, Mask::None), &stream)?;
+    }
+    let class = |state: &Matrix| Matrix { rows: 1, cols: state.cols, values: state.row(0).to_vec() };
+    let classes: Vec<Matrix> = stream.iter().map(class).collect();
+    let pooled = through(graph::head(&model.post_norm, model.projection.as_ref(), normalized), &classes)?;
+    let one = |(hidden, pooled): (Matrix, Matrix)| Computed {
+        hidden: Some(hidden),
+        pooled: Some(pooled.values),
+        states: vec![],
+    };
+    Ok(stream.into_iter().zip(pooled).map(one).collect())
 }
 
 /// The embedded tokens of a prompt.

@@ -96,16 +96,7 @@ impl Config {
         if let Some(projected) = projected.filter(|_| !is_text_model(architecture)) {
             fields.projection_dim = projected as usize;
         }
-        let activation = match fields.hidden_act.as_str() {
-            "quick_gelu" => Activation::QuickGelu,
-            "gelu" | "gelu_python" => Activation::Gelu,
-            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
-                Activation::GeluTanh
-            }
-            other => {
-                bail!("{}: hidden_act is {other:?}; CLIP text encoders have quick_gelu or gelu", named())
-            }
-        };
+        let activation = activation(&fields.hidden_act).with_context(named)?;
         ensure!(
             fields.layer_norm_eps > 0.0 && fields.layer_norm_eps.is_finite(),
             "{}: layer_norm_eps is {}, which is no small positive number",
@@ -181,6 +172,18 @@ impl Config {
             is_open_clip: true,
         })
     }
+}
+
+/// The activation that transformers calls so.
+pub(super) fn activation(hidden_act: &str) -> Result<Activation> {
+    Ok(match hidden_act {
+        "quick_gelu" => Activation::QuickGelu,
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
+            Activation::GeluTanh
+        }
+        other => bail!("hidden_act is {other:?}; CLIP's encoders have quick_gelu or gelu"),
+    })
 }
 
 /// The fields of the text tower in a configuration of transformers, whose first architecture is `architecture`.

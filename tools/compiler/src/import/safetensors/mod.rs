@@ -7,6 +7,8 @@ use anyhow::{Result, bail, ensure};
 mod account;
 mod activation;
 pub mod config;
+pub mod image;
+pub mod image_config;
 pub mod naming;
 
 use crate::ir::{
@@ -156,7 +158,7 @@ pub fn shape(tensors: &Tensors, location: &Location, known: Known<'_>) -> Result
     if let Some(extended) = location.extended_positions().filter(|name| tensors.contains(name)) {
         needed.push((extended, vec![context, width]));
     }
-    check_names(tensors, &needed)?;
+    check_names(tensors, &needed, "text")?;
     let read = needed.into_iter().map(|(name, _)| name).chain(projection.map(|(name, ..)| name)).collect();
     notes.extend(account::unread(tensors, location, &read, layers)?);
     Ok((shape, notes))
@@ -225,26 +227,34 @@ fn needed(location: &Location, shape: &Shape) -> Vec<(String, Vec<usize>)> {
     let Shape { vocabulary, context, width, mlp, layers, .. } = *shape;
     let mut all =
         vec![(location.tokens(), vec![vocabulary, width]), (location.positions(), vec![context, width])];
-    let affine = |all: &mut Vec<_>, name: &str, joint: char, weight: Vec<usize>| {
-        all.push((format!("{name}{joint}bias"), vec![weight[0]]));
-        all.push((format!("{name}{joint}weight"), weight));
-    };
-    for index in 0..layers {
-        let names = location.layer(index);
-        let rows = 3 * width / names.attention_in.len();
-        for name in &names.attention_in {
-            affine(&mut all, name, names.attention_joint, vec![rows, width]);
-        }
-        affine(&mut all, &names.attention_out, '.', vec![width, width]);
-        affine(&mut all, &names.mlp[0], '.', vec![mlp, width]);
-        affine(&mut all, &names.mlp[1], '.', vec![width, mlp]);
-        names.norms.iter().for_each(|norm| affine(&mut all, norm, '.', vec![width]));
-    }
+    (0..layers).for_each(|index| all.extend(layer_tensors(location, index, width, mlp)));
     affine(&mut all, &location.final_norm(), '.', vec![width]);
     all
 }
 
-fn check_names(tensors: &Tensors, needed: &[(String, Vec<usize>)]) -> Result<()> {
+/// Adds a weight of that shape and its bias.
+fn affine(all: &mut Vec<(String, Vec<usize>)>, name: &str, joint: char, weight: Vec<usize>) {
+    all.push((format!("{name}{joint}bias"), vec![weight[0]]));
+    all.push((format!("{name}{joint}weight"), weight));
+}
+
+/// Every tensor of a layer, with its shape.
+fn layer_tensors(location: &Location, index: usize, width: usize, mlp: usize) -> Vec<(String, Vec<usize>)> {
+    let mut all = vec![];
+    let names = location.layer(index);
+    let rows = 3 * width / names.attention_in.len();
+    for name in &names.attention_in {
+        affine(&mut all, name, names.attention_joint, vec![rows, width]);
+    }
+    affine(&mut all, &names.attention_out, '.', vec![width, width]);
+    affine(&mut all, &names.mlp[0], '.', vec![mlp, width]);
+    affine(&mut all, &names.mlp[1], '.', vec![width, mlp]);
+    names.norms.iter().for_each(|norm| affine(&mut all, norm, '.', vec![width]));
+    all
+}
+
+/// Whether all of an encoder's tensors are there, in their shapes; `what` it is the encoder of.
+fn check_names(tensors: &Tensors, needed: &[(String, Vec<usize>)], what: &str) -> Result<()> {
     /// How many missing names an error lists.
     const LISTED: usize = 4;
     let file = tensors.path().display();
@@ -264,7 +274,7 @@ fn check_names(tensors: &Tensors, needed: &[(String, Vec<usize>)]) -> Result<()>
     let more = missing.len().saturating_sub(LISTED);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     missing.truncate(LISTED);
-    bail!("{file}: not a whole text encoder: missing are {}{tail}", missing.join(", "))
+    bail!("{file}: not a whole {what} encoder: missing are {}{tail}", missing.join(", "))
 }
 
 impl Shape {
@@ -285,44 +295,13 @@ impl Shape {
 /// # Errors
 /// When a tensor can't be read as f32.
 pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Outputs) -> Result<TextModel> {
-    let linear = |name: &str| -> Result<Linear> {
-        Ok(Linear {
-            weight: Weight::F32(tensors.matrix(&format!("{name}.weight"))?),
-            bias: tensors.floats(&format!("{name}.bias"))?,
-        })
+    let kind = LayerKind {
+        channels: shape.width / shape.heads,
+        activation: shape.activation,
+        epsilon: shape.epsilon,
     };
-    let norm = |name: &str| -> Result<LayerNorm> {
-        Ok(LayerNorm {
-            gain: tensors.floats(&format!("{name}.weight"))?,
-            bias: tensors.floats(&format!("{name}.bias"))?,
-            epsilon: shape.epsilon,
-        })
-    };
-    let mut layers = Vec::new();
-    for index in 0..outputs.layers(shape.layers) {
-        let names = location.layer(index);
-        let [query, key, value] = match names.attention_in.as_slice() {
-            [query, key, value] => [linear(query)?, linear(key)?, linear(value)?],
-            fused => {
-                let joint = names.attention_joint;
-                let weight = tensors.matrix(&format!("{}{joint}weight", fused[0]))?;
-                let bias = tensors.floats(&format!("{}{joint}bias", fused[0]))?;
-                thirds(&weight, &bias)
-            }
-        };
-        layers.push(Layer {
-            norm1: norm(&names.norms[0])?,
-            query,
-            key,
-            value,
-            scale: scale(shape),
-            out: linear(&names.attention_out)?,
-            norm2: norm(&names.norms[1])?,
-            fc1: linear(&names.mlp[0])?,
-            activation: shape.activation,
-            fc2: linear(&names.mlp[1])?,
-        });
-    }
+    let layers = 0..outputs.layers(shape.layers);
+    let layers = layers.map(|index| layer(tensors, location, index, kind)).collect::<Result<_>>()?;
     let projection = match projection(tensors, location)? {
         Some(_) if outputs.pooled != Pooled::Projected => None,
         Some((name, _, by_input)) => {
@@ -336,8 +315,59 @@ pub fn load(tensors: &Tensors, location: &Location, shape: &Shape, outputs: &Out
         position_embedding: positions(tensors, location)?,
         heads: shape.heads,
         layers,
-        final_norm: norm(&location.final_norm())?,
+        final_norm: norm(tensors, &location.final_norm(), shape.epsilon)?,
         projection,
+    })
+}
+
+/// What all layers of a tower have in common besides their tensors' shapes.
+#[derive(Clone, Copy)]
+struct LayerKind {
+    /// Channels of a head.
+    channels: usize,
+    activation: Activation,
+    epsilon: f32,
+}
+
+/// Reads a layer whose tensors were found to be there.
+fn layer(tensors: &Tensors, location: &Location, index: usize, kind: LayerKind) -> Result<Layer> {
+    let linear = |name: &str| -> Result<Linear> {
+        Ok(Linear {
+            weight: Weight::F32(tensors.matrix(&format!("{name}.weight"))?),
+            bias: tensors.floats(&format!("{name}.bias"))?,
+        })
+    };
+    let norm = |name: &str| norm(tensors, name, kind.epsilon);
+    let names = location.layer(index);
+    let [query, key, value] = match names.attention_in.as_slice() {
+        [query, key, value] => [linear(query)?, linear(key)?, linear(value)?],
+        fused => {
+            let joint = names.attention_joint;
+            let weight = tensors.matrix(&format!("{}{joint}weight", fused[0]))?;
+            let bias = tensors.floats(&format!("{}{joint}bias", fused[0]))?;
+            thirds(&weight, &bias)
+        }
+    };
+    Ok(Layer {
+        norm1: norm(&names.norms[0])?,
+        query,
+        key,
+        value,
+        // 1/√d.
+        scale: (1.0 / (kind.channels as f64).sqrt()) as f32,
+        out: linear(&names.attention_out)?,
+        norm2: norm(&names.norms[1])?,
+        fc1: linear(&names.mlp[0])?,
+        activation: kind.activation,
+        fc2: linear(&names.mlp[1])?,
+    })
+}
+
+fn norm(tensors: &Tensors, name: &str, epsilon: f32) -> Result<LayerNorm> {
+    Ok(LayerNorm {
+        gain: tensors.floats(&format!("{name}.weight"))?,
+        bias: tensors.floats(&format!("{name}.bias"))?,
+        epsilon,
     })
 }
 
@@ -353,11 +383,6 @@ fn positions(tensors: &Tensors, location: &Location) -> Result<Matrix> {
         positions.values[kept..].copy_from_slice(&extended.values[kept..]);
     }
     Ok(positions)
-}
-
-/// `1/√d` for heads of `d` channels.
-fn scale(shape: &Shape) -> f32 {
-    (1.0 / ((shape.width / shape.heads) as f64).sqrt()) as f32
 }
 
 /// A fused query, key and value, one after the other.

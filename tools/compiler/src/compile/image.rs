@@ -1,0 +1,263 @@
+//! `cliptext compile --image`: a model's image tower to a plan's file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use cliptext::plan::Graph;
+use cliptext::threads::Solo;
+use cliptext::{AlignedBytes, ImageEncoder, ImagePlan, Kernels};
+use serde::Serialize;
+
+use crate::backend::emit::{self, Emitted, Options, Precision};
+use crate::backend::target::Target;
+use crate::compile::check;
+use crate::compile::gate;
+use crate::compile::report::Bytes;
+use crate::ir::Activation;
+use crate::output;
+use crate::pictures;
+use crate::progress::Progress;
+use crate::quantize::{Recipe, quantize_image};
+use crate::source::image::{self, ImageTower};
+use crate::tract::run::Computed;
+use crate::tract::tower;
+use crate::verify::compare::{Comparison, Quality};
+
+/// What to compile, and how.
+#[derive(Debug)]
+pub struct ImageJob {
+    /// A file or folder.
+    pub model: PathBuf,
+    /// What the user called it.
+    pub name: String,
+    /// The activation of the layers, if the user says it.
+    pub activation: Option<Activation>,
+    /// Whether embeddings are divided by their length; `None`: as the model's own class gives them out.
+    pub normalize: Option<bool>,
+    /// The plan to write.
+    pub plan: PathBuf,
+    /// How weights are stored.
+    pub precision: Precision,
+    /// How they are quantized, where they are int8.
+    pub recipe: Recipe,
+    /// The kind of CPU that weights are packed for.
+    pub target: Target,
+    /// Whether to write the plan however far from the f32 model it is.
+    pub force: bool,
+}
+
+/// Pictures on which a plan is measured; nothing is calibrated on them.
+const MEASURED_ON: usize = 8;
+
+/// The number of the first of them.
+const MEASURED_FROM: u64 = 1 << 32;
+
+/// Pictures to calibrate on, at least.
+const LEAST_PICTURES: usize = 8;
+
+/// Rows of a prompt's calibration, of which pictures have as many together: by which large ones are fewer.
+const ROWS: usize = 77;
+
+/// Compiles, measures the plan and writes it.
+///
+/// # Errors
+/// What is wrong with the model or the plan that was made; nothing is written then.
+pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
+    output::check(&job.plan)?;
+    let opened = progress.stage("read", || image::open(&job.model, job.activation))?;
+    let ImageTower { mut model, kind, normalizes, logit_scale, notes } = opened;
+    notes.iter().for_each(|note| progress.note(note));
+    let normalized = job.normalize.unwrap_or(normalizes);
+    check::finite(model.tensors()).with_context(|| job.name.clone())?;
+
+    let measured_on = pictures::made(MEASURED_FROM, MEASURED_ON, model.side);
+    let references = progress
+        .stage("run the f32 model by tract", || tower::compute_images(&model, &measured_on, normalized))?;
+    let calibrated_on = match job.precision {
+        Precision::F32 => 0,
+        Precision::Int8 => {
+            let Recipe { prompts, joined, .. } = job.recipe;
+            let count = ((prompts + joined) * ROWS).div_ceil(model.tokens()).max(LEAST_PICTURES);
+            let layers = model.layers.len();
+            progress.counted("quantize", |told| {
+                let images = pictures::made(0, count, model.side);
+                quantize_image(&mut model, &images, &job.recipe, |done| told(done, layers))
+            })?;
+            count
+        }
+    };
+    check::finite(model.tensors()).with_context(|| format!("{}, ready to be packed", job.name))?;
+    let plan_for = |target| {
+        let options = Options {
+            precision: job.precision,
+            target,
+            logit_scale,
+            prefix_cache: false,
+            source: job.name.clone(),
+        };
+        emit::emit_image(&model, normalized, &options)
+    };
+    let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
+    let written = Measured::of(&emitted, &measured_on, &references, job.target, progress)?;
+    // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
+    if job.target != Target::default() {
+        let same = Measured::of(
+            &plan_for(Target::default())?,
+            &measured_on,
+            &references,
+            Target::default(),
+            progress,
+        )?;
+        ensure!(
+            same.embeddings == written.embeddings,
+            "the plans for two targets differ: a bug in the packing"
+        );
+    }
+    const TRY: &str = "try --quality best, or --precision f32";
+    for (what, quality) in [("hidden states", written.hidden), ("embedding", written.pooled)] {
+        let what = format!("{}, {what}", job.name);
+        gate::output(&what, quality, TRY, job.force, |warning| progress.note(warning))?;
+    }
+    progress.stage("write", || output::write(&job.plan, &emitted.bytes))?;
+    Ok(ImageReport {
+        model: job.name.clone(),
+        kind,
+        plan: job.plan.display().to_string(),
+        precision: match job.precision {
+            Precision::Int8 => "int8",
+            Precision::F32 => "f32",
+        },
+        side: model.side,
+        patch: model.patch,
+        layers: model.layers.len(),
+        width: model.width(),
+        heads: model.heads,
+        tokens: model.tokens(),
+        pooled: model.pooled_columns(),
+        projected: model.projection.is_some(),
+        normalized,
+        calibrated_on,
+        measured_on: MEASURED_ON,
+        hidden_quality: written.hidden,
+        pooled_quality: written.pooled,
+        bytes: Bytes::of(&emitted, written.arena),
+        seconds: progress.seconds(),
+    })
+}
+
+/// A plan beside the f32 model.
+struct Measured {
+    hidden: Option<Quality>,
+    pooled: Option<Quality>,
+    embeddings: Vec<Vec<f32>>,
+    arena: usize,
+}
+
+impl Measured {
+    fn of(
+        emitted: &Emitted,
+        images: &[Vec<u8>],
+        references: &[Computed],
+        target: Target,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let bytes = AlignedBytes::copy_of(&emitted.bytes);
+        let plan = ImagePlan::load(&bytes).context("the plan that was made does not load")?;
+        let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
+        let arena_bytes = Graph::arena_bytes(&plan, 1);
+        let mut arena = AlignedBytes::zeroed(arena_bytes);
+        let mut encoder = ImageEncoder::with(&plan, &mut arena, kernels, Solo)?;
+        let (mut hidden, mut pooled) = (Comparison::default(), Comparison::default());
+        let mut embeddings = Vec::new();
+        progress.stage(&format!("measure against f32, {target}"), || -> Result<()> {
+            for (image, reference) in images.iter().zip(references) {
+                let ours = encoder.encode(image)?;
+                if let Some(reference) = &reference.hidden {
+                    hidden.add(ours.hidden(), &reference.values, reference.cols);
+                }
+                if let (Some(ours), Some(reference)) = (ours.pooled(), &reference.pooled) {
+                    pooled.add(ours, reference, reference.len());
+                    embeddings.push(ours.to_vec());
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Self { hidden: hidden.quality(), pooled: pooled.quality(), embeddings, arena: arena_bytes })
+    }
+}
+
+/// Everything that a compile has to tell.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageReport {
+    /// The model, as the user named it.
+    pub model: String,
+    /// What was found there.
+    pub kind: &'static str,
+    /// The plan's file.
+    pub plan: String,
+    /// How weights are stored.
+    pub precision: &'static str,
+    /// Pixels of a side of the images.
+    pub side: usize,
+    /// Pixels of a side of a patch.
+    pub patch: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Width of the hidden states.
+    pub width: usize,
+    /// Heads in each layer.
+    pub heads: usize,
+    /// Rows of an image: the class token's and one for each patch.
+    pub tokens: usize,
+    /// Columns of the embedding.
+    pub pooled: usize,
+    /// Whether it is projected into the space of the texts.
+    pub projected: bool,
+    /// Whether it is divided by its length.
+    pub normalized: bool,
+    /// Built-in pictures that the weights were calibrated on.
+    pub calibrated_on: usize,
+    /// Built-in pictures on which the plan was compared with tract's f32 run.
+    pub measured_on: usize,
+    /// Hidden states against f32.
+    pub hidden_quality: Option<Quality>,
+    /// The embedding against f32.
+    pub pooled_quality: Option<Quality>,
+    /// Bytes of the plan and its parts.
+    pub bytes: Bytes,
+    /// Seconds from start to end.
+    pub seconds: f64,
+}
+
+impl fmt::Display for ImageReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { side, patch, layers, width, heads, tokens, pooled, .. } = self;
+        writeln!(f, "{} from {}, {}", self.plan, self.model, self.kind)?;
+        writeln!(
+            f,
+            "  image       {side} x {side} pixels in patches of {patch}: {layers} layers, width {width}, {heads} heads"
+        )?;
+        writeln!(f, "    hidden    [{tokens}, {width}], of the last layer, without the norm")?;
+        let projected = if self.projected { ", projected" } else { "" };
+        let normalized = if self.normalized { ", length 1" } else { "" };
+        writeln!(f, "    embedding [{pooled}]{projected}{normalized}")?;
+        for (what, quality) in [("hidden", self.hidden_quality), ("embedding", self.pooled_quality)] {
+            let Some(Quality { cosine_mean, cosine_min, sqnr_db }) = quality else { continue };
+            writeln!(
+                f,
+                "    {what}, against f32 on {} built-in pictures: cosine mean {cosine_mean:.5}, min {cosine_min:.5}; SQNR \
+                 {sqnr_db:.1} dB",
+                self.measured_on
+            )?;
+        }
+        let mb = |bytes: usize| bytes as f64 / 1e6;
+        let bytes = &self.bytes;
+        writeln!(f, "  plan        {:>9.2} MB ({} weights)", mb(bytes.plan), self.precision)?;
+        writeln!(f, "    weights   {:>9.2} MB", mb(bytes.weights))?;
+        writeln!(f, "    tables    {:>9.2} MB positions", mb(bytes.embeddings))?;
+        writeln!(f, "    norms     {:>9.2} MB", mb(bytes.norms))?;
+        writeln!(f, "  arena       {:>9.2} MB of RAM for an image", mb(bytes.arena))?;
+        write!(f, "  {:.1} s", self.seconds)
+    }
+}
