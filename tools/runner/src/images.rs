@@ -1,4 +1,4 @@
-//! Image embeddings that were computed elsewhere: NumPy arrays and safetensors files.
+//! Image embeddings in files: NumPy arrays and safetensors files.
 
 use std::path::Path;
 
@@ -28,6 +28,18 @@ impl Images {
         let failure = |error: &dyn std::fmt::Display| work(path.display(), error);
         let bytes = std::fs::read(path).map_err(|error| failure(&error))?;
         array(&bytes).and_then(|array| Self::of(array, width)).map_err(|error| failure(&error))
+    }
+
+    /// Whether the file at `path` holds embeddings, or something else.
+    #[cfg(feature = "pictures")]
+    pub(crate) fn are_in(path: &Path) -> Outcome<bool> {
+        use std::io::Read as _;
+        /// Enough to tell them from pictures.
+        const HEAD: u64 = 16;
+        let mut head = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+        read.map_err(|error| work(path.display(), error))?;
+        Ok(npy::is_npy(&head) || head.get(8) == Some(&b'{'))
     }
 
     fn of(Array { shape, values }: Array, width: usize) -> Result<Self, String> {

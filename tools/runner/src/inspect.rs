@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+#[cfg(feature = "pictures")]
+use cliptext::ImagePlan;
 use cliptext::pack::Dtype;
 use cliptext::plan::TowerInfo;
-use cliptext::{MAX_SEQUENCES, Pack};
+use cliptext::{Graph, MAX_SEQUENCES, Pack};
 
 use crate::describe::{describe, grouped, kind};
 use crate::failure::{Outcome, work};
@@ -16,6 +18,10 @@ pub(crate) fn inspect(path: Option<&Path>, all_steps: bool, access: Access) -> O
     let source = Source::open(path, access)?;
     if let Some(path) = path.filter(|_| Pack::is_one(source.bytes())) {
         return list(path, source.bytes());
+    }
+    #[cfg(feature = "pictures")]
+    if source.encodes_images() {
+        return inspect_image(&source.load_image()?, all_steps);
     }
     let plan = source.load()?;
     let manifest = plan.manifest();
@@ -51,6 +57,37 @@ pub(crate) fn inspect(path: Option<&Path>, all_steps: bool, access: Access) -> O
         );
     }
     sayln!("vocabulary  {} bytes", plan.vocabulary_bytes());
+    tell_steps(&plan, all_steps)
+}
+
+/// Prints what is in an image encoder's plan.
+#[cfg(feature = "pictures")]
+fn inspect_image(plan: &ImagePlan<'_>, all_steps: bool) -> Outcome {
+    let (manifest, grid) = (plan.manifest(), plan.grid());
+    sayln!("plan        {} bytes, made by {} from {}", plan.file_bytes(), manifest.producer, manifest.source);
+    sayln!("hash        {}", plan.hash());
+    sayln!(
+        "image       {0} x {0} pixels in {1} patches of {2} x {2}",
+        grid.side,
+        grid.tokens() - 1,
+        grid.patch
+    );
+    let layers = plan.steps().map(|step| step.role.layer).max().unwrap_or(0);
+    sayln!("tower       {layers} layers, width {}", plan.width());
+    sayln!("weights     {} ({})", manifest.packing, manifest.packing.option());
+    if let Some(rows) = manifest.pooled {
+        let projected = if plan.is_projected() { ", projected" } else { "" };
+        sayln!("embedding   [{}] f32 per image{projected}", rows.columns);
+    }
+    if let Some(scale) = manifest.logit_scale {
+        sayln!("logit scale {scale}");
+    }
+    sayln!("arena       {} bytes of RAM for an image", plan.arena_bytes(1));
+    tell_steps(plan, all_steps)
+}
+
+/// Prints what a plan computes, and by which kernels.
+fn tell_steps(plan: &Graph<'_>, all_steps: bool) -> Outcome {
     sayln!("constants   {} bytes", plan.constant_bytes());
     match plan.kernels() {
         Ok(kernels) => sayln!("kernel      {} on this CPU", kernels.name()),

@@ -13,6 +13,8 @@ mod cache;
 mod client;
 mod describe;
 mod encode;
+#[cfg(feature = "pictures")]
+mod encode_image;
 mod failure;
 mod images;
 mod inspect;
@@ -23,6 +25,8 @@ mod output;
 mod pack;
 mod packed;
 mod paths;
+#[cfg(feature = "pictures")]
+mod pictures;
 mod plan;
 mod prompts;
 mod reading;
@@ -56,7 +60,10 @@ enum Command {
     /// Encode prompts to the hidden states that a diffusion UNet reads; or take them by name out of a prompt pack, in the place of the
     /// plan
     Encode(encode::EncodeArgs),
-    /// Compare prompts with images, whose embeddings were computed elsewhere: zero-shot classification
+    /// Encode pictures to the embeddings that `similarity` compares with prompts
+    #[cfg(feature = "pictures")]
+    EncodeImage(encode_image::EncodeImageArgs),
+    /// Compare prompts with images: zero-shot classification
     Similarity(similarity::SimilarityArgs),
     /// Print the token ids of prompts, a line each
     Tokenize(tokenize::TokenizeArgs),
@@ -91,6 +98,8 @@ pub fn main() -> ExitCode {
     let Cli { access, command } = Cli::parse();
     let outcome = match command {
         Command::Encode(args) => encode::encode(&args, access),
+        #[cfg(feature = "pictures")]
+        Command::EncodeImage(args) => encode_image::encode_image(&args, access),
         Command::Similarity(args) => similarity::similarity(&args, access),
         Command::Tokenize(args) => tokenize::tokenize(&args, access),
         Command::Bench(args) => bench::bench(&args, access),

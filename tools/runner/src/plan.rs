@@ -5,6 +5,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 use clap::Args;
+#[cfg(feature = "pictures")]
+use cliptext::ImagePlan;
+#[cfg(feature = "pictures")]
+use cliptext::plan::format::Kind;
 use cliptext::plan::format::{HEADER, Header};
 use cliptext::{LoadError, Pack, Plan, PlanFile, PlanHash};
 
@@ -76,6 +80,18 @@ impl Source {
                 error => work(name, error),
             }),
         }
+    }
+
+    /// The image encoder's plan, checked.
+    #[cfg(feature = "pictures")]
+    pub(crate) fn load_image(&self) -> Outcome<ImagePlan<'_>> {
+        ImagePlan::load(self.bytes()).map_err(|error| work(self.name(), error))
+    }
+
+    /// Whether it is an image encoder's plan, as far as its header says.
+    #[cfg(feature = "pictures")]
+    pub(crate) fn encodes_images(&self) -> bool {
+        Header::read(self.bytes()).is_ok_and(|header| header.kind() == Kind::Image)
     }
 
     /// What to call it in messages.

@@ -1,7 +1,7 @@
 //! What encoding needs besides the plan: threads and kernels.
 
 use cliptext::threads::{Threads, default_threads};
-use cliptext::{EncoderError, Kernels, Program};
+use cliptext::{EncoderError, Graph, Kernels};
 
 use crate::failure::{Failure, Outcome, work};
 
@@ -17,7 +17,7 @@ pub(crate) fn cannot_encode(error: EncoderError) -> Failure {
 }
 
 /// The kernels called `name`, or the fastest for the plan.
-pub(crate) fn kernels(plan: &Program<'_>, name: Option<&str>) -> Outcome<Kernels> {
+pub(crate) fn kernels(plan: &Graph<'_>, name: Option<&str>) -> Outcome<Kernels> {
     match name {
         None => plan.kernels().map_err(|error| Failure::Work(error.to_string())),
         Some(name) => named(name),

@@ -1,16 +1,20 @@
 //! `similarity`: which prompt says what an image shows, as in CLIP's paper (Radford et al. 2021, section 3.1.2).
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use cliptext::{AlignedBytes, Plan};
 use serde_json::{Value, json};
 
 use crate::arguments::{PromptArgs, RunArgs};
+#[cfg(feature = "pictures")]
+use crate::failure::Failure;
 use crate::failure::{Outcome, work};
 use crate::images::{Images, direction};
 use crate::packed::{self, Packed, Pooled, projected_columns};
+#[cfg(feature = "pictures")]
+use crate::pictures;
 use crate::plan::{Access, Source};
 use crate::prompts::{shown, warn_of_dropped};
 use crate::reading::dropped;
@@ -23,9 +27,14 @@ const USUAL_LOGIT_SCALE: f64 = 100.0;
 pub(crate) struct SimilarityArgs {
     #[command(flatten)]
     prompts: PromptArgs,
-    /// Image embeddings of the same model: `.npy` or `.safetensors`, `[n, d]` or `[d]`, f32 or f16
-    #[arg(long, value_name = "FILE")]
-    images: PathBuf,
+    /// Images, in the order given (may be repeated): embeddings of the same model, `.npy` or `.safetensors`, `[n, d]` or `[d]`, f32 or f16;
+    /// with --image-plan pictures too, PNG, JPEG or WebP
+    #[arg(long, value_name = "FILE", required = true)]
+    images: Vec<PathBuf>,
+    /// The plan of the same model's image encoder, for pictures: made by `cliptext compile --image`
+    #[cfg(feature = "pictures")]
+    #[arg(long, value_name = "PLAN")]
+    image_plan: Option<PathBuf>,
     /// What cosines are multiplied with before the softmax [default: the plan's, else 100, as in CLIP's published models]
     #[arg(long, value_name = "X", value_parser = positive)]
     logit_scale: Option<f64>,
@@ -70,7 +79,7 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     let plan = source.load()?;
     let width = projected_columns(&plan, "similarity")?;
     let prompts = prompts.collect::<Outcome<Vec<String>>>()?;
-    let images = Images::read(&args.images, width)?;
+    let images = images(args, width, access)?;
     let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
         cliptext_files::to_stderr!(
             "cliptext-run: the plan does not say the logit scale: taking {USUAL_LOGIT_SCALE}, as in CLIP's published models"
@@ -78,13 +87,70 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
         USUAL_LOGIT_SCALE
     });
     let texts = directions(&plan, &prompts, &args.run)?;
-    let scores: Vec<Scores> = images.rows.iter().map(|image| Scores::new(image, &texts, scale)).collect();
+    let scored = |(image, row): (String, Vec<f64>)| (image, Scores::new(&row, &texts, scale));
+    let scores: Vec<(String, Scores)> = images.into_iter().map(scored).collect();
     if args.json {
         sayln!("{}", to_json(&prompts, scale, &scores));
     } else {
         say!("{}", table(&prompts, scale, &scores));
     }
     Ok(())
+}
+
+/// The directions of all images, each with its name.
+fn images(args: &SimilarityArgs, width: usize, access: Access) -> Outcome<Vec<(String, Vec<f64>)>> {
+    #[cfg(feature = "pictures")]
+    if let Some(plan) = &args.image_plan {
+        return with_pictures(args, plan, width, access);
+    }
+    let _ = access;
+    let mut all = Vec::new();
+    for path in &args.images {
+        all.extend(embeddings(path, width)?);
+    }
+    Ok(all)
+}
+
+/// Those in a file of embeddings.
+fn embeddings(path: &Path, width: usize) -> Outcome<impl Iterator<Item = (String, Vec<f64>)>> {
+    let images = Images::read(path, width)?;
+    let name = path.display().to_string();
+    Ok(images.rows.into_iter().enumerate().map(move |(row, direction)| (format!("{name} {row}"), direction)))
+}
+
+/// Those in files of embeddings and in pictures, which the image encoder of `plan` encodes.
+#[cfg(feature = "pictures")]
+fn with_pictures(
+    args: &SimilarityArgs,
+    plan: &Path,
+    width: usize,
+    access: Access,
+) -> Outcome<Vec<(String, Vec<f64>)>> {
+    let source = Source::open(Some(plan), access)?;
+    let plan = source.load_image()?;
+    let columns = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
+    if columns != width || !plan.is_projected() {
+        return Err(Failure::Usage(format!(
+            "--image-plan {}: its embeddings have {columns} values{}, those of the texts {width}: use the image encoder of the same \
+             model, with its projection",
+            source.name(),
+            if plan.is_projected() { "" } else { ", not projected" }
+        )));
+    }
+    let mut all = Vec::new();
+    for path in &args.images {
+        if Images::are_in(path)? {
+            all.extend(embeddings(path, width)?);
+            continue;
+        }
+        pictures::encode(&plan, std::slice::from_ref(path), &args.run, |_, row| {
+            let name = path.display().to_string();
+            let row = direction(row).map_err(|why| work(&name, format_args!("its embedding {why}")))?;
+            all.push((name, row));
+            Ok(())
+        })?;
+    }
+    Ok(all)
 }
 
 /// The prompts' pooled outputs, of unit length.
@@ -104,17 +170,17 @@ fn directions(plan: &Plan<'_>, prompts: &[String], run: &RunArgs) -> Outcome<Vec
     Ok(directions)
 }
 
-fn to_json(prompts: &[String], scale: f64, scores: &[Scores]) -> Value {
-    let images = scores.iter().map(|scores| {
-        json!({ "cosine": scores.cosines, "logits": scores.logits, "probabilities": scores.probabilities })
+fn to_json(prompts: &[String], scale: f64, scores: &[(String, Scores)]) -> Value {
+    let images = scores.iter().map(|(name, scores)| {
+        json!({ "image": name, "cosine": scores.cosines, "logits": scores.logits, "probabilities": scores.probabilities })
     });
     json!({ "logit_scale": scale, "prompts": prompts, "images": images.collect::<Vec<_>>() })
 }
 
-fn table(prompts: &[String], scale: f64, scores: &[Scores]) -> String {
+fn table(prompts: &[String], scale: f64, scores: &[(String, Scores)]) -> String {
     let mut out = String::new();
-    for (index, scores) in scores.iter().enumerate() {
-        let _ = writeln!(out, "image {index}\n  probability    logit   cosine");
+    for (name, scores) in scores {
+        let _ = writeln!(out, "{name}\n  probability    logit   cosine");
         for (prompt, text) in prompts.iter().enumerate() {
             let (probability, logit, cosine) =
                 (scores.probabilities[prompt], scores.logits[prompt], scores.cosines[prompt]);

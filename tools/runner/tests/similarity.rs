@@ -109,7 +109,12 @@ fn every_form_of_the_same_images_gives_the_same() {
         ("f.safetensors", safetensors(&[("anything", "F16", &[20])], &halves)),
         ("g.safetensors", safetensors(&usual, &two)),
     ];
-    let told = files.map(|(name, bytes)| json(&[&plan(), "--images", &folder.write(name, &bytes), "a", "b"]));
+    let told = files.map(|(name, bytes)| {
+        let path = folder.write(name, &bytes);
+        let mut told = json(&[&plan(), "--images", &path, "a", "b"]);
+        assert_eq!(told["images"][0]["image"].take(), format!("{path} 0"));
+        told
+    });
     assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
     let chosen = run(&["similarity", &plan(), "--images", &folder.path("g.safetensors"), "a"]);
     assert!(
@@ -141,7 +146,7 @@ fn the_table_is_for_people() {
     let file = folder.write("x.npy", &npy_bytes("<f4", "False", "(2, 20)", &bytes_of(&images(2, 20))));
     let table = ok(&["similarity", &plan(), "--images", &file, "a photo of a cat", "a photo of a dog"]);
     for part in
-        ["image 0", "image 1", "probability", "cosine", "%", "\"a photo of a cat\"", "logit scale 100"]
+        ["x.npy 0", "x.npy 1", "probability", "cosine", "%", "\"a photo of a cat\"", "logit scale 100"]
     {
         assert!(table.contains(part), "{part} in {table}");
     }

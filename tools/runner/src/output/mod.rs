@@ -9,7 +9,11 @@ mod outputs;
 mod safetensors;
 mod sink;
 
+#[cfg(feature = "pictures")]
+pub(crate) use array::ArrayFile;
 pub(crate) use encoded::{About, Encoded, Kept, Options};
+#[cfg(feature = "pictures")]
+pub(crate) use format::Format;
 pub(crate) use format::{Dtype, FormatArgs};
 pub(crate) use name::Name;
 pub(crate) use outputs::{Order, Outputs, Target};

@@ -1,0 +1,127 @@
+//! Pictures on the command line.
+#![cfg(feature = "pictures")]
+
+mod common;
+
+use cliptext_files::npy;
+use common::{Folder, fixture, ok, run};
+use serde_json::Value;
+
+fn plan() -> String {
+    fixture("image-generic.plan")
+}
+
+fn picture(name: &str) -> String {
+    format!("{}/../pictures/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The values of an `.npy` file of that shape.
+fn values(path: &str, shape: [usize; 2]) -> Vec<f32> {
+    let array = npy::parse(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(array.shape, shape);
+    match array.values {
+        npy::Values::F32(values) => values,
+        npy::Values::Integer(_) => panic!("integers"),
+    }
+}
+
+#[test]
+fn pictures_become_rows_whatever_their_format_and_the_threads() {
+    let folder = Folder::new("pictures");
+    let pictures = ["wide.png", "tall.png", "photo.jpg", "picture.webp"].map(picture);
+    let pictures: Vec<&str> = pictures.iter().map(String::as_str).collect();
+    let mut all = Vec::new();
+    for (threads, name) in [("1", "a.npy"), ("3", "b.npy")] {
+        let out = folder.path(name);
+        ok(&[&["encode-image", &plan(), "-o", &out, "--threads", threads], &pictures[..]].concat());
+        all.push(values(&out, [4, 20]));
+    }
+    assert_eq!(all[0], all[1]);
+    let rows: Vec<&[f32]> = all[0].chunks(20).collect();
+    for row in &rows {
+        assert!((row.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    // The same scene in another format, and another scene.
+    let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    assert_eq!(rows[0], rows[3], "without loss");
+    assert!(cosine(rows[0], rows[2]) > 0.99 && cosine(rows[0], rows[1]) < 0.95);
+    // The same values raw, in half precision.
+    let (out, raw) = (folder.path("c.f16"), folder.path("d.f32"));
+    ok(&["encode-image", &plan(), pictures[0], "-o", &out]);
+    ok(&["encode-image", &plan(), pictures[0], "-o", &raw]);
+    assert_eq!(std::fs::read(&out).unwrap().len(), 40);
+    let bytes: Vec<u8> = rows[0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(std::fs::read(&raw).unwrap(), bytes);
+}
+
+#[test]
+fn similarity_takes_pictures_beside_embeddings() {
+    let folder = Folder::new("pictures-similarity");
+    let (wide, tall) = (picture("wide.png"), picture("tall.png"));
+    let rows = folder.path("rows.npy");
+    ok(&["encode-image", &plan(), &wide, &tall, "-o", &rows]);
+    let text = fixture("two-towers.plan");
+    let told = |images: &[&str]| {
+        let mut arguments = vec!["similarity", "--json", &text, "a cat", "a dog"];
+        images.iter().for_each(|image| arguments.extend(["--images", image]));
+        let plan = plan();
+        arguments.extend(["--image-plan", &plan]);
+        serde_json::from_str::<Value>(&ok(&arguments)).unwrap()
+    };
+    let (mixed, alone) = (told(&[&wide, &rows, &tall]), told(&[&rows]));
+    let cosines = |value: &Value, index: usize| value["images"][index]["cosine"].clone();
+    assert_eq!(mixed["images"].as_array().unwrap().len(), 4);
+    assert_eq!((cosines(&mixed, 0), cosines(&mixed, 3)), (cosines(&alone, 0), cosines(&alone, 1)));
+    assert_eq!((cosines(&mixed, 1), cosines(&mixed, 2)), (cosines(&alone, 0), cosines(&alone, 1)));
+    assert_eq!(mixed["images"][0]["image"], wide);
+    assert_eq!(mixed["images"][2]["image"], format!("{rows} 1"));
+    let table = ok(&["similarity", &text, "a cat", "--images", &wide, "--image-plan", &plan()]);
+    assert!(table.starts_with(&wide), "{table}");
+}
+
+#[test]
+fn what_does_not_fit_is_told_by_name_and_nothing_is_left_behind() {
+    let folder = Folder::new("pictures-refused");
+    let text = folder.write("text.png", b"no picture");
+    let out = folder.path("x.npy");
+    let wide = picture("wide.png");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
+    let plan = plan();
+    let two = fixture("two-towers.plan");
+    let long = fixture("long.plan");
+    for (code, said, arguments) in [
+        (1, "text.png: no picture", vec!["encode-image", &plan, &wide, &text, "-o", &out]),
+        (1, "none.png: ", vec!["encode-image", &plan, "none.png", "-o", &out]),
+        (1, "encodes texts", vec!["encode-image", demo, &wide, "-o", &out]),
+        (1, "encodes images", vec!["encode", &plan, "a prompt", "-o", &out]),
+        (1, "encodes images", vec!["bench", &plan]),
+        (2, "one array", vec!["encode-image", &plan, &wide, "-o", "x.json"]),
+        (2, "one array", vec!["encode-image", &plan, &wide, "-o", "x{n}.npy"]),
+        (2, "one of the inputs", vec!["encode-image", &plan, &wide, "--format", "npy", "-o", &wide]),
+        (2, "--output", vec!["encode-image", &plan, &wide]),
+        (1, "text.png", vec!["similarity", &two, "a", "--images", &text, "--image-plan", &plan]),
+        (1, "wide.png", vec!["similarity", &two, "a", "--images", &wide]),
+        (
+            2,
+            "those of the texts 16",
+            vec!["similarity", &long, "a", "--images", &wide, "--image-plan", &plan],
+        ),
+    ] {
+        let output = run(&arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(error.contains(said), "{arguments:?}: {error}");
+        assert!(!std::path::Path::new(&out).exists(), "{arguments:?}");
+    }
+    assert_eq!(std::fs::read(&wide).unwrap()[..4], *b"\x89PNG");
+}
+
+#[test]
+fn inspect_tells_what_an_image_plan_takes() {
+    let told = ok(&["inspect", &plan()]);
+    for part in
+        ["16 x 16 pixels in 16 patches of 4 x 4", "[20] f32 per image, projected", "patch embedding", "arena"]
+    {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
