@@ -154,6 +154,30 @@ fn each_kind_of_plan_is_refused_where_the_other_is_wanted() {
     }
 }
 
+#[test]
+fn one_file_may_hold_both_plans() {
+    let (text, image) = (demo(), image("generic"));
+    let both = AlignedBytes::copy_of(&[text.bytes(), image.bytes()].concat());
+    let plan = Plan::load(&both).unwrap();
+    assert_eq!(plan.hash(), Plan::load(text.bytes()).unwrap().hash());
+    let image_plan = ImagePlan::load(&both).unwrap();
+    assert_eq!(image_plan.hash(), ImagePlan::load(image.bytes()).unwrap().hash());
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1).max(image_plan.arena_bytes(1)));
+    assert!(Encoder::new(&plan, &mut arena).unwrap().encode("a running dog").pooled().is_some());
+    assert!(ImageEncoder::new(&image_plan, &mut arena).unwrap().encode(&pixels()[0]).is_ok());
+    // In this order only, one of each, and nothing between or behind.
+    let load = |parts: &[&[u8]]| {
+        let bytes = AlignedBytes::copy_of(&parts.concat());
+        (Plan::load(&bytes).map(drop), ImagePlan::load(&bytes).map(drop))
+    };
+    let (text, image) = (text.bytes(), image.bytes());
+    assert_eq!(load(&[image, text]), (Err(LoadError::EncodesImages), Err(LoadError::TooLong)));
+    assert_eq!(load(&[text, text]), (Err(LoadError::TooLong), Err(LoadError::EncodesTexts)));
+    assert_eq!(load(&[text, image, image]), (Ok(()), Err(LoadError::TooLong)));
+    assert_eq!(load(&[text, &[0; 64], image]), (Err(LoadError::TooLong), Err(LoadError::EncodesTexts)));
+    assert_eq!(load(&[text, &image[..image.len() - 1]]), (Ok(()), Err(LoadError::Truncated)));
+}
+
 /// An image plan in parts.
 #[derive(Clone)]
 struct Parts<'p> {

@@ -166,6 +166,15 @@ impl Header {
         }
     }
 
+    /// The plan's own bytes, and those of the image plan that follows it; none where none does.
+    pub fn split<'a>(&self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let own = usize::try_from(self.file_bytes()).ok();
+        match own.and_then(|own| bytes.split_at_checked(own)) {
+            Some((own, rest)) if self.kind == Kind::Text && rest.starts_with(&IMAGE_MAGIC) => (own, rest),
+            _ => (bytes, &[]),
+        }
+    }
+
     /// Checks the whole plan against its length and checksums.
     pub(super) fn verify_whole(&self, bytes: &[u8]) -> Result<(), LoadError> {
         Ok(self.frame.verify_whole(bytes)?)

@@ -76,7 +76,7 @@ impl<'a> Graph<'a> {
         self.manifest.hidden.columns as usize
     }
 
-    /// Bytes of arena that encoding `sequences` prompts at once needs, each in the whole context.
+    /// Bytes of arena that encoding `sequences` prompts at once needs, each in the whole context, or so many images.
     pub fn arena_bytes(&self, sequences: usize) -> usize {
         self.pass_bytes(sequences, sequences.saturating_mul(self.manifest.context.into()))
     }

@@ -63,11 +63,15 @@ impl<'a> Deref for ImagePlan<'a> {
 }
 
 impl<'a> ImagePlan<'a> {
-    /// Reads the plan in `bytes`, which must start at a multiple of 64: nothing is copied.
+    /// Reads the plan in `bytes`, which must start at a multiple of 64: nothing is copied. It may follow a text plan, whose own bytes
+    /// are then not looked at.
     ///
     /// # Errors
     /// [`LoadError`] says what is wrong and where. After `Ok`, encoding any image of the plan's size succeeds.
     pub fn load(bytes: &'a [u8]) -> Result<Self, LoadError> {
+        // A text plan has whole multiples of 64, so what follows it starts at one.
+        let behind = Header::read(bytes).map_or(&[][..], |text| text.split(bytes).1);
+        let bytes = if behind.is_empty() { bytes } else { behind };
         let header = Header::read_in_place(Kind::Image, bytes)?;
         header.verify_whole(bytes)?;
         let manifest =

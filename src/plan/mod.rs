@@ -46,12 +46,14 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Reads the plan in `bytes`, which must start at a multiple of 64: nothing is copied.
+    /// Reads the plan in `bytes`, which must start at a multiple of 64: nothing is copied. An image plan may follow it, which
+    /// [`ImagePlan::load`] reads.
     ///
     /// # Errors
     /// [`LoadError`] says what is wrong and where. After `Ok`, encoding any text with the plan succeeds.
     pub fn load(bytes: &'a [u8]) -> Result<Self, LoadError> {
         let header = Header::read_in_place(Kind::Text, bytes)?;
+        let (bytes, _) = header.split(bytes);
         header.verify_whole(bytes)?;
         let constants = Resident::new(header.section(bytes, Section::Constants));
         Ok(Self { program: Program::of(&header, bytes)?, constants })

@@ -30,16 +30,22 @@ impl Images {
         array(&bytes).and_then(|array| Self::of(array, width)).map_err(|error| failure(&error))
     }
 
-    /// Whether the file at `path` holds embeddings, or something else.
+    /// Whether the file at `path` holds embeddings, or something else. What can be read once only is taken for embeddings.
     #[cfg(feature = "pictures")]
     pub(crate) fn are_in(path: &Path) -> Outcome<bool> {
         use std::io::Read as _;
         /// Enough to tell them from pictures.
         const HEAD: u64 = 16;
-        let mut head = Vec::new();
-        let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-        read.map_err(|error| work(path.display(), error))?;
-        Ok(npy::is_npy(&head) || head.get(8) == Some(&b'{'))
+        let begins = || {
+            let file = std::fs::File::open(path)?;
+            if !file.metadata()?.is_file() {
+                return Ok(true);
+            }
+            let mut head = Vec::new();
+            file.take(HEAD).read_to_end(&mut head)?;
+            Ok(npy::is_npy(&head) || head.get(8) == Some(&b'{'))
+        };
+        begins().map_err(|error: std::io::Error| work(path.display(), error))
     }
 
     fn of(Array { shape, values }: Array, width: usize) -> Result<Self, String> {

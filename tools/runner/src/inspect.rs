@@ -6,7 +6,7 @@ use std::path::Path;
 use cliptext::ImagePlan;
 use cliptext::pack::Dtype;
 use cliptext::plan::TowerInfo;
-use cliptext::{Graph, MAX_SEQUENCES, Pack};
+use cliptext::{Graph, MAX_SEQUENCES, Pack, Plan};
 
 use crate::describe::{describe, grouped, kind};
 use crate::failure::{Outcome, work};
@@ -20,10 +20,20 @@ pub(crate) fn inspect(path: Option<&Path>, all_steps: bool, access: Access) -> O
         return list(path, source.bytes());
     }
     #[cfg(feature = "pictures")]
-    if source.encodes_images() {
-        return inspect_image(&source.load_image()?, all_steps);
+    match source.holds() {
+        (false, _) => return inspect_image(&source.load_image()?, all_steps),
+        (true, true) => {
+            inspect_text(&source.load()?, all_steps)?;
+            sayln!("");
+            return inspect_image(&source.load_image()?, all_steps);
+        }
+        (true, false) => {}
     }
-    let plan = source.load()?;
+    inspect_text(&source.load()?, all_steps)
+}
+
+/// Prints what is in a text encoder's plan.
+fn inspect_text(plan: &Plan<'_>, all_steps: bool) -> Outcome {
     let manifest = plan.manifest();
     sayln!("plan        {} bytes, made by {} from {}", plan.file_bytes(), manifest.producer, manifest.source);
     sayln!("hash        {}", plan.hash());
@@ -57,7 +67,7 @@ pub(crate) fn inspect(path: Option<&Path>, all_steps: bool, access: Access) -> O
         );
     }
     sayln!("vocabulary  {} bytes", plan.vocabulary_bytes());
-    tell_steps(&plan, all_steps)
+    tell_steps(plan, all_steps)
 }
 
 /// Prints what is in an image encoder's plan.

@@ -88,10 +88,14 @@ impl Source {
         ImagePlan::load(self.bytes()).map_err(|error| work(self.name(), error))
     }
 
-    /// Whether it is an image encoder's plan, as far as its header says.
+    /// Whether it holds a text encoder's plan, and an image encoder's, as far as its header says.
     #[cfg(feature = "pictures")]
-    pub(crate) fn encodes_images(&self) -> bool {
-        Header::read(self.bytes()).is_ok_and(|header| header.kind() == Kind::Image)
+    pub(crate) fn holds(&self) -> (bool, bool) {
+        match Header::read(self.bytes()) {
+            Ok(header) if header.kind() == Kind::Image => (false, true),
+            Ok(header) => (true, !header.split(self.bytes()).1.is_empty()),
+            Err(_) => (true, false),
+        }
     }
 
     /// What to call it in messages.

@@ -31,7 +31,7 @@ pub(crate) struct SimilarityArgs {
     /// with --image-plan pictures too, PNG, JPEG or WebP
     #[arg(long, value_name = "FILE", required = true)]
     images: Vec<PathBuf>,
-    /// The plan of the same model's image encoder, for pictures: made by `cliptext compile --image`
+    /// The plan of the same model's image encoder, for pictures, where PLAN does not hold it too: made by `cliptext compile --image`
     #[cfg(feature = "pictures")]
     #[arg(long, value_name = "PLAN")]
     image_plan: Option<PathBuf>,
@@ -79,7 +79,7 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     let plan = source.load()?;
     let width = projected_columns(&plan, "similarity")?;
     let prompts = prompts.collect::<Outcome<Vec<String>>>()?;
-    let images = images(args, width, access)?;
+    let images = images(args, &source, width, access)?;
     let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
         cliptext_files::to_stderr!(
             "cliptext-run: the plan does not say the logit scale: taking {USUAL_LOGIT_SCALE}, as in CLIP's published models"
@@ -97,13 +97,35 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     Ok(())
 }
 
-/// The directions of all images, each with its name.
-fn images(args: &SimilarityArgs, width: usize, access: Access) -> Outcome<Vec<(String, Vec<f64>)>> {
+/// The directions of all images, each with its name. Pictures go through the image plan that is named, or the one in the plan's file.
+fn images(
+    args: &SimilarityArgs,
+    plan: &Source,
+    width: usize,
+    access: Access,
+) -> Outcome<Vec<(String, Vec<f64>)>> {
     #[cfg(feature = "pictures")]
-    if let Some(plan) = &args.image_plan {
-        return with_pictures(args, plan, width, access);
+    {
+        if let Some(path) = &args.image_plan {
+            return with_pictures(args, &Source::open(Some(path), access)?, width);
+        }
+        if plan.holds().1 {
+            return with_pictures(args, plan, width);
+        }
+        for path in &args.images {
+            if !Images::are_in(path)? {
+                return Err(work(
+                    path.display(),
+                    format_args!(
+                        "neither an .npy nor a safetensors file; pictures need the image encoder's plan, which {} does not hold: name it \
+                         with --image-plan (made by `cliptext compile --image`)",
+                        plan.name()
+                    ),
+                ));
+            }
+        }
     }
-    let _ = access;
+    let _ = (plan, access);
     let mut all = Vec::new();
     for path in &args.images {
         all.extend(embeddings(path, width)?);
@@ -120,13 +142,7 @@ fn embeddings(path: &Path, width: usize) -> Outcome<impl Iterator<Item = (String
 
 /// Those in files of embeddings and in pictures, which the image encoder of `plan` encodes.
 #[cfg(feature = "pictures")]
-fn with_pictures(
-    args: &SimilarityArgs,
-    plan: &Path,
-    width: usize,
-    access: Access,
-) -> Outcome<Vec<(String, Vec<f64>)>> {
-    let source = Source::open(Some(plan), access)?;
+fn with_pictures(args: &SimilarityArgs, source: &Source, width: usize) -> Outcome<Vec<(String, Vec<f64>)>> {
     let plan = source.load_image()?;
     let columns = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
     if columns != width || !plan.is_projected() {

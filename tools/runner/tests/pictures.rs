@@ -80,6 +80,26 @@ fn similarity_takes_pictures_beside_embeddings() {
 }
 
 #[test]
+fn a_file_of_both_plans_is_either_of_them() {
+    let folder = Folder::new("pictures-both");
+    let (text, image) = (fixture("two-towers.plan"), plan());
+    let both = [&text, &image].map(|path| std::fs::read(path).unwrap()).concat();
+    let both = folder.write("both.plan", &both);
+    let wide = picture("wide.png");
+    let apart = ok(&["similarity", "--json", &text, "a cat", "--images", &wide, "--image-plan", &image]);
+    assert_eq!(ok(&["similarity", "--json", &both, "a cat", "--images", &wide]), apart);
+    let [a, b, c, d] = ["a.npy", "b.npy", "c.npy", "d.npy"].map(|name| folder.path(name));
+    ok(&["encode-image", &image, &wide, "-o", &a]);
+    ok(&["encode-image", &both, &wide, "-o", &b]);
+    ok(&["encode", &text, "a cat", "-o", &c]);
+    ok(&["encode", &both, "a cat", "-o", &d, "--read"]);
+    let bytes = [a, b, c, d].map(|path| std::fs::read(path).unwrap());
+    assert!(bytes[0] == bytes[1] && bytes[2] == bytes[3]);
+    let told = ok(&["inspect", &both]);
+    assert!(told.contains("context     77 tokens") && told.contains("16 x 16 pixels"), "{told}");
+}
+
+#[test]
 fn what_does_not_fit_is_told_by_name_and_nothing_is_left_behind() {
     let folder = Folder::new("pictures-refused");
     let text = folder.write("text.png", b"no picture");
@@ -100,7 +120,7 @@ fn what_does_not_fit_is_told_by_name_and_nothing_is_left_behind() {
         (2, "one of the inputs", vec!["encode-image", &plan, &wide, "--format", "npy", "-o", &wide]),
         (2, "--output", vec!["encode-image", &plan, &wide]),
         (1, "text.png", vec!["similarity", &two, "a", "--images", &text, "--image-plan", &plan]),
-        (1, "wide.png", vec!["similarity", &two, "a", "--images", &wide]),
+        (1, "--image-plan", vec!["similarity", &two, "a", "--images", &wide]),
         (
             2,
             "those of the texts 16",
