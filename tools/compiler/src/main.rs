@@ -98,7 +98,8 @@ struct CompileArgs {
     /// How much work goes into int8 weights: `fast` takes up to a minute, `best` up to a quarter of an hour [default: fast]
     #[arg(long, value_enum)]
     quality: Option<QualityArg>,
-    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 96 built-in ones]
+    /// Prompts to calibrate int8 weights on: a JSON array of strings, or one a line [default: 96 built-in ones]. With --image a folder of
+    /// pictures: PNG, JPEG or WebP [default: some made by a formula]
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
     /// By how much an int8 plan may grow to be more precise, as in `2%` [default: 1%]
@@ -378,7 +379,6 @@ impl CompileArgs {
             ("--embedding", !self.model.embedding.is_empty()),
             ("--lora", !self.model.lora.is_empty()),
             ("--vocab", self.vocab.is_some()),
-            ("--calibrate", self.calibrate.is_some()),
             ("--budget", self.budget.is_some()),
             ("--prefix-cache", self.prefix_cache),
         ];
@@ -489,6 +489,7 @@ fn run_compile_image(args: CompileArgs, recipe: Recipe, progress: &Progress) -> 
         plan: args.output,
         precision: args.precision.into(),
         recipe,
+        calibrate: args.calibrate,
         target: args.target.unwrap_or_default(),
         force: args.force,
     };

@@ -225,7 +225,6 @@ fn an_image_encoder_becomes_a_plan_and_options_of_texts_are_refused() {
         &["--budget", "2%"],
         &["--prefix-cache"],
         &["--vocab", "x"],
-        &["--calibrate", "x"],
         &["--lora", "x"],
         &["--report", "x.html"],
         &["--precision", "f32", "--quality", "best"],
@@ -233,6 +232,16 @@ fn an_image_encoder_becomes_a_plan_and_options_of_texts_are_refused() {
         let error = fails(&[&compile[..], option].concat(), 2);
         assert!(error.contains(option[0]), "{option:?}: {error}");
     }
+    let pictures = concat!(env!("CARGO_MANIFEST_DIR"), "/../pictures/tests/fixtures");
+    let report_of = |calibrate: &[&str]| {
+        let report = scratch.path().join("other.json");
+        assert!(run(&[&compile[..], calibrate, &["--report", text(&report)]].concat()).status.success());
+        std::fs::remove_file(&plan).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&std::fs::read(&report).unwrap()).unwrap()
+    };
+    assert_eq!(report_of(&["--calibrate", pictures])["calibrated_on"], 11);
+    let error = fails(&[&compile[..], &["--calibrate", text(scratch.path())]].concat(), 1);
+    assert!(error.contains("no picture in this folder"), "{error}");
     let error = fails(&["compile", "hf:a/b", "--image", "-o", text(&plan)], 1);
     assert!(error.contains("not fetched from the hub"), "{error}");
     assert!(!plan.exists());

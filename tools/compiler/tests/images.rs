@@ -34,6 +34,7 @@ fn job(model: PathBuf, folder: &Scratch, precision: Precision) -> ImageJob {
         plan: folder.path().join("image.plan"),
         precision,
         recipe: Recipe::of(Quality::Fast),
+        calibrate: None,
         target: Target::default(),
         force: false,
     }

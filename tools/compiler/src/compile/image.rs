@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use cliptext::plan::Graph;
-use cliptext::threads::Solo;
+use cliptext::threads::{Threads, default_threads};
 use cliptext::{AlignedBytes, ImageEncoder, ImagePlan, Kernels};
 use serde::Serialize;
 
@@ -41,6 +40,8 @@ pub struct ImageJob {
     pub precision: Precision,
     /// How they are quantized, where they are int8.
     pub recipe: Recipe,
+    /// A folder of pictures to calibrate on; `None`: built-in ones.
+    pub calibrate: Option<PathBuf>,
     /// The kind of CPU that weights are packed for.
     pub target: Target,
     /// Whether to write the plan however far from the f32 model it is.
@@ -79,12 +80,25 @@ pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
         Precision::Int8 => {
             let Recipe { prompts, joined, .. } = job.recipe;
             let count = ((prompts + joined) * ROWS).div_ceil(model.tokens()).max(LEAST_PICTURES);
+            let images = match &job.calibrate {
+                None => pictures::made(0, count, model.side),
+                Some(folder) => {
+                    let (images, given) = pictures::in_folder(folder, count, model.side)?;
+                    if given > images.len() {
+                        progress.note(&format!(
+                            "{}: calibrates on {} of its {given} pictures, evenly chosen: no more are used at this quality",
+                            folder.display(),
+                            images.len()
+                        ));
+                    }
+                    images
+                }
+            };
             let layers = model.layers.len();
             progress.counted("quantize", |told| {
-                let images = pictures::made(0, count, model.side);
                 quantize_image(&mut model, &images, &job.recipe, |done| told(done, layers))
             })?;
-            count
+            images.len()
         }
     };
     check::finite(model.tensors()).with_context(|| format!("{}, ready to be packed", job.name))?;
@@ -99,23 +113,23 @@ pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
         emit::emit_image(&model, normalized, &options)
     };
     let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
-    let written = Measured::of(&emitted, &measured_on, &references, job.target, progress)?;
+    let measure = |emitted: &Emitted, images: &[Vec<u8>]| {
+        progress.stage("measure against f32", || Measured::of(emitted, images, &references))
+    };
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
-    if job.target != Target::default() {
-        let same = Measured::of(
-            &plan_for(Target::default())?,
-            &measured_on,
-            &references,
-            Target::default(),
-            progress,
-        )?;
+    let found = if job.target == Target::default() {
+        measure(&emitted, &measured_on)?
+    } else {
+        let stand_in = measure(&plan_for(Target::default())?, &measured_on)?;
+        let first = measure(&emitted, &measured_on[..1])?;
         ensure!(
-            same.embeddings == written.embeddings,
+            stand_in.embeddings[..1] == first.embeddings[..],
             "the plans for two targets differ: a bug in the packing"
         );
-    }
-    const TRY: &str = "try --quality best, or --precision f32";
-    for (what, quality) in [("hidden states", written.hidden), ("embedding", written.pooled)] {
+        stand_in
+    };
+    const TRY: &str = "try --quality best, pictures of your own with --calibrate, or --precision f32";
+    for (what, quality) in [("hidden states", found.hidden), ("embedding", found.pooled)] {
         let what = format!("{}, {what}", job.name);
         gate::output(&what, quality, TRY, job.force, |warning| progress.note(warning))?;
     }
@@ -139,9 +153,9 @@ pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
         normalized,
         calibrated_on,
         measured_on: MEASURED_ON,
-        hidden_quality: written.hidden,
-        pooled_quality: written.pooled,
-        bytes: Bytes::of(&emitted, written.arena),
+        hidden_quality: found.hidden,
+        pooled_quality: found.pooled,
+        bytes: Bytes::of(&emitted, found.arena),
         seconds: progress.seconds(),
     })
 }
@@ -155,34 +169,26 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(
-        emitted: &Emitted,
-        images: &[Vec<u8>],
-        references: &[Computed],
-        target: Target,
-        progress: &Progress,
-    ) -> Result<Self> {
+    fn of(emitted: &Emitted, images: &[Vec<u8>], references: &[Computed]) -> Result<Self> {
         let bytes = AlignedBytes::copy_of(&emitted.bytes);
         let plan = ImagePlan::load(&bytes).context("the plan that was made does not load")?;
         let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
-        let arena_bytes = Graph::arena_bytes(&plan, 1);
+        let arena_bytes = plan.arena_bytes(1);
         let mut arena = AlignedBytes::zeroed(arena_bytes);
-        let mut encoder = ImageEncoder::with(&plan, &mut arena, kernels, Solo)?;
+        let team = Threads::start(default_threads())?;
+        let mut encoder = ImageEncoder::with(&plan, &mut arena, kernels, &team)?;
         let (mut hidden, mut pooled) = (Comparison::default(), Comparison::default());
         let mut embeddings = Vec::new();
-        progress.stage(&format!("measure against f32, {target}"), || -> Result<()> {
-            for (image, reference) in images.iter().zip(references) {
-                let ours = encoder.encode(image)?;
-                if let Some(reference) = &reference.hidden {
-                    hidden.add(ours.hidden(), &reference.values, reference.cols);
-                }
-                if let (Some(ours), Some(reference)) = (ours.pooled(), &reference.pooled) {
-                    pooled.add(ours, reference, reference.len());
-                    embeddings.push(ours.to_vec());
-                }
+        for (image, reference) in images.iter().zip(references) {
+            let ours = encoder.encode(image)?;
+            if let Some(reference) = &reference.hidden {
+                hidden.add(ours.hidden(), &reference.values, reference.cols);
             }
-            Ok(())
-        })?;
+            if let (Some(ours), Some(reference)) = (ours.pooled(), &reference.pooled) {
+                pooled.add(ours, reference, reference.len());
+                embeddings.push(ours.to_vec());
+            }
+        }
         Ok(Self { hidden: hidden.quality(), pooled: pooled.quality(), embeddings, arena: arena_bytes })
     }
 }
@@ -216,7 +222,7 @@ pub struct ImageReport {
     pub projected: bool,
     /// Whether it is divided by its length.
     pub normalized: bool,
-    /// Built-in pictures that the weights were calibrated on.
+    /// Pictures that the weights were calibrated on.
     pub calibrated_on: usize,
     /// Built-in pictures on which the plan was compared with tract's f32 run.
     pub measured_on: usize,
