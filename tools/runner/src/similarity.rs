@@ -28,7 +28,7 @@ pub(crate) struct SimilarityArgs {
     #[command(flatten)]
     prompts: PromptArgs,
     /// Images, in the order given (may be repeated): embeddings of the same model, `.npy` or `.safetensors`, `[n, d]` or `[d]`, f32 or f16;
-    /// with --image-plan pictures too, PNG, JPEG or WebP
+    /// and, where the image encoder's plan is at hand, pictures: PNG, JPEG or WebP
     #[arg(long, value_name = "FILE", required = true)]
     images: Vec<PathBuf>,
     /// The plan of the same model's image encoder, for pictures, where PLAN does not hold it too: made by `cliptext compile --image`
@@ -147,24 +147,30 @@ fn with_pictures(args: &SimilarityArgs, source: &Source, width: usize) -> Outcom
     let columns = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
     if columns != width || !plan.is_projected() {
         return Err(Failure::Usage(format!(
-            "--image-plan {}: its embeddings have {columns} values{}, those of the texts {width}: use the image encoder of the same \
-             model, with its projection",
+            "{}: embeddings of images have {columns} values{}, those of the texts {width}: use the image encoder of the same model, \
+             with its projection",
             source.name(),
             if plan.is_projected() { "" } else { ", not projected" }
         )));
     }
+    let are_embeddings = args.images.iter().map(|path| Images::are_in(path)).collect::<Outcome<Vec<_>>>()?;
+    let files = || args.images.iter().zip(&are_embeddings);
+    let pictures: Vec<PathBuf> = files().filter(|(_, are)| !**are).map(|(path, _)| path.clone()).collect();
+    let mut encoded = Vec::with_capacity(pictures.len());
+    pictures::encode(&plan, &pictures, &args.run, |index, row| {
+        let name = pictures[index].display().to_string();
+        let row = direction(row).map_err(|why| work(&name, format_args!("its embedding {why}")))?;
+        encoded.push((name, row));
+        Ok(())
+    })?;
+    let mut encoded = encoded.into_iter();
     let mut all = Vec::new();
-    for path in &args.images {
-        if Images::are_in(path)? {
+    for (path, are_embeddings) in files() {
+        if *are_embeddings {
             all.extend(embeddings(path, width)?);
-            continue;
+        } else {
+            all.extend(encoded.next());
         }
-        pictures::encode(&plan, std::slice::from_ref(path), &args.run, |_, row| {
-            let name = path.display().to_string();
-            let row = direction(row).map_err(|why| work(&name, format_args!("its embedding {why}")))?;
-            all.push((name, row));
-            Ok(())
-        })?;
     }
     Ok(all)
 }

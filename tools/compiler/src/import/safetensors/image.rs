@@ -153,7 +153,16 @@ pub fn load(
         "{file}: a width of {width} can't be shared by {heads} heads"
     );
     let act = match (activation, config) {
-        (Some(said), _) => said,
+        (Some(said), config) => {
+            if let Some(config) = config.filter(|config| config.activation != said) {
+                notes.push(format!(
+                    "{}: it says {}; {said} is taken since --act says so",
+                    config.path.display(),
+                    config.activation
+                ));
+            }
+            said
+        }
         (None, Some(config)) => config.activation,
         (None, None) => {
             let assumed = Activation::QuickGelu;
