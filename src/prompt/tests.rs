@@ -153,5 +153,6 @@ fn unclosed_brackets_by_the_ten_thousand_take_no_time() {
     assert!(read_comfy(&("(".repeat(500_000) + "a" + &")".repeat(500_000))).is_err());
     assert!(read_comfy(&("(".repeat(500_000) + "a" + &")".repeat(200_000))).is_err());
     assert!(read_comfy(&" embedding:x".repeat(50_000)).is_ok());
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    // Seconds under emulation; hours, were it quadratic.
+    assert!(started.elapsed().as_secs() < 300, "{:?}", started.elapsed());
 }
