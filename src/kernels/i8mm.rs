@@ -5,6 +5,7 @@
 
 use core::arch::aarch64::*;
 
+use super::anywhere::{load, store};
 use super::by_vector::asm_tile;
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::LANES;
@@ -23,10 +24,10 @@ pub(super) unsafe fn pair_rows(first: &mut [u8], second: &mut [u8]) {
     for (first, second) in blocks {
         // SAFETY: sixteen bytes each; NEON is part of aarch64.
         unsafe {
-            let a = vreinterpretq_u64_u8(vld1q_u8(first.as_ptr()));
-            let b = vreinterpretq_u64_u8(vld1q_u8(second.as_ptr()));
-            vst1q_u8(first.as_mut_ptr(), vreinterpretq_u8_u64(vzip1q_u64(a, b)));
-            vst1q_u8(second.as_mut_ptr(), vreinterpretq_u8_u64(vzip2q_u64(a, b)));
+            let a = vreinterpretq_u64_u8(load(first));
+            let b = vreinterpretq_u64_u8(load(second));
+            store(vreinterpretq_u8_u64(vzip1q_u64(a, b)), first);
+            store(vreinterpretq_u8_u64(vzip2q_u64(a, b)), second);
         }
     }
 }

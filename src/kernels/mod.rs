@@ -61,6 +61,8 @@ pub(crate) mod shared;
 pub(crate) mod simd;
 mod table;
 
+#[cfg(target_arch = "aarch64")]
+mod anywhere;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -3,6 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::anywhere::{load, load_four, store, store_four};
 use super::by_vector::asm_tile;
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
@@ -51,26 +52,21 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn load(self, from: &Block) -> V {
-        let p = from.as_ptr();
         // SAFETY: the block has sixteen values.
-        unsafe { [vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))] }
+        let v = unsafe { load_four(from) };
+        quarters!(vreinterpretq_f32_u8(v))
     }
     #[inline(always)]
     fn store(self, v: V, to: &mut Block) {
-        let p = to.as_mut_ptr();
+        let v = quarters!(vreinterpretq_u8_f32(v));
         // SAFETY: the block has sixteen values.
-        unsafe {
-            vst1q_f32(p, v[0]);
-            vst1q_f32(p.add(4), v[1]);
-            vst1q_f32(p.add(8), v[2]);
-            vst1q_f32(p.add(12), v[3]);
-        }
+        unsafe { store_four(v, to) };
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> V {
         // SAFETY: sixteen bytes.
         self.convert(unsafe {
-            let bytes = vld1q_s8(from.as_ptr());
+            let bytes = vreinterpretq_s8_u8(load(from));
             let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
             [
                 vmovl_s16(vget_low_s16(low)),
@@ -82,26 +78,25 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn load_i32(self, from: &[i32; LANES]) -> V {
-        let p = from.as_ptr();
         // SAFETY: sixteen integers.
-        self.convert(unsafe {
-            [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))]
-        })
+        let v = unsafe { load_four(from) };
+        self.convert(quarters!(vreinterpretq_s32_u8(v)))
     }
     #[inline(always)]
     fn load_f16(self, from: &[u16; LANES]) -> V {
-        let p = from.as_ptr();
         let widen = |at: usize| {
-            // SAFETY: four of the sixteen halves; FCVTL is part of NEON.
+            // SAFETY: eight of the sixteen halves; FCVTL is part of NEON.
             unsafe {
-                let halves = vld1_u16(p.add(at));
-                let out: float32x4_t;
-                asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) out, in(vreg) halves,
+                let halves = load(from.as_ptr().add(at));
+                let (low, high): (float32x4_t, float32x4_t);
+                asm!("fcvtl {0:v}.4s, {2:v}.4h", "fcvtl2 {1:v}.4s, {2:v}.8h",
+                     out(vreg) low, lateout(vreg) high, in(vreg) halves,
                      options(pure, nomem, nostack, preserves_flags));
-                out
+                [low, high]
             }
         };
-        [widen(0), widen(4), widen(8), widen(12)]
+        let ([a, b], [c, d]) = (widen(0), widen(8));
+        [a, b, c, d]
     }
     #[inline(always)]
     fn store_codes(self, v: V, shift: u8, to: &mut [u8; LANES]) {
@@ -109,7 +104,7 @@ impl Simd for Neon {
         unsafe {
             let pair = |a, b| vcombine_s16(vmovn_s32(vcvtnq_s32_f32(a)), vmovn_s32(vcvtnq_s32_f32(b)));
             let bytes = vcombine_s8(vmovn_s16(pair(v[0], v[1])), vmovn_s16(pair(v[2], v[3])));
-            vst1q_u8(to.as_mut_ptr(), vaddq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(shift)));
+            store(vaddq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(shift)), to);
         }
     }
 
@@ -137,7 +132,7 @@ impl Simd for Neon {
     fn mul_add_lane<const LANE: i32>(self, from: &[f32; 4], b: V, c: V) -> V {
         // SAFETY: NEON is part of aarch64; four values.
         unsafe {
-            let from = vld1q_f32(from.as_ptr());
+            let from = vreinterpretq_f32_u8(load(from));
             core::array::from_fn(|i| vfmaq_laneq_f32::<LANE>(c[i], b[i], from))
         }
     }
@@ -194,12 +189,12 @@ impl Simd for Neon {
             for column in (0..LANES).step_by(4) {
                 // SAFETY: NEON is part of aarch64; four by four of the values that the caller promises.
                 unsafe {
-                    let line = |i: usize| vld1q_f32(from.add((row + i) * from_step + column));
+                    let line =
+                        |i: usize| vreinterpretq_f32_u8(load(from.add((row + i) * from_step + column)));
                     let (low, high) = (vtrnq_f32(line(0), line(1)), vtrnq_f32(line(2), line(3)));
                     let halves = |a, b| (vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b));
-                    let put = |i: usize, v| {
-                        vst1q_f32(to.add((column + i) * to_step + row), vreinterpretq_f32_f64(v))
-                    };
+                    let put =
+                        |i: usize, v| store(vreinterpretq_u8_f64(v), to.add((column + i) * to_step + row));
                     let (a, b) = halves(low.0, high.0);
                     put(0, vtrn1q_f64(a, b));
                     put(2, vtrn2q_f64(a, b));
