@@ -1,6 +1,7 @@
 //! Tokens into chunks, one behind the other.
 
 use super::chunks::Prompt;
+#[cfg(feature = "weights")]
 use super::error::PromptError;
 use crate::tokenizer::Ids;
 
@@ -74,6 +75,7 @@ impl<'p> Chunker<'p> {
     ///
     /// # Errors
     /// [`PromptError::Weight`] if not.
+    #[cfg(feature = "weights")]
     pub(super) fn check(&self) -> Result<(), PromptError> {
         self.unweighable.map_or(Ok(()), |at| Err(PromptError::Weight { at }))
     }

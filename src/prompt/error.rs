@@ -34,6 +34,8 @@ pub enum PromptError {
         /// The byte of the text where the first that is too many opens.
         at: usize,
     },
+    /// Weights are not read by a build without the feature `weights`.
+    Weights,
     /// What stands for a weight is no number.
     Number {
         /// Its first byte in the text.
@@ -64,6 +66,9 @@ impl fmt::Display for PromptError {
                 f,
                 "more than {limit} brackets within each other, the most: the one at byte {at} is too many"
             ),
+            PromptError::Weights => {
+                f.write_str("weights are not read here: build with the feature `weights` of cliptext")
+            }
             PromptError::Number { at } => write!(
                 f,
                 "the weight at byte {at} is no number: write one such as 1.3, or \\( for a bracket that is text"

@@ -15,26 +15,36 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
+//! Weights are read with the feature `weights`, on by default.
+//!
 //! Nothing is allocated. A text of any length takes time linear in it.
 
+#[cfg(feature = "weights")]
 mod a1111;
 mod breaks;
 mod chunker;
 mod chunks;
+#[cfg(feature = "weights")]
 mod comfy;
+#[cfg(feature = "weights")]
 mod decimal;
 mod error;
+#[cfg(feature = "weights")]
 mod number;
 mod options;
+#[cfg(feature = "weights")]
 mod parts;
 mod read;
 
+#[cfg(feature = "weights")]
 pub use a1111::MAX_SPANS;
 pub use chunks::{MAX_CHUNKS, MAX_TOKENS, Prompt};
+#[cfg(feature = "weights")]
 pub use comfy::MAX_DEPTH;
 pub use error::PromptError;
+#[cfg(feature = "weights")]
 pub use number::number;
-#[cfg(test)]
+#[cfg(all(test, feature = "weights"))]
 mod tests;
 
 pub use options::{Chunks, Options, USUAL_COMMA, UnknownOption, Weighting};

@@ -5,7 +5,9 @@ use super::chunker::Chunker;
 use super::chunks::Prompt;
 use super::error::PromptError;
 use super::options::{Chunks, Options, Weighting};
+#[cfg(feature = "weights")]
 use super::parts::Tokenized;
+#[cfg(feature = "weights")]
 use super::{a1111, comfy};
 use crate::tokenizer::{Plain, Tokenizer};
 
@@ -54,16 +56,20 @@ impl Prompt {
                 chunker = chunker.keeping_together().at_commas(comma(tokenizer), options.comma);
                 read_sections(tokenizer, text, &mut chunker);
             }
+            #[cfg(feature = "weights")]
             Weighting::A1111 => {
                 chunker = chunker.keeping_together().at_commas(comma(tokenizer), options.comma);
                 let mut parts = Tokenized { tokenizer, chunker: &mut chunker, together: false };
                 a1111::read(text, &mut parts)?;
             }
+            #[cfg(feature = "weights")]
             Weighting::Comfy => {
                 chunker = chunker.keeping_together();
                 let mut parts = Tokenized { tokenizer, chunker: &mut chunker, together: true };
                 comfy::read(text, &mut parts)?;
             }
+            #[cfg(not(feature = "weights"))]
+            Weighting::A1111 | Weighting::Comfy => return Err(PromptError::Weights),
         }
         if let Some(place) = chunker.finish() {
             let rest = text.get(text.floor_char_boundary(place)..).unwrap_or("");

@@ -47,7 +47,7 @@ pub enum Problem {
     },
     /// Several chunks, or weights, and no padding: each chunk fills the context.
     Unpadded,
-    /// The server has no memory for texts with weights.
+    /// The server does not read weights, or has no memory for texts with weights.
     Weights,
     /// A row range that reaches behind the rows that there are.
     Rows {
@@ -102,7 +102,9 @@ impl fmt::Display for Problem {
             Problem::Unpadded => {
                 f.write_str("chunks and weights fill the context: they can't be had without padding")
             }
-            Problem::Weights => f.write_str("the server has no memory for texts with weights"),
+            Problem::Weights => f.write_str(
+                "the server takes no texts with weights: it does not read them, or has no memory for them",
+            ),
             Problem::Rows { rows } => write!(f, "the hidden states have {rows} rows"),
             Problem::NoPooled => f.write_str("the plan has no pooled output"),
             Problem::Value { text, row, column } => {

@@ -26,6 +26,7 @@ pub struct Server<'a, T = Solo, S = Resident<'a>> {
     counters: &'a Counters,
     name: &'a str,
     clock: Option<fn() -> u64>,
+    #[cfg(feature = "weights")]
     work: &'a mut [f32],
     prompt: &'a mut Prompt,
     hash: PlanHash,
@@ -39,7 +40,17 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     pub fn new(encoder: Encoder<'a, T, S>, counters: &'a Counters, prompt: &'a mut Prompt) -> Self {
         let hash = encoder.program().hash();
         let name = concat!("cliptext ", env!("CARGO_PKG_VERSION"));
-        Self { encoder, counters, name, clock: None, work: &mut [], prompt, hash, left: 0 }
+        Self {
+            encoder,
+            counters,
+            name,
+            clock: None,
+            #[cfg(feature = "weights")]
+            work: &mut [],
+            prompt,
+            hash,
+            left: 0,
+        }
     }
 
     /// What it calls itself in [`Hello`].
@@ -54,13 +65,15 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
         self
     }
 
-    /// Gives it memory for texts with weights: [`work_len`](Self::work_len) of as many chunks as a text may have.
+    /// Gives it memory for texts with weights, without which it refuses them: [`work_len`](Self::work_len) of as many chunks as a text may have.
+    #[cfg(feature = "weights")]
     pub fn with_work(mut self, work: &'a mut [f32]) -> Self {
         self.work = work;
         self
     }
 
     /// Numbers of work memory for texts with weights, of so many chunks.
+    #[cfg(feature = "weights")]
     pub fn work_len(encoder: &Encoder<'a, T, S>, chunks: usize) -> usize {
         let program = encoder.program();
         let pooled = program.manifest().pooled.map_or(0, |place| place.columns as usize);
@@ -171,11 +184,18 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     }
 
     /// Chunks of a text with weights for which there is memory.
+    #[cfg(feature = "weights")]
     fn weighted_chunks(&self) -> usize {
         let program = self.encoder.program();
         let room = self.work.len().saturating_sub(Self::work_len(&self.encoder, 0));
         let chunk = program.context() * program.width();
         room.checked_div(chunk).unwrap_or(0).min(Prompt::max_chunks(program.context()))
+    }
+
+    /// None: it does not read weights.
+    #[cfg(not(feature = "weights"))]
+    fn weighted_chunks(&self) -> usize {
+        0
     }
 
     #[inline(never)]
@@ -305,7 +325,10 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
             }
             match asked.weights {
                 Weighting::None => self.chunks(index, sender)?,
+                #[cfg(feature = "weights")]
                 _ => self.weighted(index, sender)?,
+                #[cfg(not(feature = "weights"))]
+                _ => return Err(Problem::Weights.into()),
             }
         }
         Ok(())
@@ -317,6 +340,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
         let tokenizer = self.encoder.program().tokenizer();
         self.prompt.read(tokenizer, text, options).map_err(|error| match error {
             PromptError::Chunks { limit, .. } => Problem::Chunks { limit: limit as u8 },
+            PromptError::Weights => Problem::Weights,
             PromptError::TooLong { at, .. } => Problem::TextTooLong { text: index, at: at as u32 },
             PromptError::Spans { at, .. }
             | PromptError::Depth { at, .. }
@@ -354,6 +378,7 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     }
 
     /// The prompt with its weights: in the work memory, since weights change whole chunks.
+    #[cfg(feature = "weights")]
     #[inline(never)]
     fn weighted<W: Write>(&mut self, text: u8, sender: &mut Sender<'_, W>) -> Result<(), Stop<W::Error>> {
         let about = self.about(text);

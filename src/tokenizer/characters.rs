@@ -28,6 +28,7 @@ impl<'t> Plain<'t> {
     }
 
     /// Whether nothing is left of it.
+    #[cfg(feature = "weights")]
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.as_str().is_empty()
     }

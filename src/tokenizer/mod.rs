@@ -38,7 +38,9 @@ mod tokens;
 mod unicode;
 mod vocabulary;
 
-pub(crate) use characters::{Characters, Plain};
+#[cfg(feature = "weights")]
+pub(crate) use characters::Characters;
+pub(crate) use characters::Plain;
 pub use context::MAX_CONTEXT;
 pub(crate) use encode::Ids;
 pub use encode::Tokenizer;

@@ -21,7 +21,7 @@ use crate::stack;
 static ARENA: Once<ArenaBuf<{ 4 << 20 }>> = Once::new(ArenaBuf::new());
 /// The longest request, and so the longest text.
 static REQUEST: Once<[u8; 4096]> = Once::new([0; 4096]);
-/// Where texts with weights are read to.
+/// Where texts of several chunks are read to.
 static PROMPT: Once<Prompt> = Once::new(Prompt::new());
 /// Of a plan on a disk: the head, and the buffer that its weights pass through.
 static HEAD: Once<ArenaBuf<{ 2 << 20 }>> = Once::new(ArenaBuf::new());
