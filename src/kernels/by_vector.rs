@@ -112,6 +112,16 @@ macro_rules! by_vector {
 }
 pub(super) use by_vector;
 
+/// `count`, unknown to the compiler: it would unroll a loop of so many turns, and repeat the assembly in it.
+#[inline(always)]
+pub(super) fn turns(mut count: usize) -> usize {
+    // SAFETY: a comment.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) count, options(pure, nomem, nostack, preserves_flags))
+    };
+    count
+}
+
 /// Makes `$tile`, the one for weights in groups of 16, from the `by_vector!` function `$half` for eight channels.
 macro_rules! tile_of_halves {
     ($tile:ty, $half:ident) => {
@@ -123,7 +133,7 @@ macro_rules! tile_of_halves {
             #[inline(always)]
             unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
                 let out = out.start();
-                for half in 0..2 {
+                for half in 0..$crate::kernels::by_vector::turns(2) {
                     // SAFETY: a tile exists only where the CPU has its instructions; the caller's promise; a half is
                     // eight channels.
                     unsafe { $half::<R>(input, half * 128, out.add(half * 8)) };

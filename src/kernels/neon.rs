@@ -4,7 +4,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::anywhere::{load, load_four, store, store_four};
-use super::by_vector::asm_tile;
+use super::by_vector::{asm_tile, turns};
 use super::ops::tile::{Accumulators, Int8Tile, TileInput};
 use super::simd::{Block, LANES, Simd};
 
@@ -335,7 +335,7 @@ impl Int8Tile for By16 {
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(self, input: &TileInput, out: &mut Accumulators) {
         let out = out.start();
-        for quarter in 0..4 {
+        for quarter in 0..turns(4) {
             // SAFETY: NEON is part of aarch64; the caller's promise; a quarter is four channels of 16 bytes in each group.
             unsafe { four_channels::<R>(input, quarter * 64, out.add(quarter * 4)) };
         }
