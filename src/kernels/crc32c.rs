@@ -38,15 +38,20 @@ pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
 
 /// CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    match hardware() {
-        // SAFETY: `hardware` gives the functions only where the CPU has the instructions.
-        Some(hardware) => unsafe { (hardware.one)(bytes) },
-        None => !extend(!0, bytes),
-    }
+    !extend(!0, bytes)
 }
 
 /// The register behind `bytes`, from what it was before them: `!0` at the start. Its complement is the CRC.
-pub(crate) fn extend(mut crc: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
+    match hardware() {
+        // SAFETY: `hardware` gives the functions only where the CPU has the instructions.
+        Some(hardware) => unsafe { (hardware.extend)(crc, bytes) },
+        None => by_table(crc, bytes),
+    }
+}
+
+/// [`extend`] by a table.
+fn by_table(mut crc: u32, bytes: &[u8]) -> u32 {
     let (words, tail) = bytes.as_chunks::<8>();
     for word in words {
         let low = crc ^ u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
@@ -102,15 +107,15 @@ static TABLES: [[u32; 256]; 8] = {
 struct Hardware {
     /// The CRCs of blocks side by side.
     streams: unsafe fn(&[u8; STREAMS * BLOCK]) -> [u32; STREAMS],
-    /// The CRC of any number of bytes.
-    one: unsafe fn(&[u8]) -> u32,
+    /// [`extend`].
+    extend: unsafe fn(u32, &[u8]) -> u32,
 }
 
 /// The functions by the CPU's own CRC instructions, where it has them.
 fn hardware() -> Option<Hardware> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if super::cpu::has_crc32() {
-        return Some(Hardware { streams, one });
+        return Some(Hardware { streams, extend: by_instructions });
     }
     None
 }
@@ -123,12 +128,28 @@ fn step(crc: u32, word: u64) -> u32 {
     core::arch::x86_64::_mm_crc32_u64(crc.into(), word) as u32
 }
 
+/// A byte into a CRC.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn step_byte(crc: u32, byte: u8) -> u32 {
+    core::arch::x86_64::_mm_crc32_u8(crc, byte)
+}
+
 /// Eight bytes into a CRC.
 #[cfg(target_arch = "aarch64")]
 #[inline]
 #[target_feature(enable = "crc")]
 fn step(crc: u32, word: u64) -> u32 {
     core::arch::aarch64::__crc32cd(crc, word)
+}
+
+/// A byte into a CRC.
+#[cfg(target_arch = "aarch64")]
+#[inline]
+#[target_feature(enable = "crc")]
+fn step_byte(crc: u32, byte: u8) -> u32 {
+    core::arch::aarch64::__crc32cb(crc, byte)
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -149,13 +170,15 @@ fn streams(bytes: &[u8; STREAMS * BLOCK]) -> [u32; STREAMS] {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "sse4.2"))]
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "crc"))]
-fn one(bytes: &[u8]) -> u32 {
+fn by_instructions(mut crc: u32, bytes: &[u8]) -> u32 {
     let (words, tail) = bytes.as_chunks::<8>();
-    let mut crc = !0;
     for word in words {
         crc = step(crc, u64::from_le_bytes(*word));
     }
-    !extend(crc, tail)
+    for byte in tail {
+        crc = step_byte(crc, *byte);
+    }
+    crc
 }
 
 #[cfg(test)]
@@ -174,14 +197,14 @@ mod tests {
     fn any_number_of_bytes_agrees_with_the_table() {
         let bytes: Vec<u8> = (0..1000).map(|i| ((i * i) >> 3) as u8).collect();
         for end in 0..bytes.len() {
-            assert_eq!(crc32c(&bytes[..end]), !extend(!0, &bytes[..end]), "{end} bytes");
+            assert_eq!(crc32c(&bytes[..end]), !by_table(!0, &bytes[..end]), "{end} bytes");
         }
     }
 
     #[test]
     fn blocks_side_by_side_agree_with_the_table() {
         let bytes: Vec<u8> = (0..9 * BLOCK + 17).map(|i| ((i * i) >> 5) as u8).collect();
-        let sums: Vec<u32> = bytes.chunks(BLOCK).map(|block| !extend(!0, block)).collect();
+        let sums: Vec<u32> = bytes.chunks(BLOCK).map(|block| !by_table(!0, block)).collect();
         assert_eq!(verify(&bytes, &sums), Ok(()));
         for at in [0, BLOCK - 1, BLOCK, 7 * BLOCK + 5, bytes.len() - 1] {
             let mut bad = bytes.clone();
