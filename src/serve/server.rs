@@ -259,14 +259,16 @@ impl<'a, T: Team, S: Source> Server<'a, T, S> {
     ) -> Result<(), Stop<W::Error>> {
         let columns = self.encoder.program().width();
         let at_once = self.at_once();
-        for (pass, texts) in asked.texts.chunks(at_once.max(1)).enumerate() {
+        for first in (0..asked.texts.len()).step_by(at_once.max(1)) {
+            let texts = asked.texts.get(first..).unwrap_or(&[]);
+            let texts = texts.get(..at_once).unwrap_or(texts);
             let mut inputs = [Input::Text(""); MAX_SEQUENCES];
             let mut truncated = [false; MAX_SEQUENCES];
             for ((input, flag), text) in inputs.iter_mut().zip(&mut truncated).zip(texts) {
                 *input = if asked.unpadded { Input::Unpadded(text) } else { Input::Text(text) };
                 *flag = self.is_truncated(text);
             }
-            let what = Sequences::Texts((pass * at_once) as u8, &truncated);
+            let what = Sequences::Texts(first as u8, &truncated);
             self.pass(inputs.get(..texts.len()).unwrap_or(&[]), what, columns, sender)?;
         }
         Ok(())
