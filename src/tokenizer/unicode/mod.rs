@@ -4,8 +4,8 @@ mod record;
 mod tables;
 
 use tables::{
-    BEHIND, BLOCK_BITS, BLOCKS, COMPOSITES, DECOMPOSED, FIRSTS, LOWER_CASE, PLANES, RECORDS, RECORDS_OF,
-    ROW_BITS, ROWS, SECONDS,
+    BEHIND, BLOCK_BITS, BLOCKS, COMPOSITES, DECOMPOSED, FIRSTS, LOWER_CASE, NINTH_BITS, PLANES, RECORDS,
+    RECORDS_OF, ROW_BITS, ROWS, SECONDS,
 };
 
 pub(super) use record::{Category, Record};
@@ -17,11 +17,13 @@ const UNASSIGNED: Record = Record { category: Category::Other, class: 0, decompo
 /// Looks a character's properties up.
 pub(super) fn record(c: char) -> Record {
     let code = c as usize;
-    let block = BLOCKS.get(code >> (ROW_BITS + BLOCK_BITS)).copied().unwrap_or(0);
-    let rows = ROWS.get(usize::from(block));
-    let row = rows.and_then(|rows| RECORDS_OF.get(usize::from(rows[(code >> ROW_BITS) % (1 << BLOCK_BITS)])));
-    let record = row.and_then(|row| RECORDS.get(usize::from(row[code % (1 << ROW_BITS)])));
-    record.copied().unwrap_or(UNASSIGNED)
+    let block = usize::from(BLOCKS.get(code >> (ROW_BITS + BLOCK_BITS)).copied().unwrap_or(0));
+    let cell = (code >> ROW_BITS) % (1 << BLOCK_BITS);
+    let find = || {
+        let row = usize::from(ROWS.get(block)?[cell]) | usize::from(NINTH_BITS.get(block)? >> cell & 1) << 8;
+        RECORDS.get(usize::from(RECORDS_OF.get(row)?[code % (1 << ROW_BITS)])).copied()
+    };
+    find().unwrap_or(UNASSIGNED)
 }
 
 /// The lower case of a character: one character, in one case with a second behind it. That of Unicode 17, whatever the toolchain
@@ -95,21 +97,35 @@ const SECOND: usize = 3;
 
 /// What a character becomes first: one character, or two.
 fn step(c: char) -> Option<(char, Option<char>)> {
-    let plane = c as usize >> 16;
-    let (start, end) = (usize::from(*PLANES.get(plane)?), usize::from(*PLANES.get(plane + 1)?));
-    let index = start + DECOMPOSED.get(start..end)?.binary_search(&(c as u16)).ok()?;
-    parts_of(index, plane as u32)
-}
-
-/// What the character becomes that is at `index` of [`DECOMPOSED`], in `plane`.
-fn parts_of(index: usize, plane: u32) -> Option<(char, Option<char>)> {
+    let index = index_of(c)?;
     let behind = *BEHIND.get(index)?;
     let second = SECONDS.get(usize::from(behind).wrapping_sub(SECOND)).copied();
-    let plane = if second.is_some() { plane } else { behind.into() };
+    let plane = if second.is_some() { c as u32 >> 16 } else { behind.into() };
     Some((char::from_u32(plane << 16 | u32::from(*FIRSTS.get(index)?))?, second))
 }
 
-/// The plane of the character at `index` of [`DECOMPOSED`].
+/// The number of a character among those that decompose.
+fn index_of(c: char) -> Option<usize> {
+    let run = DECOMPOSED.partition_point(|&run| first_of(run) <= c as u32).checked_sub(1)?;
+    let &(first, before) = DECOMPOSED.get(run)?;
+    let index = usize::from(before) + (c as u32 - first_of((first, before))) as usize;
+    // It lies in the run, or behind it.
+    (index < DECOMPOSED.get(run + 1).map_or(BEHIND.len(), |next| next.1.into())).then_some(index)
+}
+
+/// The character with a number among those that decompose.
+fn decomposed(index: usize) -> Option<char> {
+    let run = DECOMPOSED.partition_point(|run| usize::from(run.1) <= index).checked_sub(1)?;
+    let &(first, before) = DECOMPOSED.get(run)?;
+    char::from_u32(first_of((first, before)) + (index - usize::from(before)) as u32)
+}
+
+/// The first character of a run of [`DECOMPOSED`].
+fn first_of((low, before): (u16, u16)) -> u32 {
+    plane_of(before.into()) << 16 | u32::from(low)
+}
+
+/// The plane of the character with a number among those that decompose.
 fn plane_of(index: usize) -> u32 {
     PLANES.iter().skip(1).take_while(|&&end| usize::from(end) <= index).count() as u32
 }
@@ -134,8 +150,7 @@ pub(super) fn compose(first: char, second: char) -> Option<char> {
         (plane_of(index) << 16 | first, BEHIND.get(index).copied().map_or(0, usize::from))
     };
     let found = COMPOSITES.binary_search_by_key(&(first as u32, behind), parts).ok()?;
-    let index = usize::from(*COMPOSITES.get(found)?);
-    char::from_u32(plane_of(index) << 16 | u32::from(*DECOMPOSED.get(index)?))
+    decomposed(usize::from(*COMPOSITES.get(found)?))
 }
 
 #[cfg(test)]

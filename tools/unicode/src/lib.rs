@@ -57,8 +57,13 @@ pub fn generate() -> String {
     table(&mut out, "Every combination of properties that a character has.", "RECORDS", "Record", text);
     let meaning = "The row of `ROWS` of each block of characters; blocks beyond the end use row 0.";
     table(&mut out, meaning, "BLOCKS", "u8", numbers(&properties.blocks));
-    let meaning = "The row of `RECORDS_OF` of each row of a block's characters.";
-    table(&mut out, meaning, "ROWS", "[u16; 1 << BLOCK_BITS]", properties.rows.iter().map(|row| cells(row)));
+    let meaning = "The row of `RECORDS_OF` of each row of a block's characters: its low 8 bits; the ninth is in `NINTH_BITS`.";
+    let low_bits = |row: &Vec<usize>| cells(&row.iter().map(|cell| cell & 0xFF).collect::<Vec<_>>());
+    table(&mut out, meaning, "ROWS", "[u8; 1 << BLOCK_BITS]", properties.rows.iter().map(low_bits));
+    let ninth_bits =
+        |row: &Vec<usize>| row.iter().rev().fold(0, |bits, cell| bits << 1 | cell >> 8).to_string();
+    let meaning = "Per row of `ROWS` the ninth bits of its cells, that of the first cell the lowest.";
+    table(&mut out, meaning, "NINTH_BITS", "u16", properties.rows.iter().map(ninth_bits));
     let meaning = "Per character of a row, its index in `RECORDS`.";
     let text = properties.records_of.iter().map(|row| cells(row));
     table(&mut out, meaning, "RECORDS_OF", "[u8; 1 << ROW_BITS]", text);
@@ -66,10 +71,11 @@ pub fn generate() -> String {
     let steps = steps(&decompositions);
     let planes: Vec<usize> =
         (0..=PLANES).map(|plane| steps.keys().filter(|&&c| plane_of(c) < plane).count()).collect();
-    let meaning = "Where the characters of each plane begin in `DECOMPOSED`, and where the last ends.";
+    let meaning = "How many of the characters that decompose are before each plane, and how many there are.";
     table(&mut out, meaning, "PLANES", "u16", numbers(&planes));
-    let meaning = "The low 16 bits of the characters that decompose (Hangul is computed), plane by plane.";
-    table(&mut out, meaning, "DECOMPOSED", "u16", steps.keys().map(|&c| low(c)));
+    let meaning = "The characters that decompose (Hangul is computed), by runs of characters that follow one another: the low 16 bits of \
+                   the first, and how many are before it.";
+    table(&mut out, meaning, "DECOMPOSED", "(u16, u16)", runs(steps.keys().copied()));
     let meaning = "The low 16 bits of the first character that each becomes, which may decompose again.";
     table(&mut out, meaning, "FIRSTS", "u16", steps.values().map(|step| low(step.0)));
     let mut seconds: Vec<char> = steps.values().filter_map(|step| step.1).collect();
@@ -94,8 +100,7 @@ pub fn generate() -> String {
         assert_eq!(steps.get(&c), Some(&(first, Some(second))), "{c:?}");
         decomposed.binary_search(&c).expect("asserted").to_string()
     });
-    let meaning =
-        "The indexes in `DECOMPOSED` of primary composites (Hangul is computed), by their two characters.";
+    let meaning = "The numbers, among characters that decompose, of primary composites (Hangul is computed), by their two characters.";
     table(&mut out, meaning, "COMPOSITES", "u16", text);
     let text = lower_case_runs()
         .into_iter()
@@ -177,6 +182,15 @@ fn plane_of(c: char) -> u32 {
 /// The low 16 bits of a character, as text.
 fn low(c: char) -> String {
     (u32::from(c) & 0xFFFF).to_string()
+}
+
+/// Characters in runs of such as follow one another: the low 16 bits of the first, and how many are before it.
+fn runs(characters: impl Iterator<Item = char>) -> impl Iterator<Item = String> {
+    let mut next = None;
+    characters.enumerate().filter_map(move |(index, c)| {
+        let begins = next.replace(u32::from(c) + 1) != Some(u32::from(c));
+        begins.then(|| format!("({}, {index})", low(c)))
+    })
 }
 
 /// Decompositions a step at a time: to one character, or to one that may decompose again and a second that does not.
@@ -288,7 +302,7 @@ fn properties(
     while blocks.last() == Some(&0) {
         blocks.pop();
     }
-    assert!(rows.len() <= 256 && records_of.len() <= 1 << 16, "an index no longer fits");
+    assert!(rows.len() <= 256 && records_of.len() <= 1 << 9, "an index no longer fits");
     Properties { records, blocks, rows, records_of }
 }
 
