@@ -9,6 +9,15 @@ pub const BLOCK: usize = 64 * 1024;
 /// Blocks that go side by side.
 const STREAMS: usize = 4;
 
+/// Words of a block.
+const WORDS: usize = BLOCK / 8;
+
+/// The words in `bytes`, which are little-endian as all here, and what is before and behind them. Words that may lie anywhere would be
+/// read byte by byte on targets without a system.
+fn words(bytes: &[u8]) -> (&[u8], &[u64], &[u8]) {
+    bytemuck::pod_align_to(bytes)
+}
+
 /// Whether each [`BLOCK`] of `bytes` (the last may be shorter) has the checksum in `sums`; `Err` names the first block
 /// that has not. `sums` has one for each block.
 pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
@@ -23,7 +32,7 @@ pub(crate) fn verify(bytes: &[u8], sums: &[u32]) -> Result<(), usize> {
     let mut blocks = bytes.chunks(STREAMS * BLOCK);
     let mut first = 0;
     for blocks in &mut blocks {
-        if let (Some(hardware), Some(whole)) = (hardware, blocks.as_array::<{ STREAMS * BLOCK }>()) {
+        if let (Some(hardware), Some(whole)) = (hardware, words(blocks).1.as_array()) {
             // SAFETY: `hardware` gives the functions only where the CPU has the instructions.
             check(first, &unsafe { (hardware.streams)(whole) })?;
         } else {
@@ -42,6 +51,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// The register behind `bytes`, from what it was before them: `!0` at the start. Its complement is the CRC.
+#[inline(never)]
 pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
     match hardware() {
         // SAFETY: `hardware` gives the functions only where the CPU has the instructions.
@@ -106,7 +116,7 @@ static TABLES: [[u32; 256]; 8] = {
 #[derive(Clone, Copy)]
 struct Hardware {
     /// The CRCs of blocks side by side.
-    streams: unsafe fn(&[u8; STREAMS * BLOCK]) -> [u32; STREAMS],
+    streams: unsafe fn(&[u64; STREAMS * WORDS]) -> [u32; STREAMS],
     /// [`extend`].
     extend: unsafe fn(u32, &[u8]) -> u32,
 }
@@ -155,13 +165,11 @@ fn step_byte(crc: u32, byte: u8) -> u32 {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "sse4.2"))]
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "crc"))]
-fn streams(bytes: &[u8; STREAMS * BLOCK]) -> [u32; STREAMS] {
+fn streams(words: &[u64; STREAMS * WORDS]) -> [u32; STREAMS] {
     let mut crcs = [!0u32; STREAMS];
-    let (words, _) = bytes.as_chunks::<8>();
-    const WORDS: usize = BLOCK / 8;
     for index in 0..WORDS {
         for stream in 0..STREAMS {
-            crcs[stream] = step(crcs[stream], u64::from_le_bytes(words[stream * WORDS + index]));
+            crcs[stream] = step(crcs[stream], words[stream * WORDS + index]);
         }
     }
     crcs.map(|crc| !crc)
@@ -171,9 +179,12 @@ fn streams(bytes: &[u8; STREAMS * BLOCK]) -> [u32; STREAMS] {
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "sse4.2"))]
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "crc"))]
 fn by_instructions(mut crc: u32, bytes: &[u8]) -> u32 {
-    let (words, tail) = bytes.as_chunks::<8>();
+    let (head, words, tail) = words(bytes);
+    for byte in head {
+        crc = step_byte(crc, *byte);
+    }
     for word in words {
-        crc = step(crc, u64::from_le_bytes(*word));
+        crc = step(crc, *word);
     }
     for byte in tail {
         crc = step_byte(crc, *byte);

@@ -49,6 +49,7 @@ pub(super) fn value<T: Copy>(list: &[T], word: u32) -> Option<T> {
 }
 
 /// A place's words; zeros for none.
+#[inline(never)]
 pub(super) fn place_words(place: Option<Place>) -> [u32; PLACE_WORDS] {
     place.map_or([0; PLACE_WORDS], |place| {
         let format = 1 + word(&FORMATS, &place.format);
@@ -57,6 +58,7 @@ pub(super) fn place_words(place: Option<Place>) -> [u32; PLACE_WORDS] {
 }
 
 /// The place of some words; `None` where they are no place's, `Some(None)` where they are no place.
+#[inline(never)]
 pub(super) fn place(words: [u32; PLACE_WORDS]) -> Option<Option<Place>> {
     if words == [0; PLACE_WORDS] {
         return Some(None);

@@ -94,6 +94,7 @@ struct Frame<'t> {
 const FULL: postcard::Error = postcard::Error::SerializeBufferFull;
 
 impl Frame<'_> {
+    #[inline(never)]
     fn stuff(&mut self, byte: u8) -> postcard::Result<()> {
         let take = &mut self.take;
         self.stuffer.push(byte, |group| if take(group) { Ok(()) } else { Err(FULL) })
