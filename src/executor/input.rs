@@ -73,6 +73,7 @@ impl Sequence {
         Ok(Self { tokens, computed: context, wanted: context })
     }
 
+    #[inline(never)]
     pub(super) fn of(program: &Program<'_>, input: Input<'_>) -> Result<Self, IdsError> {
         match input {
             Input::Text(text) => Ok(Self::padded(program, text)),

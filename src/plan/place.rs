@@ -47,6 +47,7 @@ pub struct Place {
 
 impl Place {
     /// Bytes for one sequence, a multiple of 64. Its factors have 32 and 16 bits: the product fits 64.
+    #[inline(never)]
     pub fn bytes(&self) -> u64 {
         let row = match self.format {
             Format::F32 => 4 * u64::from(self.columns),
