@@ -12,8 +12,10 @@ pub struct Kernels(pub(super) &'static Table);
 
 impl Kernels {
     /// The kernels that this CPU can run, the fastest first: none where this build has none that are known to run.
+    ///
+    /// Under Linux on x86-64 with AMX this asks the operating system for the tile registers, once in a process: see [`kernels`](super).
     pub fn available() -> impl Iterator<Item = Kernels> {
-        TABLES.iter().filter(|table| (table.supported)()).map(|table| Kernels(table))
+        TABLES.iter().filter(|table| (table.supported)().is_ok()).map(|table| Kernels(table))
     }
 
     /// The fastest kernels for weights in `packing`.
@@ -41,10 +43,10 @@ impl Kernels {
     /// The kernels called `name`.
     ///
     /// # Errors
-    /// [`KernelError`] where this build has no such kernels or the CPU lacks their instructions.
+    /// [`KernelError`] where this build has no such kernels, the CPU lacks their instructions, or the operating system keeps their registers.
     pub fn named(name: &str) -> Result<Kernels, KernelError> {
         let table = TABLES.iter().find(|table| table.name == name).ok_or(KernelError::Unknown)?;
-        if (table.supported)() { Ok(Kernels(table)) } else { Err(KernelError::Unsupported) }
+        (table.supported)().map(|()| Kernels(table))
     }
 
     /// The kernels called `name`, whether the CPU is known to have their instructions or not: for bare metal, where it can't be

@@ -7,6 +7,9 @@ pub(super) use x86::*;
 mod x86 {
     use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 
+    #[cfg(all(target_os = "linux", feature = "std"))]
+    use crate::kernels::error::KernelError;
+
     /// Bits `bits` of the given register of CPUID `leaf`, sub-leaf 0.
     fn cpuid(leaf: u32, register: fn(CpuidResult) -> u32, bits: u32) -> bool {
         __cpuid_count(0, 0).eax >= leaf && register(__cpuid_count(leaf, 0)) & bits == bits
@@ -43,6 +46,34 @@ mod x86 {
         const VNNI: u32 = 1 << 11;
         const XMM_YMM_ZMM: u64 = 0b1110_0110;
         has_avx2() && cpuid(7, |r| r.ebx, F_DQ_BW_VL) && cpuid(7, |r| r.ecx, VNNI) && saved(XMM_YMM_ZMM)
+    }
+
+    /// Whether there are AMX tiles of int8, and an operating system that saves them.
+    #[cfg(all(target_os = "linux", feature = "std"))]
+    pub(crate) fn has_amx() -> bool {
+        const TILE_INT8: u32 = 1 << 24 | 1 << 25;
+        const TILES: u64 = 0b11 << 17;
+        has_avx512vnni() && cpuid(7, |r| r.edx, TILE_INT8) && saved(TILES)
+    }
+
+    /// Whether this process may use the tiles' registers, which the CPU has: Linux is asked for them, once.
+    #[cfg(all(target_os = "linux", feature = "std"))]
+    pub(crate) fn tiles_granted() -> Result<(), KernelError> {
+        static ANSWER: std::sync::OnceLock<Result<(), KernelError>> = std::sync::OnceLock::new();
+        *ANSWER.get_or_init(|| {
+            const ARCH_PRCTL: i64 = 158;
+            const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+            const XFEATURE_XTILEDATA: i64 = 18;
+            let mut result = ARCH_PRCTL;
+            // SAFETY: the call gives a permission and changes no memory; the registers that it changes are named.
+            unsafe {
+                core::arch::asm!(
+                    "syscall", inout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
+                    out("rcx") _, out("r11") _, options(nostack),
+                );
+            }
+            if result == 0 { Ok(()) } else { Err(KernelError::Refused) }
+        })
     }
 
     pub(crate) fn has_crc32() -> bool {

@@ -8,7 +8,7 @@ use super::float_mode::Exact;
 use super::layout::{Packing, Panels, Piece, code_stride};
 use super::ops::attention::{Attention, Heads, MAX_TOKENS, head_scratch};
 use super::ops::embed::{PositionRow, TokenRow};
-use super::ops::linear::{Epilogue, Task};
+use super::ops::linear::{Epilogue, Task, TaskSize};
 use super::ops::linear_f32::LinearF32;
 use super::ops::linear_int8::LinearInt8;
 use super::ops::norm::Norm;
@@ -20,11 +20,8 @@ use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
 const ROWS_PER_TASK: usize = 8;
-/// Tasks of a product for each worker, at least: the last to end holds up the others by no more than a task. No more than
-/// that: products cut by rows too, whose tasks share panels, were slower.
-const TASKS_PER_WORKER: usize = 12;
-/// Rows in a task of a product, at least, where it has not all of them: each task fetches its panels anew.
-const MIN_ROWS: usize = 24;
+/// How products in f32 are cut.
+const F32_TASK: TaskSize = TaskSize { least_panels: 1, panels: 1, rows: 24, per_worker: 12 };
 
 /// Quantized rows: `rows` rows of `stride` bytes, and the quantization parameters of each.
 #[derive(Clone, Copy)]
@@ -75,17 +72,19 @@ fn share(team: &impl Team, tasks: usize, task: impl Fn(usize, usize) + Sync) {
     });
 }
 
-/// Cuts a product with `panels` into tasks: a full tile's panels, and of the rows all, or a part where there are few panels.
+/// Cuts a product with `panels` into tasks: some panels, and of the rows all, or a part where there are few panels.
 fn by_panels(
     team: &impl Team,
     panels: Range<usize>,
     rows: usize,
-    panels_per_task: usize,
+    size: TaskSize,
     run: impl Fn(usize, Task) + Sync,
 ) {
+    let tasks = if team.workers() == 1 { 1 } else { size.per_worker * team.workers() };
+    let panels_per_task = size.panels.min(panels.len() / tasks.max(1)).max(size.least_panels);
     let across = panels.len().div_ceil(panels_per_task.max(1)).max(1);
-    let tasks = if team.workers() == 1 { 1 } else { TASKS_PER_WORKER * team.workers() };
-    let down = NonZero::new(tasks.div_ceil(across).min(rows / MIN_ROWS)).unwrap_or(NonZero::<usize>::MIN);
+    let down =
+        NonZero::new(tasks.div_ceil(across).min(rows / size.rows.max(1))).unwrap_or(NonZero::<usize>::MIN);
     // Even, for kernels that pair rows.
     let rows_per_task = rows.div_ceil(down.get()).next_multiple_of(2);
     // Tasks that read the same panels follow one another.
@@ -252,7 +251,7 @@ impl KernelSet<'_> {
             epilogue,
             out: SharedMut::new(out),
         };
-        by_panels(team, range, rows, first.panels, |worker, task| {
+        by_panels(team, range, rows, first.task, |worker, task| {
             if let Some(product) = product(self.of(worker)) {
                 // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
                 unsafe { (product.linear)(&step, task) }
@@ -274,7 +273,7 @@ impl KernelSet<'_> {
         let fits = panels.packing == Packing::F32 && input.len() == rows * panels.inputs as usize;
         let (true, Some(range)) = (fits, at_hand(panels, weights)) else { return unfit(out) };
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        by_panels(team, range, rows, 1, |worker, task| {
+        by_panels(team, range, rows, F32_TASK, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (self.of(worker).0.vector.linear_f32)(&step, task) }
         });

@@ -11,6 +11,8 @@ pub enum KernelError {
     Unknown,
     /// The CPU lacks their instructions.
     Unsupported,
+    /// The CPU has their instructions, but the operating system does not grant this process the registers.
+    Refused,
 }
 
 impl fmt::Display for KernelError {
@@ -18,6 +20,9 @@ impl fmt::Display for KernelError {
         f.write_str(match self {
             KernelError::Unknown => "this build has no kernel of that name",
             KernelError::Unsupported => "this CPU lacks the instructions of that kernel",
+            KernelError::Refused => {
+                "this CPU has the instructions of that kernel, but the operating system does not grant this process their registers"
+            }
         })
     }
 }

@@ -9,10 +9,18 @@
 //! | `scalar` | none | the reference; every CPU (on aarch64 with the feature `scalar`) |
 //! | `avx2` | AVX2, FMA, F16C | x86-64 workstations |
 //! | `avxvnni` | AVX-VNNI, AVX2, FMA, F16C | x86-64 clients from Alder Lake on, small servers |
+//! | `amx` | AMX (TILE, INT8), AVX-512, VNNI | x86-64 servers and workstations from Sapphire Rapids on, under Linux |
 //! | `avx512vnni` | AVX-512, VNNI | x86-64 workstations and servers |
 //! | `neon` | NEON | Cortex-A53, A57, A72 |
 //! | `dotprod` | NEON with SDOT | Cortex-A55, A75, A76, A78 |
 //! | `i8mm` | NEON with SMMLA | Cortex-A710, A720, Neoverse V1, N2 |
+//!
+//! # AMX
+//!
+//! Linux gives tile registers to a process that asks for them; [`Kernels::available`] and [`Kernels::named`] ask, once. It refuses where a
+//! thread has an alternate signal stack too small for them ([`KernelError::Refused`]; the next kernels are taken), and from then on
+//! refuses threads alternate signal stacks that are too small: some 11 KB (`getauxval(AT_MINSIGSTKSZ)`). A program that makes such stacks takes
+//! kernels by their names: [`Kernels::named`] asks for the tiles only where it is called with `amx`.
 //!
 //! # Bare metal
 //!
@@ -61,6 +69,8 @@ pub(crate) mod shared;
 pub(crate) mod simd;
 mod table;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux", feature = "std"))]
+mod amx;
 #[cfg(target_arch = "aarch64")]
 mod anywhere;
 #[cfg(target_arch = "x86_64")]

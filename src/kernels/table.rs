@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux", feature = "std"))]
+use super::amx;
 #[cfg(any(
     target_arch = "x86_64",
     all(target_arch = "aarch64", any(feature = "dotprod", feature = "i8mm"))
@@ -9,6 +11,7 @@ use core::ops::Range;
 use super::cpu;
 #[cfg(all(target_arch = "aarch64", feature = "dotprod"))]
 use super::dotprod;
+use super::error::KernelError;
 #[cfg(all(target_arch = "aarch64", feature = "i8mm"))]
 use super::i8mm;
 use super::layout::Packing;
@@ -19,12 +22,11 @@ use super::ops::attention::Attention;
 #[cfg(feature = "std")]
 use super::ops::attention::Exercise;
 use super::ops::embed::{PositionRow, TokenRow};
-use super::ops::linear::Task;
+use super::ops::linear::{Task, TaskSize};
 use super::ops::linear_f32::LinearF32;
-use super::ops::linear_int8::LinearInt8;
+use super::ops::linear_int8::{Int8Product, LinearInt8};
 use super::ops::norm::Norm;
 use super::ops::quantize::QuantParams;
-use super::ops::tile::Int8Tile;
 #[cfg(feature = "std")]
 use super::ops::tile::{Accumulators, TileInput};
 #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
@@ -38,7 +40,8 @@ use super::{avx2, avx512vnni, avxvnni};
 /// must keep the promises of the generic function behind each.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    pub(super) supported: fn() -> bool,
+    /// Whether they run here, and if not, why.
+    pub(super) supported: fn() -> Result<(), KernelError>,
     /// The int8 layouts that it reads, the one made for it first, each with its product.
     pub(super) products: &'static [Product],
     /// What activation codes are xor-ed with.
@@ -72,12 +75,21 @@ pub(super) struct Product {
     #[cfg(feature = "std")]
     pub(super) rows: usize,
     /// Panels of a full tile.
+    #[cfg(feature = "std")]
     pub(super) panels: usize,
+    /// How it is cut into tasks.
+    pub(super) task: TaskSize,
     /// A linear step, for a part of its panels and rows.
     pub(super) linear: unsafe fn(&LinearInt8<'_>, Task),
     /// A full tile alone.
     #[cfg(feature = "std")]
     pub(super) tile: unsafe fn(&TileInput, &mut Accumulators),
+}
+
+/// What kernels say where the CPU has their instructions, or not.
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", any(feature = "dotprod", feature = "i8mm"))))]
+const fn needs(instructions: bool) -> Result<(), KernelError> {
+    if instructions { Ok(()) } else { Err(KernelError::Unsupported) }
 }
 
 /// Compiles a function for an instruction set.
@@ -154,14 +166,14 @@ macro_rules! vector {
     };
 }
 
-/// Compiles the products of one instruction set, with a tile for each packing that it reads, the one made for it first.
+/// Compiles the products of one instruction set, with one for each packing that it reads, the one made for it first.
 macro_rules! table {
-    ($table:ident, $name:literal, $simd:expr, $supported:expr, $features:tt, $vector:ident, $pair_rows:expr,
-     [$($($packing:ident)|+ => $tile:ty = $value:expr),*]) => {
+    ($table:ident, $name:literal, $simd:ty = $vectors:expr, $supported:expr, $features:tt, $vector:ident, $pair_rows:expr,
+     [$($($packing:ident)|+ => $product:ty = $value:expr),*]) => {
         pub(super) static $table: Table = {
-            const FLIPS: &[u8] = &[$(<$tile>::FLIP),*];
-            // The codes do not know which of the tiles will read them.
-            $(const { assert!(<$tile>::FLIP == FLIPS[0]) };)*
+            const FLIPS: &[u8] = &[$(<$product as Int8Product<$simd>>::FLIP),*];
+            // The codes do not know which of the products will read them.
+            $(const { assert!(<$product as Int8Product<$simd>>::FLIP == FLIPS[0]) };)*
             Table {
                 name: $name,
                 supported: $supported,
@@ -172,21 +184,23 @@ macro_rules! table {
                     compiled!($features
                         unsafe fn linear(step: &LinearInt8<'_>, task: Task) {
                             // SAFETY: the caller's promise.
-                            unsafe { ops::linear_int8::linear_int8($simd, $value, step, task) }
+                            unsafe { $value.linear($vectors, step, task) }
                         }
                     );
                     #[cfg(feature = "std")]
                     compiled!($features
                         unsafe fn tile(input: &TileInput, out: &mut Accumulators) {
                             // SAFETY: the caller's promise.
-                            unsafe { $value.tile::<{ <$tile>::ROWS }, { <$tile>::PANELS }>(input, out) }
+                            unsafe { Int8Product::<$simd>::full_tile($value, input, out) }
                         }
                     );
                     Product {
                         packings: &[$(Packing::$packing),+],
                         #[cfg(feature = "std")]
-                        rows: <$tile>::ROWS,
-                        panels: <$tile>::PANELS,
+                        rows: <$product as Int8Product<$simd>>::ROWS,
+                        #[cfg(feature = "std")]
+                        panels: <$product as Int8Product<$simd>>::PANELS,
+                        task: <$product as Int8Product<$simd>>::TASK,
                         linear,
                         #[cfg(feature = "std")]
                         tile,
@@ -203,8 +217,8 @@ vector!(PORTABLE_VECTOR, scalar::Scalar, []);
 table!(
     SCALAR,
     "scalar",
-    scalar::Scalar,
-    || true,
+    scalar::Scalar = scalar::Scalar,
+    || Ok(()),
     [],
     PORTABLE_VECTOR,
     None,
@@ -218,8 +232,8 @@ vector!(AVX2_VECTOR, avx2::Avx2(()), ["avx2,fma,f16c"]);
 table!(
     AVX2,
     "avx2",
-    avx2::Avx2(()),
-    cpu::has_avx2,
+    avx2::Avx2 = avx2::Avx2(()),
+    || needs(cpu::has_avx2()),
     ["avx2,fma,f16c"],
     AVX2_VECTOR,
     None,
@@ -229,8 +243,8 @@ table!(
 table!(
     AVXVNNI,
     "avxvnni",
-    avx2::Avx2(()),
-    cpu::has_avxvnni,
+    avx2::Avx2 = avx2::Avx2(()),
+    || needs(cpu::has_avxvnni()),
     ["avx2,fma,f16c,avxvnni"],
     AVX2_VECTOR,
     None,
@@ -246,12 +260,23 @@ vector!(
 table!(
     AVX512VNNI,
     "avx512vnni",
-    avx512vnni::Avx512Vnni(()),
-    cpu::has_avx512vnni,
+    avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(()),
+    || needs(cpu::has_avx512vnni()),
     ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
     AVX512_VECTOR,
     None,
     [Int8x4 => avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(())]
+);
+#[cfg(all(target_arch = "x86_64", target_os = "linux", feature = "std"))]
+table!(
+    AMX,
+    "amx",
+    avx512vnni::Avx512Vnni = avx512vnni::Avx512Vnni(()),
+    || needs(cpu::has_amx()).and_then(|()| cpu::tiles_granted()),
+    ["avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"],
+    AVX512_VECTOR,
+    None,
+    [Int8x4 => amx::Amx = amx::Amx(())]
 );
 #[cfg(target_arch = "aarch64")]
 vector!(NEON_VECTOR, neon::Neon, []);
@@ -259,8 +284,8 @@ vector!(NEON_VECTOR, neon::Neon, []);
 table!(
     NEON,
     "neon",
-    neon::Neon,
-    || true,
+    neon::Neon = neon::Neon,
+    || Ok(()),
     [],
     NEON_VECTOR,
     None,
@@ -270,8 +295,8 @@ table!(
 table!(
     DOTPROD,
     "dotprod",
-    neon::Neon,
-    cpu::has_dotprod,
+    neon::Neon = neon::Neon,
+    || needs(cpu::has_dotprod()),
     ["dotprod"],
     NEON_VECTOR,
     None,
@@ -285,8 +310,8 @@ table!(
 table!(
     I8MM,
     "i8mm",
-    neon::Neon,
-    cpu::has_i8mm,
+    neon::Neon = neon::Neon,
+    || needs(cpu::has_i8mm()),
     ["i8mm"],
     NEON_VECTOR,
     Some(i8mm::pair_rows),
@@ -295,6 +320,8 @@ table!(
 
 /// Every table of this build, the fastest first.
 pub(super) static TABLES: &[&Table] = &[
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", feature = "std"))]
+    &AMX,
     #[cfg(target_arch = "x86_64")]
     &AVX512VNNI,
     #[cfg(target_arch = "x86_64")]

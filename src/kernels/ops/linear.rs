@@ -27,6 +27,20 @@ pub(crate) struct Task {
     pub(crate) next: Option<usize>,
 }
 
+/// How a product is cut into tasks.
+#[derive(Clone, Copy)]
+pub(crate) struct TaskSize {
+    /// Panels of a task, at least.
+    pub(crate) least_panels: usize,
+    /// The most panels of a task.
+    pub(crate) panels: usize,
+    /// Rows of a task, at least, where it has not all of them: each task fetches its panels anew.
+    pub(crate) rows: usize,
+    /// Tasks for each worker, at least, where there are panels and rows for them: the last to end holds up the others by no more than
+    /// a task.
+    pub(crate) per_worker: usize,
+}
+
 /// The output channels of `panel` that exist.
 pub(super) fn channels(panels: &Panels, panel: usize) -> Range<usize> {
     panel * PANEL..((panel + 1) * PANEL).min(panels.outputs as usize)

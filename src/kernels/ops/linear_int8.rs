@@ -2,10 +2,10 @@
 
 use core::ops::Range;
 
-use super::linear::{Epilogue, Task, block_at, channels, finish};
+use super::linear::{Epilogue, Task, TaskSize, block_at, channels, finish};
 use super::math::{Activation, activate, quick_gelu};
 use super::quantize::QuantParams;
-use super::tile::{Accumulators, Ahead, Int8Tile, MAX_TILE_ROWS, TileInput};
+use super::tile::{Accumulators, Ahead, HELD_ROWS, Int8Tile, TileInput};
 use crate::kernels::layout::{PANEL, Panels, Piece};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::Simd;
@@ -25,6 +25,57 @@ pub(crate) struct LinearInt8<'a> {
     pub(crate) out: SharedMut<'a, f32>,
 }
 
+/// The product of int8 codes with weights, as vectors `S` finish it.
+pub(crate) trait Int8Product<S: Simd>: Copy {
+    /// Rows of a full tile.
+    #[cfg(feature = "std")]
+    const ROWS: usize;
+    /// Panels of a full tile.
+    #[cfg(feature = "std")]
+    const PANELS: usize;
+    /// What activation codes are xor-ed with: 0 for signed ones, 0x80 where the instruction wants one side unsigned.
+    const FLIP: u8;
+    /// How it is cut into tasks.
+    const TASK: TaskSize;
+
+    /// A linear step, for a part of its panels and rows.
+    ///
+    /// # Safety
+    /// The slices of `step` have the sizes that it says, `task`'s panels and rows lie in it, its panels are at hand, and no other task
+    /// has any of those rows of those panels.
+    unsafe fn linear(self, s: S, step: &LinearInt8<'_>, task: Task);
+
+    /// The products of a full tile alone.
+    ///
+    /// # Safety
+    /// `input` describes readable memory for [`ROWS`](Self::ROWS) rows and [`PANELS`](Self::PANELS) panels.
+    #[cfg(feature = "std")]
+    unsafe fn full_tile(self, input: &TileInput, out: &mut Accumulators);
+}
+
+impl<S: Simd, T: Int8Tile> Int8Product<S> for T {
+    #[cfg(feature = "std")]
+    const ROWS: usize = T::ROWS;
+    #[cfg(feature = "std")]
+    const PANELS: usize = T::PANELS;
+    const FLIP: u8 = T::FLIP;
+    // A tile's panels, and tasks enough: products cut by rows too, whose tasks share panels, were slower.
+    const TASK: TaskSize = TaskSize { least_panels: T::PANELS, panels: T::PANELS, rows: 24, per_worker: 12 };
+
+    #[inline(always)]
+    unsafe fn linear(self, s: S, step: &LinearInt8<'_>, task: Task) {
+        // SAFETY: the caller's promise.
+        unsafe { linear_int8(s, self, step, task) }
+    }
+
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    unsafe fn full_tile(self, input: &TileInput, out: &mut Accumulators) {
+        // SAFETY: the caller's promise.
+        unsafe { tile_of_height::<T, true>(self, T::ROWS, input, out) }
+    }
+}
+
 /// `rows` of `panels`, which are at hand; meanwhile the panels from `next` on are prefetched. `next` may lie past the last panel, where
 /// the next step's weights follow.
 ///
@@ -32,7 +83,7 @@ pub(crate) struct LinearInt8<'a> {
 /// The slices of `step` have the sizes that it says, `panels` and `rows` lie in it, and no other task has any of those
 /// rows of those panels.
 #[inline(always)]
-pub(crate) unsafe fn linear_int8<S: Simd, T: Int8Tile>(s: S, t: T, step: &LinearInt8<'_>, task: Task) {
+unsafe fn linear_int8<S: Simd, T: Int8Tile>(s: S, t: T, step: &LinearInt8<'_>, task: Task) {
     let Task { panels, rows, next } = task;
     let mut panel = panels.start;
     while panel < panels.end {
@@ -98,7 +149,7 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
         };
         // SAFETY: rows and panels exist.
         unsafe {
-            self::tile::<T, FULL>(t, height, &input, &mut sums);
+            tile_of_height::<T, FULL>(t, height, &input, &mut sums);
             scale_out(s, step, row, height, panel, if FULL { T::PANELS } else { 1 }, &sums);
         }
         (row, tile) = (row + height, tile + 1);
@@ -110,11 +161,16 @@ unsafe fn rows_by_tile<S: Simd, T: Int8Tile, const FULL: bool>(
 /// # Safety
 /// As [`Int8Tile::tile`]; there are 1 to `T::ROWS` rows.
 #[inline(always)]
-unsafe fn tile<T: Int8Tile, const FULL: bool>(t: T, rows: usize, input: &TileInput, out: &mut Accumulators) {
+unsafe fn tile_of_height<T: Int8Tile, const FULL: bool>(
+    t: T,
+    rows: usize,
+    input: &TileInput,
+    out: &mut Accumulators,
+) {
     macro_rules! for_rows {
         ($($rows:literal)*) => {{
             // A kernel with a higher tile than these does not compile.
-            const { assert!(T::ROWS <= [$($rows),*].len() && T::ROWS <= MAX_TILE_ROWS) };
+            const { assert!(T::ROWS <= [$($rows),*].len() && T::ROWS <= HELD_ROWS) };
             match rows {
                 $(
                     // SAFETY: the caller's promise; `T::PANELS` is 1, 2 or 4.
@@ -159,8 +215,8 @@ unsafe fn scale_out<S: Simd>(
             for panel in 0..panels {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let sums = sums.of_panel(rows, panel);
-                    scale_rows::<S, $activation>(s, step, first_row, first_panel + panel, sums);
+                    let (rows, sums) = (first_row..first_row + rows, &TileSums { sums, first_row, panel });
+                    scale_rows::<S, $activation>(s, step, rows, first_panel + panel, sums);
                 }
             }
         };
@@ -174,21 +230,46 @@ unsafe fn scale_out<S: Simd>(
 
 // The activations that have a loop of their own, and the others. Constants, not closures: a closure is a function of
 // its own, compiled without the target features of the enclosing one.
-const IDENTITY: u8 = 0;
-const QUICK_GELU: u8 = 1;
-const ANY: u8 = 2;
+pub(crate) const IDENTITY: u8 = 0;
+pub(crate) const QUICK_GELU: u8 = 1;
+pub(crate) const ANY: u8 = 2;
 
-/// The rows of one panel.
-///
-/// # Safety
-/// As [`linear_int8`].
-#[inline(always)]
-unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
-    s: S,
-    step: &LinearInt8<'_>,
+/// The sums of some rows for one panel.
+// No closure: it would be compiled without the instruction set.
+pub(crate) trait RowSums<S: Simd> {
+    /// Those of row `row` of the step, whose codes have `params`, as f32.
+    ///
+    /// # Safety
+    /// They are there.
+    unsafe fn at(&self, s: S, row: usize, params: &QuantParams) -> S::V;
+}
+
+/// One panel's sums in a tile.
+struct TileSums<'a> {
+    sums: &'a Accumulators,
     first_row: usize,
     panel: usize,
-    sums: impl Iterator<Item = &'s [i32; PANEL]>,
+}
+
+impl<S: Simd> RowSums<S> for TileSums<'_> {
+    #[inline(always)]
+    unsafe fn at(&self, s: S, row: usize, _: &QuantParams) -> S::V {
+        // SAFETY: the caller's promise.
+        s.load_i32(unsafe { self.sums.of(row - self.first_row, self.panel) })
+    }
+}
+
+/// `rows` of one panel.
+///
+/// # Safety
+/// As [`linear_int8`]; the sums are there.
+#[inline(always)]
+pub(crate) unsafe fn scale_rows<S: Simd, const ACTIVATION: u8>(
+    s: S,
+    step: &LinearInt8<'_>,
+    rows: Range<usize>,
+    panel: usize,
+    sums: &impl RowSums<S>,
 ) {
     let outputs = step.panels.outputs as usize;
     let channels = channels(&step.panels, panel);
@@ -201,8 +282,13 @@ unsafe fn scale_rows<'s, S: Simd, const ACTIVATION: u8>(
             s.load(block_at(trailer, step.panels.bias_at(at_hand))),
         )
     };
-    for (sums, (row, row_params)) in sums.zip(step.params.iter().enumerate().skip(first_row)) {
-        let value = s.mul_add(s.mul(s.load_i32(sums), s.splat(row_params.scale)), scale, bias);
+    for row in rows {
+        // SAFETY: the caller's promise.
+        let (row_params, sums) = unsafe {
+            let row_params = step.params.get_unchecked(row);
+            (row_params, sums.at(s, row, row_params))
+        };
+        let value = s.mul_add(s.mul(sums, s.splat(row_params.scale)), scale, bias);
         let place = row * outputs + channels.start..row * outputs + channels.end;
         let value = match ACTIVATION {
             IDENTITY => value,

@@ -5,28 +5,41 @@ use core::mem::MaybeUninit;
 use super::quantize::QuantParams;
 use crate::kernels::layout::PANEL;
 
-/// The most rows that a kernel's tile has.
-pub(crate) const MAX_TILE_ROWS: usize = 13;
+/// The most rows that a kernel's tile has: AMX's five tiles of sixteen, otherwise as many as registers hold.
+pub(crate) const MAX_TILE_ROWS: usize = if cfg!(target_arch = "x86_64") { 80 } else { HELD_ROWS };
+/// The most rows of a tile whose sums are held in vector registers.
+pub(crate) const HELD_ROWS: usize = 13;
 /// The most panels that a kernel's tile has: vectors as wide as a panel leave registers for several.
 pub(crate) const MAX_TILE_PANELS: usize = if cfg!(target_arch = "x86_64") { 4 } else { 1 };
+
+/// Sums of sixteen channels in the largest tile: no tile of more rows than [`HELD_ROWS`] has several panels.
+const MAX_SUMS: usize =
+    if MAX_TILE_ROWS > HELD_ROWS * MAX_TILE_PANELS { MAX_TILE_ROWS } else { HELD_ROWS * MAX_TILE_PANELS };
 
 /// The sums of a tile: for each row and panel, its sixteen channels. Each sixteen are one cache line. They are
 /// uninitialised until a tile writes them: zeroing takes time.
 #[repr(C, align(64))]
-pub(crate) struct Accumulators([[MaybeUninit<[i32; PANEL]>; MAX_TILE_PANELS]; MAX_TILE_ROWS]);
+pub(crate) struct Accumulators([MaybeUninit<[i32; PANEL]>; MAX_SUMS]);
 
 impl Accumulators {
     /// Not written yet.
     #[inline(always)]
     pub(crate) const fn new() -> Self {
-        Self([const { [const { MaybeUninit::uninit() }; MAX_TILE_PANELS] }; MAX_TILE_ROWS])
+        Self([const { MaybeUninit::uninit() }; MAX_SUMS])
+    }
+
+    /// The place of the sums from number `index` on.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", feature = "std"))]
+    #[inline(always)]
+    pub(crate) fn from(&mut self, index: usize) -> *mut i32 {
+        self.0.as_mut_ptr().wrapping_add(index).cast()
     }
 
     /// The place of the sums of `row` and `panel`.
     #[cfg(any(feature = "scalar", not(target_arch = "aarch64")))]
     #[inline(always)]
     pub(crate) fn place(&mut self, row: usize, panel: usize) -> *mut i32 {
-        self.0[row][panel].as_mut_ptr().cast()
+        self.0[row * MAX_TILE_PANELS + panel].as_mut_ptr().cast()
     }
 
     /// The place of the first row's sums; the next row's are [`ROW`] bytes on.
@@ -36,20 +49,20 @@ impl Accumulators {
         self.0.as_mut_ptr().cast()
     }
 
-    /// The sums of `panel` of the first `rows` rows.
+    /// The sums of `row` and `panel`.
     ///
     /// # Safety
-    /// A tile with such a panel wrote them.
+    /// A tile with such a row and panel wrote them.
     #[inline(always)]
-    pub(super) unsafe fn of_panel(&self, rows: usize, panel: usize) -> impl Iterator<Item = &[i32; PANEL]> {
+    pub(super) unsafe fn of(&self, row: usize, panel: usize) -> &[i32; PANEL] {
         // SAFETY: the caller's promise.
-        self.0.iter().take(rows).map(move |row| unsafe { row.get_unchecked(panel).assume_init_ref() })
+        unsafe { self.0.get_unchecked(row * MAX_TILE_PANELS + panel).assume_init_ref() }
     }
 }
 
 /// Bytes from one row's sums to the next's.
 #[cfg(target_arch = "aarch64")]
-pub(crate) const ROW: usize = size_of::<Accumulators>() / MAX_TILE_ROWS;
+pub(crate) const ROW: usize = size_of::<[i32; PANEL]>() * MAX_TILE_PANELS;
 
 /// What a tile multiplies.
 pub(crate) struct TileInput {
@@ -144,7 +157,7 @@ impl Ahead {
     }
 }
 
-/// An int8 matrix kernel: the inner loop of a linear step.
+/// An int8 matrix kernel that holds a tile's sums in vector registers: the inner loop of a linear step.
 pub(crate) trait Int8Tile: Copy {
     /// Rows of a full tile.
     const ROWS: usize;

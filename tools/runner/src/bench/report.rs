@@ -1,7 +1,7 @@
 //! What was measured, for people and for programs.
 
 use cliptext::plan::Part;
-use cliptext::{Kernels, Plan};
+use cliptext::{KernelError, Kernels, Plan};
 use serde_json::{Value, json};
 
 use super::cold::Cold;
@@ -280,6 +280,7 @@ fn reason(plan: &Plan<'_>, kernels: Kernels, forced: bool) -> String {
                 format!("{name} does not read {}", plan.manifest().packing)
             }
             Ok(_) => format!("{name} was not taken"),
+            Err(KernelError::Refused) => format!("the operating system refuses the registers of {name}"),
             Err(_) => format!("this CPU lacks {name}"),
         })
         .collect();
