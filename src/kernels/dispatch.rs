@@ -16,6 +16,7 @@ use super::ops::patches::{Patches, row_to_codes};
 use super::ops::quantize::QuantParams;
 use super::set::KernelSet;
 use super::shared::SharedMut;
+use super::shares::Shares;
 use crate::threads::Team;
 
 /// Rows in a task of a step that goes row by row: even, for kernels that pair rows.
@@ -66,38 +67,49 @@ fn rows_of_task(task: usize, rows: usize) -> Range<usize> {
 
 /// Has the team do `tasks` tasks, each in the floating-point mode that results are right in: `task(worker, number)`.
 fn share(team: &impl Team, tasks: usize, task: impl Fn(usize, usize) + Sync) {
+    let shares = Shares::new(tasks, team.workers());
     team.run(tasks, &|worker, number| {
         let _exact = Exact::enter();
-        task(worker, number);
+        if let Some(number) = shares.next(worker, number) {
+            task(worker, number);
+        }
     });
 }
 
-/// Cuts a product with `panels` into tasks: some panels, and of the rows all, or a part where there are few panels.
+/// Cuts a product with `panels` into tasks: some panels, and of the rows all, or a part where there are few panels. Tasks go through
+/// `parts` equal parts of the panels side by side, where several workers share them.
 fn by_panels(
     team: &impl Team,
     panels: Range<usize>,
+    parts: usize,
     rows: usize,
     size: TaskSize,
     run: impl Fn(usize, Task) + Sync,
 ) {
-    let tasks = if team.workers() == 1 { 1 } else { size.per_worker * team.workers() };
+    let workers = team.workers();
+    let tasks = if workers == 1 { 1 } else { size.per_worker * workers };
     let panels_per_task = size.panels.min(panels.len() / tasks.max(1)).max(size.least_panels);
-    let across = panels.len().div_ceil(panels_per_task.max(1)).max(1);
+    let parts = if workers > 1 && panels.len().is_multiple_of(parts.max(1)) { parts.max(1) } else { 1 };
+    let part = panels.len() / parts;
+    let across = parts * part.div_ceil(panels_per_task.max(1)).max(1);
     let down =
         NonZero::new(tasks.div_ceil(across).min(rows / size.rows.max(1))).unwrap_or(NonZero::<usize>::MIN);
     // Even, for kernels that pair rows.
     let rows_per_task = rows.div_ceil(down.get()).next_multiple_of(2);
-    // Tasks that read the same panels follow one another.
-    let first_panel = |task: usize| panels.start + task / down * panels_per_task;
+    // Tasks that read the same panels follow one another. Behind the last are the next step's.
+    let panels_of = |task: usize| match task / down {
+        place if place < across => {
+            let start = panels.start + place % parts * part;
+            let first = start + place / parts * panels_per_task;
+            first..(first + panels_per_task).min(start + part)
+        }
+        _ => panels.end..panels.end,
+    };
     share(team, across * down.get(), |worker, task| {
-        let (panel, row) = (first_panel(task), task % down * rows_per_task);
-        let next = first_panel(task + team.workers());
-        let task = Task {
-            panels: panel..(panel + panels_per_task).min(panels.end),
-            rows: row.min(rows)..(row + rows_per_task).min(rows),
-            next: (next != panel).then_some(next),
-        };
-        run(worker, task);
+        let (own, next, row) = (panels_of(task), panels_of(task + 1).start, task % down * rows_per_task);
+        let next = (next != own.start).then_some(next);
+        let rows = row.min(rows)..(row + rows_per_task).min(rows);
+        run(worker, Task { panels: own, rows, next });
     });
 }
 
@@ -251,7 +263,9 @@ impl KernelSet<'_> {
             epilogue,
             out: SharedMut::new(out),
         };
-        by_panels(team, range, rows, first.task, |worker, task| {
+        // Side by side they are queries, keys and values, cut as attention cuts them into heads.
+        let parts = if panels.outputs == 3 * panels.inputs { 3 } else { 1 };
+        by_panels(team, range, parts, rows, first.task, |worker, task| {
             if let Some(product) = product(self.of(worker)) {
                 // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
                 unsafe { (product.linear)(&step, task) }
@@ -273,7 +287,7 @@ impl KernelSet<'_> {
         let fits = panels.packing == Packing::F32 && input.len() == rows * panels.inputs as usize;
         let (true, Some(range)) = (fits, at_hand(panels, weights)) else { return unfit(out) };
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
-        by_panels(team, range, rows, F32_TASK, |worker, task| {
+        by_panels(team, range, 1, rows, F32_TASK, |worker, task| {
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (self.of(worker).0.vector.linear_f32)(&step, task) }
         });
@@ -307,8 +321,9 @@ impl KernelSet<'_> {
             let turn = if by_worker { tasks } else { places.min(tasks - first) };
             share(team, turn, |worker, task| {
                 let place = if by_worker { worker } else { task };
-                let count = heads.count.max(1);
-                let (sequence, head) = ((first + task) / count, (first + task) % count);
+                // A head of all sequences, then the next: a worker's share are the heads whose queries, keys and values it made.
+                let count = sequences.0.len().max(1);
+                let (sequence, head) = ((first + task) % count, (first + task) / count);
                 // SAFETY: the sizes were checked, the head is this task's, and the scratch: a worker has one task at a
                 // time; `self` proves the instructions.
                 unsafe {

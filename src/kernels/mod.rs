@@ -66,6 +66,7 @@ mod peak;
 mod scalar;
 pub mod set;
 pub(crate) mod shared;
+mod shares;
 pub(crate) mod simd;
 mod table;
 
