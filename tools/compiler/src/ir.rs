@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::arithmetic::parallel::{self, ROWS};
+
 /// A dense row-major f32 matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
@@ -41,11 +43,14 @@ impl QuantizedMatrix {
     /// The values that the codes stand for.
     pub fn to_f32(&self) -> Matrix {
         let mut values = vec![0.0; self.codes.len()];
-        let rows =
-            values.chunks_exact_mut(self.cols).zip(self.codes.chunks_exact(self.cols)).zip(&self.scales);
-        for ((values, codes), scale) in rows {
-            values.iter_mut().zip(codes).for_each(|(value, &code)| *value = f32::from(code) * scale);
-        }
+        let chunk = ROWS * self.cols.max(1);
+        let chunks = values.chunks_mut(chunk).zip(self.codes.chunks(chunk)).zip(self.scales.chunks(ROWS));
+        parallel::each(chunks, |((values, codes), scales)| {
+            let rows = values.chunks_exact_mut(self.cols).zip(codes.chunks_exact(self.cols)).zip(scales);
+            for ((values, codes), scale) in rows {
+                values.iter_mut().zip(codes).for_each(|(value, &code)| *value = f32::from(code) * scale);
+            }
+        });
         Matrix { rows: self.rows, cols: self.cols, values }
     }
 }

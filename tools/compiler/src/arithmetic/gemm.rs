@@ -7,8 +7,10 @@ use super::parallel;
 
 /// Inner indices of a chain.
 const DEPTH: usize = 256;
-/// Tiles high that a thread's piece of rows is.
+/// Tiles high that a thread's piece of rows is, at most.
 const PIECE: usize = 16;
+/// Pieces for each thread, at least, where there are rows for them.
+const PIECES_PER_THREAD: usize = 4;
 /// Tiles beside one another that are gone through row by row.
 const STRIP: usize = 16;
 /// The most values that a tile holds.
@@ -66,7 +68,8 @@ pub enum Part {
 pub fn add_product(c: &mut [f32], step: usize, a: View<'_>, b: View<'_>, sign: f32, part: Part) {
     assert!(a.cols == b.rows && (a.rows == 0 || c.len() >= (a.rows - 1) * step + b.cols));
     let Tile { rows, cols, product } = *fastest();
-    let piece_rows = PIECE * rows;
+    let pieces = PIECES_PER_THREAD * parallel::threads();
+    let piece_rows = a.rows.div_ceil(rows).div_ceil(pieces).clamp(1, PIECE) * rows;
     let mut packed = vec![0.0; b.cols.next_multiple_of(cols) * DEPTH.min(b.rows)];
     for from in (0..a.cols).step_by(DEPTH) {
         let depth = DEPTH.min(a.cols - from);
@@ -75,7 +78,8 @@ pub fn add_product(c: &mut [f32], step: usize, a: View<'_>, b: View<'_>, sign: f
         parallel::each(tiles, |(tile, out)| pack(b.transposed(), tile * cols, from, cols, 1.0, out));
         let packed = &*packed;
         let pieces = c.chunks_mut(piece_rows * step).take(a.rows.div_ceil(piece_rows)).enumerate();
-        parallel::each(pieces, |(piece, c)| {
+        // Of a lower triangle the last pieces have the most to do: they come first.
+        parallel::each(pieces.rev(), |(piece, c)| {
             let first = piece * piece_rows;
             let height = piece_rows.min(a.rows - first);
             let mut rows_packed = vec![0.0; height.next_multiple_of(rows) * depth];
@@ -95,10 +99,15 @@ pub fn add_product(c: &mut [f32], step: usize, a: View<'_>, b: View<'_>, sign: f
                         if part == Part::Lower && first_col >= first + row + high {
                             continue;
                         }
-                        product(rows_packed, packed, sums);
-                        for (r, sums) in sums.chunks_exact(cols).enumerate().take(high) {
-                            let place = &mut c[(row + r) * step + first_col..][..width];
-                            place.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+                        let place = &mut c[row * step + first_col..];
+                        if high == rows && width == cols {
+                            product(rows_packed, packed, place, step);
+                            continue;
+                        }
+                        sums.fill(0.0);
+                        product(rows_packed, packed, sums, cols);
+                        for (place, sums) in place.chunks_mut(step).zip(sums.chunks_exact(cols)).take(high) {
+                            place.iter_mut().zip(sums).take(width).for_each(|(c, sum)| *c += sum);
                         }
                     }
                 }
@@ -158,8 +167,8 @@ fn pack(a: View<'_>, first: usize, from: usize, count: usize, sign: f32, out: &m
 struct Tile {
     rows: usize,
     cols: usize,
-    /// Of packed rows and columns; its last argument takes `rows · cols` sums.
-    product: fn(&[f32], &[f32], &mut [f32]),
+    /// Of packed rows and columns: adds the `rows · cols` sums to values whose rows begin so far apart as the last argument says.
+    product: fn(&[f32], &[f32], &mut [f32], usize),
 }
 
 /// A tile for any machine, and for those with 256 bits.
@@ -170,22 +179,22 @@ fn fastest() -> &'static Tile {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
-        fn with_fma(a: &[f32], b: &[f32], sums: &mut [f32]) {
-            chains::<6, 16>(a, b, sums);
+        fn with_fma(a: &[f32], b: &[f32], c: &mut [f32], step: usize) {
+            chains::<6, 16>(a, b, c, step);
         }
         const FMA: Tile = Tile {
-            product: |a, b, sums| {
+            product: |a, b, c, step| {
                 // SAFETY: the tile is given only to a CPU that has the instructions.
-                unsafe { with_fma(a, b, sums) }
+                unsafe { with_fma(a, b, c, step) }
             },
             ..PORTABLE
         };
         const AVX512: Tile = Tile {
             rows: 12,
             cols: 32,
-            product: |a, b, sums| {
+            product: |a, b, c, step| {
                 // SAFETY: the tile is given only to a CPU that has the instructions.
-                unsafe { with_avx512(a, b, sums) }
+                unsafe { with_avx512(a, b, c, step) }
             },
         };
         if std::is_x86_feature_detected!("avx512f") {
@@ -199,7 +208,7 @@ fn fastest() -> &'static Tile {
 }
 
 #[inline(always)]
-fn chains<const ROWS: usize, const COLS: usize>(a: &[f32], b: &[f32], out: &mut [f32]) {
+fn chains<const ROWS: usize, const COLS: usize>(a: &[f32], b: &[f32], c: &mut [f32], step: usize) {
     let mut sums = [[0f32; COLS]; ROWS];
     for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b.as_chunks::<COLS>().0) {
         for r in 0..ROWS {
@@ -208,15 +217,17 @@ fn chains<const ROWS: usize, const COLS: usize>(a: &[f32], b: &[f32], out: &mut 
             }
         }
     }
-    out.copy_from_slice(sums.as_flattened());
+    for (c, sums) in c.chunks_mut(step).zip(&sums) {
+        c[..COLS].iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+    }
 }
 
 /// [`chains`] of 12 rows and 32 columns: 24 of 32 registers hold sums, which the compiler by itself does not manage.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn with_avx512(a: &[f32], b: &[f32], out: &mut [f32]) {
+fn with_avx512(a: &[f32], b: &[f32], c: &mut [f32], step: usize) {
     use std::arch::x86_64::{
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     let mut sums = [[_mm512_setzero_ps(); 2]; 12];
     for (a, b) in a.as_chunks::<12>().0.iter().zip(b.as_chunks::<32>().0) {
@@ -228,9 +239,11 @@ fn with_avx512(a: &[f32], b: &[f32], out: &mut [f32]) {
             sums[1] = _mm512_fmadd_ps(a, b[1], sums[1]);
         }
     }
-    for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums.as_flattened()) {
-        // SAFETY: these are 16 values.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+    for (c, sums) in c.chunks_mut(step).zip(sums) {
+        for (c, sum) in c[..32].as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+            // SAFETY: these are 16 values.
+            unsafe { _mm512_storeu_ps(c.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(c.as_ptr()), sum)) };
+        }
     }
 }
 
@@ -297,7 +310,7 @@ mod tests {
         let Tile { rows, cols, product } = *fastest();
         let (a, b) = (numbers(rows * DEPTH, 4), numbers(cols * DEPTH, 5));
         let mut sums = vec![0.0; rows * cols];
-        product(&a, &b, &mut sums);
+        product(&a, &b, &mut sums, cols);
         for (at, sum) in sums.iter().enumerate() {
             let (row, col) = (at / cols, at % cols);
             let wanted = (0..DEPTH).fold(0f32, |sum, k| a[k * rows + row].mul_add(b[k * cols + col], sum));

@@ -9,9 +9,7 @@ use crate::arithmetic::vectors::vectorized;
 
 /// Replaces each row of `cols` values by what its codes, scale and offset say.
 pub fn through_codes(values: &mut [f32], cols: usize) {
-    parallel::each(values.chunks_mut(64 * cols), |rows| {
-        rows.chunks_exact_mut(cols).for_each(row_through_codes)
-    });
+    parallel::each_row(values, cols, row_through_codes);
 }
 
 vectorized! {

@@ -6,19 +6,14 @@
 use crate::arithmetic::extremes::larger;
 use crate::arithmetic::functions::{exp, sum};
 use crate::arithmetic::gemm::{Part, View, add_product};
-use crate::arithmetic::parallel;
+use crate::arithmetic::parallel::{self, ROWS};
 use crate::arithmetic::vectors::vectorized;
 use crate::ir::{LayerNorm, Matrix, TextModel};
-
-/// Rows that are worked on together where they don't depend on one another.
-const ROWS: usize = 64;
 
 /// The layer norm of each row.
 pub fn normed(norm: &LayerNorm, x: &Matrix) -> Matrix {
     let mut y = x.clone();
-    parallel::each(y.values.chunks_mut(ROWS * x.cols), |rows| {
-        rows.chunks_exact_mut(x.cols).for_each(|row| normalize(norm, row));
-    });
+    parallel::each_row(&mut y.values, x.cols, |row| normalize(norm, row));
     y
 }
 
@@ -47,7 +42,8 @@ pub fn linear(weight: &Matrix, bias: &[f32], x: &Matrix) -> Matrix {
 
 /// `x += y`.
 pub fn add(x: &mut Matrix, y: &Matrix) {
-    x.values.iter_mut().zip(&y.values).for_each(|(x, y)| *x += y);
+    let rows = x.values.chunks_mut(ROWS * x.cols).zip(y.values.chunks(ROWS * x.cols));
+    parallel::each(rows, |(x, y)| x.iter_mut().zip(y).for_each(|(x, y)| *x += y));
 }
 
 /// Queries, keys and values of a layer.

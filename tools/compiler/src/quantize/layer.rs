@@ -137,16 +137,12 @@ fn activate_all(layer: &Layer, x: &mut Matrix) {
 
 /// Divides each row of `values` by `factors`.
 fn divide(values: &mut [f32], factors: &[f32]) {
-    for row in values.chunks_exact_mut(factors.len()) {
-        row.iter_mut().zip(factors).for_each(|(x, s)| *x /= s);
-    }
+    parallel::each_row(values, factors.len(), |row| row.iter_mut().zip(factors).for_each(|(x, s)| *x /= s));
 }
 
 /// Multiplies each row of `values` by `factors`.
 fn multiply(values: &mut [f32], factors: &[f32]) {
-    for row in values.chunks_exact_mut(factors.len()) {
-        row.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
-    }
+    parallel::each_row(values, factors.len(), |row| row.iter_mut().zip(factors).for_each(|(x, s)| *x *= s));
 }
 
 /// Linears that read the same inputs, being rounded.

@@ -2,6 +2,7 @@
 
 use crate::arithmetic::extremes::largest_magnitude;
 use crate::arithmetic::functions::round;
+use crate::arithmetic::parallel::{self, ROWS};
 use crate::arithmetic::vectors::vectorized;
 use crate::ir::{Matrix, QuantizedMatrix};
 
@@ -40,17 +41,28 @@ pub fn multiple(value: f32, scale: f32) -> f32 {
 
 /// Quantizes every row of `matrix` by its own largest magnitude, each value to the nearest code.
 pub fn quantize_rows(matrix: &Matrix) -> QuantizedMatrix {
-    let scales = matrix.values.chunks_exact(matrix.cols).map(row_scale).collect();
+    let mut scales = vec![0.0; matrix.rows];
+    let rows = scales.chunks_mut(ROWS).zip(matrix.values.chunks(ROWS * matrix.cols));
+    parallel::each(rows, |(scales, rows)| {
+        scales
+            .iter_mut()
+            .zip(rows.chunks_exact(matrix.cols))
+            .for_each(|(scale, row)| *scale = row_scale(row));
+    });
     with_scales(matrix, scales)
 }
 
 /// Quantizes every row of `matrix` by its scale, each value to the nearest code.
 pub fn with_scales(matrix: &Matrix, scales: Vec<f32>) -> QuantizedMatrix {
     let mut codes = vec![0; matrix.values.len()];
-    let rows = codes.chunks_exact_mut(matrix.cols).zip(matrix.values.chunks_exact(matrix.cols)).zip(&scales);
-    for ((codes, row), &scale) in rows {
-        codes.iter_mut().zip(row).for_each(|(to, &value)| *to = code(value, scale));
-    }
+    let chunk = ROWS * matrix.cols;
+    let chunks = codes.chunks_mut(chunk).zip(matrix.values.chunks(chunk)).zip(scales.chunks(ROWS));
+    parallel::each(chunks, |((codes, values), scales)| {
+        let rows = codes.chunks_exact_mut(matrix.cols).zip(values.chunks_exact(matrix.cols)).zip(scales);
+        for ((codes, row), &scale) in rows {
+            codes.iter_mut().zip(row).for_each(|(to, &value)| *to = code(value, scale));
+        }
+    });
     QuantizedMatrix { rows: matrix.rows, cols: matrix.cols, codes, scales }
 }
 
