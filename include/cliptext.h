@@ -203,7 +203,7 @@ typedef struct {
 
 // How an encoder works. All zero is what a null pointer to it stands for: the fastest kernel, on the calling thread.
 typedef struct {
-  // The kernel's name, a C string: `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon`, `dotprod`, `i8mm`; null for the fastest that this CPU
+  // The kernel's name, a C string: `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `dotprod`, `i8mm`; null for the fastest that this CPU
   // has for the plan. All give the same bytes.
   const char *kernel;
   // Threads that share each pass, the calling one among them: 0 and 1 start none, CLIPTEXT_ALL_CORES starts as many as the machine

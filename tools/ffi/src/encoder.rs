@@ -35,7 +35,7 @@ pub const CLIPTEXT_ALL_CORES: usize = usize::MAX;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct cliptext_options {
-    /// The kernel's name, a C string: `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon`, `dotprod`, `i8mm`; null for the fastest that this CPU
+    /// The kernel's name, a C string: `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `dotprod`, `i8mm`; null for the fastest that this CPU
     /// has for the plan. All give the same bytes.
     pub kernel: *const c_char,
     /// Threads that share each pass, the calling one among them: 0 and 1 start none, CLIPTEXT_ALL_CORES starts as many as the machine
