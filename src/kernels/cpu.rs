@@ -6,6 +6,7 @@ pub(super) use x86::*;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
+    use core::sync::atomic::{AtomicU8, Ordering};
 
     #[cfg(all(target_os = "linux", feature = "std"))]
     use crate::kernels::error::KernelError;
@@ -76,9 +77,20 @@ mod x86 {
         })
     }
 
+    /// Asked for with every few bytes, so the answer is kept: a virtual machine's CPUID leaves the machine.
+    #[inline]
     pub(crate) fn has_crc32() -> bool {
         const SSE4_2: u32 = 1 << 20;
-        !cfg!(miri) && cpuid(1, |r| r.ecx, SSE4_2)
+        const UNKNOWN: u8 = 2;
+        static KNOWN: AtomicU8 = AtomicU8::new(UNKNOWN);
+        match KNOWN.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let found = !cfg!(miri) && cpuid(1, |r| r.ecx, SSE4_2);
+                KNOWN.store(found.into(), Ordering::Relaxed);
+                found
+            }
+            known => known != 0,
+        }
     }
 }
 
