@@ -89,9 +89,10 @@ fn by_panels(
     let workers = team.workers();
     let tasks = if workers == 1 { 1 } else { size.per_worker * workers };
     let panels_per_task = size.panels.min(panels.len() / tasks.max(1)).max(size.least_panels);
-    let parts = if workers > 1 && panels.len().is_multiple_of(parts.max(1)) { parts.max(1) } else { 1 };
+    let parts = NonZero::new(parts).filter(|&parts| workers > 1 && panels.len() % parts == 0);
+    let parts = parts.unwrap_or(NonZero::<usize>::MIN);
     let part = panels.len() / parts;
-    let across = parts * part.div_ceil(panels_per_task.max(1)).max(1);
+    let across = (parts.get() * part.div_ceil(panels_per_task.max(1))).max(1);
     let down =
         NonZero::new(tasks.div_ceil(across).min(rows / size.rows.max(1))).unwrap_or(NonZero::<usize>::MIN);
     // Even, for kernels that pair rows.

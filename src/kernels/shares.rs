@@ -33,7 +33,7 @@ impl Shares {
         let Some(taken) = self.taken.get(..self.workers).filter(|taken| taken.len() > 1) else {
             return Some(number);
         };
-        let own = worker % taken.len();
+        let own = worker.checked_rem(taken.len()).unwrap_or(0);
         let in_turn = (own..).zip(taken.iter().skip(own)).chain((0..).zip(taken.iter().take(own)));
         for (owner, taken) in in_turn {
             let (start, end) = (self.start(owner), self.start(owner + 1));
