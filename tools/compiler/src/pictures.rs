@@ -3,40 +3,39 @@
 //! Like photographs the made ones have most of their contrast at large scales (a spectrum that falls with frequency), colours that go with the
 //! brightness, and edges where something stands before something else.
 
-use std::ffi::OsStr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+/// The pictures of the folder at `path`, by their names.
+///
+/// # Errors
+/// When it has none, or can't be read.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    cliptext_pictures::in_folder(path).with_context(|| path.display().to_string())
+}
+
+/// The picture in the file at `path`, `[side, side, 3]`.
+///
+/// # Errors
+/// When it can't be read: names the file.
+pub fn read(path: &Path, side: usize) -> Result<Vec<u8>> {
+    let side =
+        u16::try_from(side).ok().and_then(NonZero::new).context("images of no size that can be read")?;
+    cliptext_pictures::read(path, side).with_context(|| path.display().to_string())
+}
 
 /// At most `most` pictures of the folder at `path`, evenly from all of them by their names, and how many there are.
 ///
 /// # Errors
 /// When it has none, or one can't be read: names the file.
 pub fn in_folder(path: &Path, most: usize, side: usize) -> Result<(Vec<Vec<u8>>, usize)> {
-    let named = || path.display().to_string();
-    let side =
-        u16::try_from(side).ok().and_then(NonZero::new).context("images of no size that can be read")?;
-    let is_picture = |path: &PathBuf| {
-        let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-        ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
-    };
-    let mut files = std::fs::read_dir(path)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
-        .with_context(named)?;
-    files.retain(is_picture);
-    files.sort();
-    ensure!(!files.is_empty(), "{}: no picture in this folder ({})", named(), ENDINGS.join(", "));
+    let files = list(path)?;
     let count = most.min(files.len());
-    let one = |index: usize| {
-        let file = &files[index * files.len() / count];
-        cliptext_pictures::read(file, side).with_context(|| file.display().to_string())
-    };
+    let one = |index: usize| read(&files[index * files.len() / count], side);
     Ok(((0..count).map(one).collect::<Result<_>>()?, files.len()))
 }
-
-/// How names of pictures end.
-const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// A generator of numbers, the same on every machine (SplitMix64).
 struct Random(u64);

@@ -1,5 +1,5 @@
 //! Files as the programs read and write them: an [`Output`] is replaced at once or not at all; NumPy's [arrays](npy) of
-//! [floats]; [prompts].
+//! [floats]; [prompts], and [templates] of them.
 
 mod destination;
 mod durable;
@@ -8,6 +8,7 @@ pub mod npy;
 mod output;
 pub mod prompts;
 mod spool;
+pub mod templates;
 mod unfinished;
 
 pub use destination::{DASH, is_stdin, is_stdout, same_file};

@@ -5,11 +5,12 @@
 //! Colours: grey becomes three equal ones, transparency is dropped, values of 16 bits are scaled to 8. The orientation that a camera
 //! noted (EXIF) is applied, as `transformers.image_utils.load_image` does.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod scale;
 
@@ -74,6 +75,29 @@ impl std::error::Error for PictureError {
             _ => None,
         }
     }
+}
+
+/// How names of pictures end.
+pub const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// The files of the folder at `path` that are pictures by the ends of their names, in the order of these. Folders in it are not looked into.
+///
+/// # Errors
+/// What the operating system says where the folder can't be read; and where no picture is in it.
+pub fn in_folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let is_picture = |path: &PathBuf| {
+        let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+    };
+    let mut files =
+        std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(is_picture);
+    files.sort();
+    if files.is_empty() {
+        let names = ENDINGS.join(", ");
+        return Err(std::io::Error::other(format!("no picture in this folder ({names})")));
+    }
+    Ok(files)
 }
 
 /// The picture in the file at `path` as `[side, side, 3]` bytes: red, green and blue of each pixel, from the top left.

@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use cliptext::Plan;
 use cliptext_files::prompts::Prompts;
+use cliptext_files::templates;
 
 use crate::failure::{Failure, Outcome, work};
 use crate::images::direction;
 use crate::packed::Pooled;
 use crate::prompts::{shown, warn_of_dropped};
 use crate::reading::dropped;
-
-/// What stands for the label in a template: Python's `format`, and the one of CLIP_benchmark's lists.
-const SLOTS: [&str; 2] = ["{}", "{c}"];
 
 #[derive(Args)]
 pub(crate) struct LabelArgs {
@@ -51,10 +49,10 @@ impl LabelArgs {
         }
         let templates = match &self.templates {
             Some(path) => read(path, "template")?,
-            None => vec![SLOTS[0].to_owned()],
+            None => vec![templates::PLAIN.to_owned()],
         };
         for (index, template) in templates.iter().enumerate() {
-            if !SLOTS.iter().any(|slot| template.contains(slot)) {
+            if !templates::has_slot(template) {
                 let path = self.templates.as_deref().unwrap_or(Path::new(""));
                 return Err(work(
                     path.display(),
@@ -104,21 +102,11 @@ impl LabelSet {
         self.labels.len()
     }
 
-    /// A label in a template.
-    fn text(label: &str, template: &str) -> String {
-        let (mut text, mut rest) = (String::new(), template);
-        let next = |rest: &str| SLOTS.iter().filter_map(|slot| Some((rest.find(slot)?, slot.len()))).min();
-        while let Some((at, length)) = next(rest) {
-            text.push_str(&rest[..at]);
-            text.push_str(label);
-            rest = &rest[at + length..];
-        }
-        text + rest
-    }
-
     /// Every label in every template, label by label.
     pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
-        self.labels.iter().flat_map(|label| self.templates.iter().map(|template| Self::text(label, template)))
+        self.labels
+            .iter()
+            .flat_map(|label| self.templates.iter().map(|template| templates::fill(template, label)))
     }
 
     /// Takes the texts' embeddings in their order and hands on a row for each label.
@@ -155,18 +143,5 @@ impl LabelSet {
             let row: Vec<f32> = sum.iter().map(|value| (value / length) as f32).collect();
             each(label, &row)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_stand_where_templates_have_their_slot() {
-        assert_eq!(LabelSet::text("cat", "a photo of a {}."), "a photo of a cat.");
-        assert_eq!(LabelSet::text("cat", "a {c}, the {c}"), "a cat, the cat");
-        assert_eq!(LabelSet::text("{c}", "a {}"), "a {c}");
-        assert_eq!(LabelSet::text("{} {c}", "{c}{}{x}"), "{} {c}{} {c}{x}");
     }
 }
