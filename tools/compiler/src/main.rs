@@ -9,7 +9,6 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use cliptext::tokenizer::Padding;
-use cliptext::{Plan, PlanFile};
 use cliptext_compiler::backend::emit::Precision;
 use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::compile::image::{self, ImageJob};
@@ -26,9 +25,9 @@ use cliptext_compiler::preset::{Choice, Hidden, Preset};
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::prompts;
 use cliptext_compiler::quantize::{self, Quality, Recipe};
-use cliptext_compiler::verify;
-use cliptext_compiler::verify::measure::{self, same_towers};
-use cliptext_compiler::verify::reference::TowerSize;
+use cliptext_compiler::verify::job::{LabelFiles, VerifyJob};
+use cliptext_compiler::verify::plans::Plans;
+use cliptext_compiler::verify::verified::Verified;
 
 #[derive(Parser)]
 #[command(name = "cliptext", version, about = "Compiles CLIP text encoders into plans for cliptext-run")]
@@ -126,25 +125,64 @@ struct CompileArgs {
 
 #[derive(Args)]
 struct VerifyArgs {
-    /// The plan, compiled from MODEL with the same options
+    /// The plan, compiled from MODEL with the same options: a text encoder's, an image encoder's, or both one behind the other
     plan: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
     /// Prompts to compare on: a JSON array of strings, or one a line [default: 24 built-in ones]
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// Fail when the hidden states' SQNR is below this many dB
+    /// Fail when the SQNR of the hidden states, or of the images' embeddings, is below this many dB
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
     min_sqnr: Option<f64>,
     /// Also run this UNet (ONNX; sample, timestep, encoder_hidden_states) with both embeddings
     #[arg(long, value_name = "FILE")]
     unet: Option<PathBuf>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Tell nothing but errors
     #[arg(long)]
     quiet: bool,
     /// Write the figures to FILE: a page to look at where it ends in .html, else JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+}
+
+/// Pictures, and what they show.
+#[derive(Args)]
+#[command(next_help_heading = "Images")]
+struct ImageArgs {
+    /// The plan of the same model's image encoder, where PLAN does not hold it too
+    #[arg(long, value_name = "PLAN")]
+    image_plan: Option<PathBuf>,
+    /// Pictures to compare the image encoder on: PNG, JPEG or WebP [default: some made by a formula]
+    #[arg(long, value_name = "FOLDER")]
+    images: Option<PathBuf>,
+    /// What the pictures show, for retrieval and zero-shot classification: a line for each picture and text, the picture's name in
+    /// the folder, a tab, the text
+    #[arg(long, value_name = "FILE", requires = "images")]
+    labels: Option<PathBuf>,
+    /// The classes of zero-shot classification, which each label is one of: one a line, or a JSON array of strings [default: the labels'
+    /// texts, where each picture has one]
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    classes: Option<PathBuf>,
+    /// Put each class into each template in FILE and take the mean: one a line, or a JSON array of strings; {} or {c} stands for the
+    /// class [default: {}, the class itself]
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    templates: Option<PathBuf>,
+}
+
+impl ImageArgs {
+    /// The files that are read.
+    fn inputs(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.image_plan, &self.images, &self.labels, &self.classes, &self.templates];
+        files.into_iter().flatten().map(PathBuf::as_path)
+    }
+
+    fn labels(self) -> Option<LabelFiles> {
+        let Self { classes, templates, .. } = self;
+        self.labels.map(|labels| LabelFiles { labels, classes, templates })
+    }
 }
 
 /// What comes out, where it is not as the model's family has it.
@@ -356,6 +394,11 @@ impl ModelArgs {
         let files = self.embedding.iter().map(|(_, file)| file).chain(self.lora.iter().map(|(file, _)| file));
         std::iter::once(&self.model).chain(files).map(PathBuf::as_path).collect()
     }
+
+    /// The options that image encoders do not have, and whether they were given.
+    fn of_texts(&self) -> [(&'static str, bool); 2] {
+        [("--embedding", !self.embedding.is_empty()), ("--lora", !self.lora.is_empty())]
+    }
 }
 
 impl CompileArgs {
@@ -376,13 +419,12 @@ impl CompileArgs {
         ];
         self.model.outputs.refuse_contradictions();
         let text_only = [
-            ("--embedding", !self.model.embedding.is_empty()),
-            ("--lora", !self.model.lora.is_empty()),
             ("--vocab", self.vocab.is_some()),
             ("--budget", self.budget.is_some()),
             ("--prefix-cache", self.prefix_cache),
         ];
-        let text_only = text_only.into_iter().chain(self.model.outputs.of_texts());
+        let text_only =
+            text_only.into_iter().chain(self.model.of_texts()).chain(self.model.outputs.of_texts());
         if self.image && self.report.as_deref().is_some_and(is_page) {
             usage("--report: an image encoder's is JSON: give a name that does not end in .html");
         }
@@ -469,7 +511,10 @@ fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
     let report = compile(&job, &progress)?;
     if let Some(path) = &args.report {
         let bytes = match &report.verification {
-            Some(found) => page::page(&name(&job.plan), &report.model, found, &report.smoothed).into_bytes(),
+            Some(found) => {
+                let found = Verified { texts: Some(found.clone()), ..Verified::default() };
+                page::page(&name(&job.plan), &report.model, &found, &report.smoothed).into_bytes()
+            }
             None => serde_json::to_vec_pretty(&report)?,
         };
         output::write(path, &bytes)?;
@@ -509,14 +554,52 @@ fn tell_report(report: &impl Display, plan: &PathBuf, file: Option<&PathBuf>) ->
     tell(&report.to_string(), &[Some(plan), file]).with_context(written)
 }
 
+impl VerifyArgs {
+    /// Ends the program where an option would be ignored, or a file be lost.
+    fn refuse_contradictions(&self) {
+        self.model.outputs.refuse_contradictions();
+        if let Some(report) = &self.report {
+            let mut files = self.model.inputs();
+            files.push(&self.plan);
+            files.extend(self.prompts.as_deref().into_iter().chain(self.unet.as_deref()));
+            files.extend(self.images.inputs());
+            refuse_overwriting("--report", report, &files);
+        }
+    }
+
+    /// The same where that depends on what is in the plans.
+    fn refuse_without(&self, plans: &Plans) {
+        let plan = self.plan.display();
+        if plans.image().is_none() && self.images.images.is_some() {
+            usage(format!(
+                "--images: {plan} holds no image encoder's plan: name it with --image-plan (made by `cliptext compile --image`)"
+            ));
+        }
+        if plans.text().is_some() {
+            return;
+        }
+        let text_only = [
+            ("--prompts", self.prompts.is_some()),
+            ("--unet", self.unet.is_some()),
+            ("--labels", self.images.labels.is_some()),
+            ("--normalize", self.model.outputs.normalize.is_some()),
+        ];
+        let text_only =
+            text_only.into_iter().chain(self.model.of_texts()).chain(self.model.outputs.of_texts());
+        if let Some((option, _)) = { text_only }.find(|(_, given)| *given) {
+            usage(format!("{option} is about text encoders: {plan} holds an image encoder's plan alone"));
+        }
+        if self.images.image_plan.is_some() {
+            usage(format!(
+                "--image-plan: {plan} holds an image encoder's plan itself, and no text encoder's"
+            ));
+        }
+    }
+}
+
 fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
-    args.model.outputs.refuse_contradictions();
+    args.refuse_contradictions();
     if let Some(report) = &args.report {
-        let mut files = args.model.inputs();
-        files.extend(
-            [args.plan.as_path()].into_iter().chain(args.prompts.as_deref()).chain(args.unet.as_deref()),
-        );
-        refuse_overwriting("--report", report, &files);
         output::check(report)?;
     }
     let progress = Progress::new(args.quiet);
@@ -524,45 +607,36 @@ fn run_verify(args: VerifyArgs) -> anyhow::Result<()> {
         Some(path) => prompts::read(path)?,
         None => prompts::evaluation(),
     };
-    // Not mapped: a plan may come out of a pipe, and may be compiled anew meanwhile.
-    let file =
-        PlanFile::read(&args.plan).with_context(|| format!("{}: cannot be read", args.plan.display()))?;
-    // Before the model, which takes seconds.
-    let plan = Plan::load(file.bytes()).with_context(|| args.plan.display().to_string())?;
-    let spec = args.model.spec()?;
-    let towers = spec.load(&progress)?.towers;
-    let sizes: Vec<TowerSize> =
-        towers.iter().map(|tower| TowerSize::of(&tower.model, &tower.outputs)).collect();
-    let refused = || args.plan.display().to_string();
-    same_towers(&plan, &sizes).with_context(refused)?;
-    let mut references = Vec::new();
-    // Each tower is gone before the next one's run is built.
-    for (mut tower, ids) in towers.into_iter().zip(measure::ids(&plan, &prompts)?) {
-        references.push(progress.stage("run the f32 model by tract", || tower.reference(ids, true))?);
-    }
-    let found = verify::verify(file.bytes(), &references, &prompts, args.unet.as_deref(), &progress)
-        .with_context(refused)?;
+    let plans = Plans::read(&args.plan, args.images.image_plan.as_deref())?;
+    args.refuse_without(&plans);
+    let job = VerifyJob {
+        model: args.model.spec()?,
+        prompts,
+        unet: args.unet,
+        images: args.images.images.clone(),
+        labels: args.images.labels(),
+    };
+    let found = job.run(&plans, &progress)?;
     if let Some(path) = &args.report {
-        let page = || page::page(&name(&args.plan), &spec.name, &found, &[]).into_bytes();
+        let page = || page::page(&name(&args.plan), &job.model.name, &found, &[]).into_bytes();
         let bytes = if is_page(path) { page() } else { serde_json::to_vec_pretty(&found)? };
         output::write(path, &bytes)?;
     }
     if !args.quiet {
-        let text = format!("{} against {}\n{found}", args.plan.display(), spec.name);
+        let text = format!("{} against {}\n{found}", args.plan.display(), job.model.name);
         tell(&text, &[args.report.as_ref()])?;
     }
-    let sqnr = found.figures.hidden.sqnr_db;
-    anyhow::ensure!(
-        !sqnr.0.is_nan() && !found.figures.pooled.is_some_and(|pooled| pooled.sqnr_db.0.is_nan()),
-        "{}: the plan computes values that are no numbers",
-        args.plan.display()
-    );
+    let plan = args.plan.display();
+    if let Some((what, _)) = found.outputs().find(|(_, sqnr)| sqnr.0.is_nan()) {
+        anyhow::bail!("{plan}: the plan computes values that are no numbers, in {what}");
+    }
     if let Some(least) = args.min_sqnr {
-        anyhow::ensure!(
-            sqnr >= least,
-            "{}: the hidden states' SQNR is {sqnr:.2} dB, below the {least} dB asked for (--min-sqnr)",
-            args.plan.display()
-        );
+        for (what, sqnr) in found.deciding() {
+            anyhow::ensure!(
+                sqnr >= least,
+                "{plan}: {what}' SQNR is {sqnr:.2} dB, below the {least} dB asked for (--min-sqnr)"
+            );
+        }
     }
     Ok(())
 }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use cliptext::threads::{Threads, default_threads};
-use cliptext::{AlignedBytes, ImageEncoder, ImagePlan, Kernels};
+use cliptext::AlignedBytes;
 use serde::Serialize;
 
 use crate::backend::emit::{self, Emitted, Options, Precision};
@@ -19,9 +18,9 @@ use crate::pictures;
 use crate::progress::Progress;
 use crate::quantize::{Recipe, quantize_image};
 use crate::source::image::{self, ImageTower};
-use crate::tract::run::Computed;
 use crate::tract::tower;
-use crate::verify::compare::{Comparison, Quality};
+use crate::verify::compare::Quality;
+use crate::verify::image::{self as verify, ImageSums};
 
 /// What to compile, and how.
 #[derive(Debug)]
@@ -48,12 +47,6 @@ pub struct ImageJob {
     pub force: bool,
 }
 
-/// Pictures on which a plan is measured; nothing is calibrated on them.
-const MEASURED_ON: usize = 8;
-
-/// The number of the first of them.
-const MEASURED_FROM: u64 = 1 << 32;
-
 /// Pictures to calibrate on, at least.
 const LEAST_PICTURES: usize = 8;
 
@@ -72,7 +65,7 @@ pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
     let normalized = job.normalize.unwrap_or(normalizes);
     check::finite(model.tensors()).with_context(|| job.name.clone())?;
 
-    let measured_on = pictures::made(MEASURED_FROM, MEASURED_ON, model.side);
+    let measured_on = verify::made(model.side);
     let references = progress
         .stage("run the f32 model by tract", || tower::compute_images(&model, &measured_on, normalized))?;
     let calibrated_on = match job.precision {
@@ -114,22 +107,30 @@ pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
     };
     let emitted = progress.stage("pack, lay out", || plan_for(job.target))?;
     let measure = |emitted: &Emitted, images: &[Vec<u8>]| {
-        progress.stage("measure against f32", || Measured::of(emitted, images, &references))
+        let bytes = AlignedBytes::copy_of(&emitted.bytes);
+        let measured = || {
+            verify::with_encoder(&bytes, |plan, encoder| {
+                let mut sums = ImageSums::default();
+                sums.add(encoder, images, &references)?;
+                Ok((sums, plan.arena_bytes(1)))
+            })
+        };
+        progress.stage("measure against f32", measured)
     };
     // A plan for another kind of CPU runs here by the slow reference only; its numbers are those of one for this CPU.
-    let found = if job.target == Target::default() {
+    let (found, arena) = if job.target == Target::default() {
         measure(&emitted, &measured_on)?
     } else {
         let stand_in = measure(&plan_for(Target::default())?, &measured_on)?;
-        let first = measure(&emitted, &measured_on[..1])?;
+        let (first, _) = measure(&emitted, &measured_on[..1])?;
         ensure!(
-            stand_in.embeddings[..1] == first.embeddings[..],
+            stand_in.0.embeddings[..1] == first.embeddings[..],
             "the plans for two targets differ: a bug in the packing"
         );
         stand_in
     };
     const TRY: &str = "try --quality best, pictures of your own with --calibrate, or --precision f32";
-    for (what, quality) in [("hidden states", found.hidden), ("embedding", found.pooled)] {
+    for (what, quality) in [("hidden states", found.hidden()), ("embedding", found.pooled())] {
         let what = format!("{}, {what}", job.name);
         gate::output(&what, quality, TRY, job.force, |warning| progress.note(warning))?;
     }
@@ -152,45 +153,12 @@ pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
         projected: model.projection.is_some(),
         normalized,
         calibrated_on,
-        measured_on: MEASURED_ON,
-        hidden_quality: found.hidden,
-        pooled_quality: found.pooled,
-        bytes: Bytes::of(&emitted, found.arena),
+        measured_on: measured_on.len(),
+        hidden_quality: found.hidden(),
+        pooled_quality: found.pooled(),
+        bytes: Bytes::of(&emitted, arena),
         seconds: progress.seconds(),
     })
-}
-
-/// A plan beside the f32 model.
-struct Measured {
-    hidden: Option<Quality>,
-    pooled: Option<Quality>,
-    embeddings: Vec<Vec<f32>>,
-    arena: usize,
-}
-
-impl Measured {
-    fn of(emitted: &Emitted, images: &[Vec<u8>], references: &[Computed]) -> Result<Self> {
-        let bytes = AlignedBytes::copy_of(&emitted.bytes);
-        let plan = ImagePlan::load(&bytes).context("the plan that was made does not load")?;
-        let kernels = plan.kernels().or_else(|_| Kernels::named("scalar"))?;
-        let arena_bytes = plan.arena_bytes(1);
-        let mut arena = AlignedBytes::zeroed(arena_bytes);
-        let team = Threads::start(default_threads())?;
-        let mut encoder = ImageEncoder::with(&plan, &mut arena, kernels, &team)?;
-        let (mut hidden, mut pooled) = (Comparison::default(), Comparison::default());
-        let mut embeddings = Vec::new();
-        for (image, reference) in images.iter().zip(references) {
-            let ours = encoder.encode(image)?;
-            if let Some(reference) = &reference.hidden {
-                hidden.add(ours.hidden(), &reference.values, reference.cols);
-            }
-            if let (Some(ours), Some(reference)) = (ours.pooled(), &reference.pooled) {
-                pooled.add(ours, reference, reference.len());
-                embeddings.push(ours.to_vec());
-            }
-        }
-        Ok(Self { hidden: hidden.quality(), pooled: pooled.quality(), embeddings, arena: arena_bytes })
-    }
 }
 
 /// Everything that a compile has to tell.

@@ -3,43 +3,62 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+mod both;
+mod cards;
 mod plot;
 
 use crate::quantize::Smoothed;
 use crate::verify::decibels::Decibels;
 use crate::verify::steps::StepFigures;
 use crate::verify::verification::Verification;
+use crate::verify::verified::Verified;
+use cards::of_cards;
 use plot::{Bar, Series, bars, escaped, lines};
 
 const STYLE: &str = include_str!("style.css");
 
 /// The page for a verification of `plan` against `model`, both as the user named them; `smoothed` is what smoothing did in each
 /// tower, where the plan was just made.
-pub fn page(plan: &str, model: &str, found: &Verification, smoothed: &[Vec<Smoothed>]) -> String {
+pub fn page(plan: &str, model: &str, found: &Verified, smoothed: &[Vec<Smoothed>]) -> String {
     let mut body = String::new();
-    let _ = write!(
-        body,
-        "<h1>{} against {}</h1><p class=\"soft\">The plan's embeddings beside the f32 model's, run by tract, on {} prompts of {} \
-         tokens; kernels: {}.</p>",
-        escaped(plan),
-        escaped(model),
-        found.figures.prompts.len(),
-        found.figures.positions.len(),
-        escaped(found.kernels)
-    );
-    cards(&mut body, found);
-    layers(&mut body, found);
-    smoothing(&mut body, smoothed);
-    positions(&mut body, found);
-    prompts(&mut body, found);
-    channels(&mut body, found);
-    steps(&mut body, found);
+    let _ = write!(body, "<h1>{} against {}</h1>", escaped(plan), escaped(model));
+    if let Some(pairs) = &found.pairs {
+        both::pairs(&mut body, pairs);
+    }
+    if let Some(images) = &found.images {
+        both::images(&mut body, images);
+    }
+    if let Some(texts) = &found.texts {
+        if found.images.is_some() {
+            body.push_str("<h2>Prompts</h2>");
+        }
+        prompts_and_states(&mut body, texts, smoothed);
+    }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{}: quantization report</title><style>{STYLE}</style></head><body>{body}</body></html>\n",
         escaped(plan)
     )
+}
+
+/// Everything about a text encoder's plan.
+fn prompts_and_states(body: &mut String, found: &Verification, smoothed: &[Vec<Smoothed>]) {
+    let _ = write!(
+        body,
+        "<p class=\"soft\">The plan's embeddings beside the f32 model's, run by tract, on {} prompts of {} \
+         tokens; kernels: {}.</p>",
+        found.figures.prompts.len(),
+        found.figures.positions.len(),
+        escaped(found.kernels)
+    );
+    cards(body, found);
+    layers(body, found);
+    smoothing(body, smoothed);
+    positions(body, found);
+    prompts(body, found);
+    channels(body, found);
+    steps(body, found);
 }
 
 fn section(body: &mut String, title: &str, text: &str) {
@@ -52,6 +71,7 @@ fn cards(body: &mut String, found: &Verification) {
         (format!("{:.2} dB", figures.hidden.sqnr_db), "SQNR of the hidden states"),
         (format!("{:.5}", figures.hidden.cosine_mean), "cosine of a token's row, mean"),
         (format!("{:.5}", figures.hidden.cosine_min), "cosine of a token's row, least"),
+        (format!("{:.2} dB", figures.hidden_psnr.mean_db), "PSNR of a prompt's hidden states, mean"),
     ];
     if let Some(specific) = figures.prompt_specific_db {
         cards.push((format!("{specific:.2} dB"), "SQNR of what differs between prompts"));
@@ -63,14 +83,10 @@ fn cards(body: &mut String, found: &Verification) {
         cards.push((format!("{:.2} dB", unet.sqnr_db), "SQNR of the UNet's output"));
         cards.push((format!("{:.2} dB", unet.guidance_sqnr_db), "of what the prompt changes in it"));
     }
-    cards.push((format!("{:.2} MB", found.plan_bytes as f64 / 1e6), "plan"));
+    cards.push((format!("{:.2} MB", found.cost.plan_bytes as f64 / 1e6), "plan"));
     let total: f64 = found.steps.iter().map(|step| step.ms).sum();
     cards.push((format!("{total:.1} ms"), "an encode here, one thread"));
-    body.push_str("<ul class=\"cards\">");
-    for (value, what) in cards {
-        let _ = write!(body, "<li><b>{value}</b><span>{what}</span></li>");
-    }
-    body.push_str("</ul>");
+    of_cards(body, &cards);
 }
 
 fn layers(body: &mut String, found: &Verification) {

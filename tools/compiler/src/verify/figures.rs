@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::verify::compare::{Comparison, Quality};
 use crate::verify::decibels::Decibels;
+use crate::verify::psnr::Psnr;
 
 /// Sums over prompts for values of one shape, `[tokens, width]`.
 #[derive(Clone, Debug)]
@@ -140,8 +141,12 @@ pub struct Figures {
     pub hidden: Quality,
     /// SQNR of what differs between prompts, in dB.
     pub prompt_specific_db: Option<Decibels>,
+    /// PSNR of each prompt's hidden states.
+    pub hidden_psnr: Psnr,
     /// Pooled outputs.
     pub pooled: Option<Quality>,
+    /// PSNR of each prompt's pooled output.
+    pub pooled_psnr: Option<Psnr>,
     /// Each tower's part of both.
     pub towers: Vec<TowerFigures>,
     /// The residual stream after each layer, where the references have it.

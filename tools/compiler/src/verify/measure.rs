@@ -8,6 +8,7 @@ use crate::ir::Matrix;
 use crate::tract::run::Computed;
 use crate::verify::compare::Comparison;
 use crate::verify::figures::{Figures, LayerFigures, PromptFigures, Sums, TowerFigures};
+use crate::verify::psnr::Peaks;
 use crate::verify::reference::{Reference, TowerSize};
 
 /// Channels that are listed.
@@ -83,6 +84,8 @@ struct Run<'a> {
     states: Vec<Vec<Sums>>,
     hidden: Sums,
     pooled: Comparison,
+    /// Of the hidden states and of the pooled output.
+    peaks: [Peaks; 2],
     towers: Vec<TowerSums>,
     prompts: Vec<PromptFigures>,
 }
@@ -100,6 +103,7 @@ impl<'a> Run<'a> {
             tokenizer: *plan.tokenizer(),
             hidden: Sums::new(plan.width()),
             pooled: Comparison::default(),
+            peaks: Default::default(),
             prompts: vec![],
         }
     }
@@ -123,10 +127,12 @@ impl<'a> Run<'a> {
         let hidden: Vec<&Matrix> = theirs.iter().filter_map(|computed| computed.hidden.as_ref()).collect();
         let reference = side_by_side(&hidden);
         self.hidden.add(0, ours.hidden(), &reference);
+        self.peaks[0].add(ours.hidden(), &reference);
         let pooled: Vec<f32> =
             theirs.iter().flat_map(|computed| computed.pooled.iter().flatten()).copied().collect();
         if let Some(ours) = ours.pooled() {
             self.pooled.add(ours, &pooled, pooled.len());
+            self.peaks[1].add(ours, &pooled);
         }
         let mut at = (0, 0);
         for (sums, computed) in self.towers.iter_mut().zip(&theirs) {
@@ -161,7 +167,9 @@ impl<'a> Run<'a> {
         Ok(Figures {
             hidden: self.hidden.quality().context("no prompts to compare on")?,
             prompt_specific_db: self.hidden.prompt_specific_db(),
+            hidden_psnr: self.peaks[0].psnr().context("no prompts to compare on")?,
             pooled: self.pooled.quality(),
+            pooled_psnr: self.peaks[1].psnr(),
             towers: self.towers.iter().map(TowerSums::figures).collect(),
             layers,
             positions: self.hidden.by_position(),

@@ -4,19 +4,30 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use cliptext::threads::Solo;
+use cliptext::threads::{Solo, Threads, default_threads};
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 
 pub mod compare;
+pub mod cost;
 pub mod decibels;
 pub mod figures;
+pub mod image;
+pub mod job;
+pub mod labels;
 pub mod measure;
+pub mod pairs;
+pub mod plans;
+pub mod psnr;
+pub mod ranking;
 pub mod reference;
 pub mod steps;
+pub mod texts;
 pub mod unet;
 pub mod verification;
+pub mod verified;
 
 use crate::progress::Progress;
+use cost::{Cost, RUNS, Times, timed};
 use figures::Figures;
 use measure::measure;
 use reference::Reference;
@@ -65,9 +76,27 @@ pub fn verify(
             figures: measured.figures,
             unet,
             steps: steps(plan, encoder),
-            plan_bytes: bytes.len(),
+            cost: progress.stage("time encodings", || cost(plan, kernels, prompts))?,
         })
     })
+}
+
+/// What a prompt in the whole context takes, on all threads.
+fn cost(plan: &Plan<'_>, kernels: Kernels, prompts: &[String]) -> Result<Cost> {
+    let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
+    let team = Threads::start(default_threads())?;
+    let mut encoder = Encoder::with(plan, &mut arena, kernels, &team)?;
+    let mut once = |prompt: &String| {
+        encoder.forget();
+        timed(|| drop(encoder.encode(prompt))).0
+    };
+    // The pages of plan and arena are there when the clock starts.
+    prompts.iter().take(1).for_each(|prompt| {
+        once(prompt);
+    });
+    let ms = prompts.iter().cycle().take(RUNS).map(once).collect();
+    let (times, plan_bytes) = (Times::of(ms), plan.file_bytes());
+    Ok(Cost { threads: default_threads(), times, arena_bytes: plan.arena_bytes(1), plan_bytes })
 }
 
 /// The distances alone.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::verify::compare::Quality;
+use crate::verify::cost::Cost;
 use crate::verify::decibels::Decibels;
 use crate::verify::figures::Figures;
 use crate::verify::steps::StepFigures;
@@ -21,8 +22,8 @@ pub struct Verification {
     pub unet: Option<UnetFigures>,
     /// Bytes and milliseconds of each step.
     pub steps: Vec<StepFigures>,
-    /// Bytes of the plan's file.
-    pub plan_bytes: usize,
+    /// What a prompt in the whole context takes.
+    pub cost: Cost,
 }
 
 impl fmt::Display for Verification {
@@ -36,12 +37,17 @@ impl fmt::Display for Verification {
             figures.positions.len()
         )?;
         writeln!(f, "    SQNR {sqnr_db:.2} dB, cosine mean {cosine_mean:.5}, min {cosine_min:.5}")?;
+        let psnr = figures.hidden_psnr;
+        writeln!(f, "    PSNR mean {:.2} dB, min {:.2}", psnr.mean_db, psnr.min_db)?;
         if let Some(specific) = figures.prompt_specific_db {
             writeln!(f, "    prompt-specific SQNR {specific:.2} dB")?;
         }
         if let Some(Quality { cosine_mean, cosine_min, sqnr_db }) = figures.pooled {
             writeln!(f, "  pooled")?;
             writeln!(f, "    SQNR {sqnr_db:.2} dB, cosine mean {cosine_mean:.5}, min {cosine_min:.5}")?;
+        }
+        if let Some(psnr) = figures.pooled_psnr {
+            writeln!(f, "    PSNR mean {:.2} dB, min {:.2}", psnr.mean_db, psnr.min_db)?;
         }
         writeln!(f, "  residual stream without the first row, dB (prompt-specific dB)")?;
         for layer in &figures.layers {
@@ -77,6 +83,7 @@ impl fmt::Display for Verification {
                 unet.sqnr_db, unet.guidance_sqnr_db
             )?;
         }
+        writeln!(f, "  a prompt {}", self.cost)?;
         write!(f, "  measured with the kernels {}", self.kernels)
     }
 }

@@ -13,4 +13,5 @@ mod refusals;
 mod same_plan;
 mod tokenizers;
 mod verify;
+mod verify_images;
 mod words;
