@@ -8,9 +8,7 @@ use cliptext::{AlignedBytes, Plan};
 use serde_json::{Value, json};
 
 use crate::arguments::{PromptArgs, RunArgs};
-#[cfg(feature = "pictures")]
-use crate::failure::Failure;
-use crate::failure::{Outcome, work};
+use crate::failure::{Failure, Outcome, work};
 use crate::images::{Images, direction};
 use crate::packed::{self, Packed, Pooled, projected_columns};
 #[cfg(feature = "pictures")]
@@ -27,9 +25,10 @@ const USUAL_LOGIT_SCALE: f64 = 100.0;
 pub(crate) struct SimilarityArgs {
     #[command(flatten)]
     prompts: PromptArgs,
-    /// Images, in the order given (may be repeated): embeddings of the same model, `.npy` or `.safetensors`, `[n, d]` or `[d]`, f32 or f16;
-    /// and, where the image encoder's plan is at hand, pictures: PNG, JPEG or WebP
-    #[arg(long, value_name = "FILE", required = true)]
+    /// Images, in the order given (may be repeated; a comma stands between several files): embeddings of the same model, `.npy` or
+    /// `.safetensors`, `[n, d]` or `[d]`, f32 or f16; and, where the image encoder's plan is at hand, pictures, PNG, JPEG or WebP, or a
+    /// folder of them
+    #[arg(long, value_name = "FILE,…", required = true)]
     images: Vec<PathBuf>,
     /// The plan of the same model's image encoder, for pictures, where PLAN does not hold it too: made by `cliptext compile --image`
     #[cfg(feature = "pictures")]
@@ -43,6 +42,40 @@ pub(crate) struct SimilarityArgs {
     json: bool,
     #[command(flatten)]
     run: RunArgs,
+}
+
+impl SimilarityArgs {
+    /// The files that `--images` names. What is there under the whole name is that file or folder, commas or not; else there is a file
+    /// between all commas.
+    fn files(&self) -> Outcome<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for whole in &self.images {
+            let text = whole.to_str().filter(|text| text.contains(',') && !whole.exists());
+            let names = match text {
+                Some(text) => text.split(',').map(PathBuf::from).collect(),
+                None => vec![whole.clone()],
+            };
+            for name in names {
+                if name.as_os_str().is_empty() {
+                    return Err(Failure::Usage(format!(
+                        "--images {}: a comma stands between two files: one is missing",
+                        whole.display()
+                    )));
+                }
+                files.extend(in_folder(name)?);
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// The pictures of a folder; a file as it is.
+fn in_folder(name: PathBuf) -> Outcome<Vec<PathBuf>> {
+    #[cfg(feature = "pictures")]
+    if name.is_dir() {
+        return cliptext_pictures::in_folder(&name).map_err(|error| work(name.display(), error));
+    }
+    Ok(vec![name])
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -79,7 +112,8 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
     let plan = source.load()?;
     let width = projected_columns(&plan, "similarity")?;
     let prompts = prompts.collect::<Outcome<Vec<String>>>()?;
-    let images = images(args, &source, width, access)?;
+    let files = args.files()?;
+    let images = images(args, &files, &source, width, access)?;
     let scale = args.logit_scale.or(plan.manifest().logit_scale.map(f64::from)).unwrap_or_else(|| {
         cliptext_files::to_stderr!(
             "cliptext-run: the plan does not say the logit scale: taking {USUAL_LOGIT_SCALE}, as in CLIP's published models"
@@ -100,6 +134,7 @@ pub(crate) fn similarity(args: &SimilarityArgs, access: Access) -> Outcome {
 /// The directions of all images, each with its name. Pictures go through the image plan that is named, or the one in the plan's file.
 fn images(
     args: &SimilarityArgs,
+    files: &[PathBuf],
     plan: &Source,
     width: usize,
     access: Access,
@@ -107,12 +142,12 @@ fn images(
     #[cfg(feature = "pictures")]
     {
         if let Some(path) = &args.image_plan {
-            return with_pictures(args, &Source::open(Some(path), access)?, width);
+            return with_pictures(args, files, &Source::open(Some(path), access)?, width);
         }
         if plan.holds().1 {
-            return with_pictures(args, plan, width);
+            return with_pictures(args, files, plan, width);
         }
-        for path in &args.images {
+        for path in files {
             if !Images::are_in(path)? {
                 return Err(work(
                     path.display(),
@@ -125,9 +160,9 @@ fn images(
             }
         }
     }
-    let _ = (plan, access);
+    let _ = (args, plan, access);
     let mut all = Vec::new();
-    for path in &args.images {
+    for path in files {
         all.extend(embeddings(path, width)?);
     }
     Ok(all)
@@ -142,7 +177,12 @@ fn embeddings(path: &Path, width: usize) -> Outcome<impl Iterator<Item = (String
 
 /// Those in files of embeddings and in pictures, which the image encoder of `plan` encodes.
 #[cfg(feature = "pictures")]
-fn with_pictures(args: &SimilarityArgs, source: &Source, width: usize) -> Outcome<Vec<(String, Vec<f64>)>> {
+fn with_pictures(
+    args: &SimilarityArgs,
+    files: &[PathBuf],
+    source: &Source,
+    width: usize,
+) -> Outcome<Vec<(String, Vec<f64>)>> {
     let plan = source.load_image()?;
     let columns = plan.manifest().pooled.map_or(0, |rows| rows.columns as usize);
     if columns != width || !plan.is_projected() {
@@ -153,8 +193,8 @@ fn with_pictures(args: &SimilarityArgs, source: &Source, width: usize) -> Outcom
             if plan.is_projected() { "" } else { ", not projected" }
         )));
     }
-    let are_embeddings = args.images.iter().map(|path| Images::are_in(path)).collect::<Outcome<Vec<_>>>()?;
-    let files = || args.images.iter().zip(&are_embeddings);
+    let are_embeddings = files.iter().map(|path| Images::are_in(path)).collect::<Outcome<Vec<_>>>()?;
+    let files = || files.iter().zip(&are_embeddings);
     let pictures: Vec<PathBuf> = files().filter(|(_, are)| !**are).map(|(path, _)| path.clone()).collect();
     let mut encoded = Vec::with_capacity(pictures.len());
     pictures::encode(&plan, &pictures, &args.run, |index, row| {
