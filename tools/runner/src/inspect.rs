@@ -32,6 +32,12 @@ pub(crate) fn inspect(path: Option<&Path>, all_steps: bool, access: Access) -> O
     inspect_text(&source.load()?, all_steps)
 }
 
+/// Prints what is in the image encoder's plan at `path`, which a text encoder's may stand before.
+#[cfg(feature = "pictures")]
+pub(crate) fn image(path: Option<&Path>, all_steps: bool, access: Access) -> Outcome {
+    inspect_image(&Source::open(path, access)?.load_image()?, all_steps)
+}
+
 /// Prints what is in a text encoder's plan.
 fn inspect_text(plan: &Plan<'_>, all_steps: bool) -> Outcome {
     let manifest = plan.manifest();

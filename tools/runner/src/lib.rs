@@ -85,6 +85,10 @@ enum Command {
         /// List each step, not only each kind of steps
         #[arg(long)]
         steps: bool,
+        /// Of a file that holds both plans tell of the image encoder's alone
+        #[cfg(feature = "pictures")]
+        #[arg(long)]
+        image: bool,
     },
 }
 
@@ -107,7 +111,9 @@ pub fn main() -> ExitCode {
         Command::Pack(args) => pack::pack(&args, access),
         Command::Serve(args) => serve::serve(&args, access),
         Command::Client(args) => client::client(&args, access),
-        Command::Inspect { plan, steps } => inspect::inspect(plan.as_deref(), steps, access),
+        #[cfg(feature = "pictures")]
+        Command::Inspect { plan, steps, image: true } => inspect::image(plan.as_deref(), steps, access),
+        Command::Inspect { plan, steps, .. } => inspect::inspect(plan.as_deref(), steps, access),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -80,6 +80,42 @@ fn similarity_takes_pictures_beside_embeddings() {
 }
 
 #[test]
+fn several_images_stand_between_commas_or_in_a_folder() {
+    let folder = Folder::new("pictures-several");
+    let text = fixture("two-towers.plan");
+    let copy = |from: &str, to: &str| folder.write(to, &std::fs::read(picture(from)).unwrap());
+    let (wide, tall, comma) =
+        (copy("wide.png", "b.png"), copy("tall.png", "c.PNG"), copy("photo.jpg", "b.png,a.jpg"));
+    let names = |images: &[&str]| {
+        let plan = plan();
+        let arguments =
+            [&["similarity", "--json", &text, "--image-plan", &plan], images, &["a cat"]].concat();
+        let told: Value = serde_json::from_str(&ok(&arguments)).unwrap();
+        let images = told["images"].as_array().unwrap().iter();
+        images.map(|image| image["image"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let repeated = names(&["--images", &tall, "--images", &wide]);
+    assert_eq!(repeated, [tall.clone(), wide.clone()]);
+    assert_eq!(names(&["--images", &format!("{tall},{wide}")]), repeated);
+    // A file of that name comes before two files.
+    assert_eq!(names(&["--images", &comma, "--images", &wide]), [comma.clone(), wide.clone()]);
+    assert_eq!(names(&["--images", &format!("{wide},{tall},{wide}")]).len(), 3);
+    // A folder's, by their names; what is no picture is not looked at.
+    folder.write("notes.txt", b"none");
+    assert_eq!(names(&["--images", &folder.path("")]), [wide.clone(), comma, tall.clone()]);
+    for (code, said, images) in [
+        (2, "one is missing", format!("{wide},")),
+        (1, "none.png", format!("{wide},none.png")),
+        (1, "none.png", "none.png".to_owned()),
+    ] {
+        let output = run(&["similarity", &text, "--image-plan", &plan(), "--images", &images, "a cat"]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{images}: {error}");
+        assert!(error.contains(said), "{images}: {error}");
+    }
+}
+
+#[test]
 fn a_file_of_both_plans_is_either_of_them() {
     let folder = Folder::new("pictures-both");
     let (text, image) = (fixture("two-towers.plan"), plan());
@@ -114,7 +150,8 @@ fn what_does_not_fit_is_told_by_name_and_nothing_is_left_behind() {
         (1, "none.png: ", vec!["encode-image", &plan, "none.png", "-o", &out]),
         (1, "encodes texts", vec!["encode-image", demo, &wide, "-o", &out]),
         (1, "encodes images", vec!["encode", &plan, "a prompt", "-o", &out]),
-        (1, "encodes images", vec!["bench", &plan]),
+        (1, "encodes texts", vec!["bench", demo, "--image"]),
+        (1, "encodes texts", vec!["inspect", demo, "--image"]),
         (2, "one array", vec!["encode-image", &plan, &wide, "-o", "x.json"]),
         (2, "one array", vec!["encode-image", &plan, &wide, "-o", "x{n}.npy"]),
         (2, "one of the inputs", vec!["encode-image", &plan, &wide, "--format", "npy", "-o", &wide]),
@@ -134,6 +171,46 @@ fn what_does_not_fit_is_told_by_name_and_nothing_is_left_behind() {
         assert!(!std::path::Path::new(&out).exists(), "{arguments:?}");
     }
     assert_eq!(std::fs::read(&wide).unwrap()[..4], *b"\x89PNG");
+}
+
+#[test]
+fn bench_measures_image_plans_as_it_does_text_plans() {
+    let folder = Folder::new("pictures-bench");
+    let image = plan();
+    let both = [fixture("two-towers.plan"), image.clone()].map(|path| std::fs::read(path).unwrap()).concat();
+    let both = folder.write("both.plan", &both);
+    let told = ok(&["bench", &image, "--threads", "1", "--runs", "2"]);
+    for part in [
+        "warm",
+        "cold start",
+        "bytes for one image",
+        "patch embedding",
+        "steps by kind",
+        "of the peak",
+        "floor",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    for part in ["pair ", "labels", "typing", "tokens"] {
+        assert!(!told.contains(part), "{part} in {told}");
+    }
+    let json = |more: &[&str]| -> Value {
+        let arguments = [&["bench", "--json", "--threads", "1", "--runs", "2"], more].concat();
+        serde_json::from_str::<Value>(&ok(&arguments)).unwrap()[0].clone()
+    };
+    let (alone, behind, text) = (json(&[&image]), json(&[&both, "--image"]), json(&[&both]));
+    assert_eq!((&alone["input"], &text["input"]), (&"image".into(), &"prompt".into()));
+    for key in ["plan_hash", "arena_bytes", "macs", "attention_macs", "weight_bytes"] {
+        assert_eq!(alone[key], behind[key], "{key}");
+        assert_ne!(alone[key], text[key], "{key}");
+    }
+    // 17 rows of width 32: patches of 48 pixels, two layers, the class token's projection.
+    let layer = 17 * (4 * 32 * 32 + 2 * 32 * 64);
+    assert_eq!(alone["macs"], 17 * 48 * 32 + 2 * layer + 32 * 20);
+    assert_eq!(alone["attention_macs"], 2 * 2 * 17 * 17 * 32);
+    assert!(alone["cold_ms"].as_f64().unwrap() > 0.0 && !alone["labels"].is_object());
+    let part = ok(&["inspect", &both, "--image"]);
+    assert!(part.contains("16 x 16 pixels") && !part.contains("context"), "{part}");
 }
 
 #[test]

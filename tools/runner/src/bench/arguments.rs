@@ -6,8 +6,12 @@ use clap::Args;
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {
-    /// The plan; without it, the built-in one
+    /// The plan, a text encoder's or an image encoder's; without it, the built-in one
     pub(super) plan: Option<PathBuf>,
+    /// Of a file that holds both plans measure the image encoder's
+    #[cfg(feature = "pictures")]
+    #[arg(long)]
+    pub(super) image: bool,
     /// Numbers of threads to measure with [default: 1 and what encode takes]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) threads: Vec<u16>,
@@ -36,8 +40,31 @@ pub(crate) struct BenchArgs {
 #[derive(Args)]
 pub(crate) struct ColdArgs {
     pub(super) plan: Option<PathBuf>,
+    #[cfg(feature = "pictures")]
+    #[arg(long)]
+    pub(super) image: bool,
     #[arg(long)]
     pub(super) threads: u16,
     #[arg(long)]
     pub(super) kernel: Option<String>,
+}
+
+impl BenchArgs {
+    /// Whether the image encoder of a file with both plans is meant.
+    pub(super) fn is_image(&self) -> bool {
+        #[cfg(feature = "pictures")]
+        return self.image;
+        #[cfg(not(feature = "pictures"))]
+        false
+    }
+}
+
+impl ColdArgs {
+    /// As [`BenchArgs::is_image`].
+    pub(super) fn is_image(&self) -> bool {
+        #[cfg(feature = "pictures")]
+        return self.image;
+        #[cfg(not(feature = "pictures"))]
+        false
+    }
 }

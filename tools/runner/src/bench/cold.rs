@@ -4,14 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use cliptext::{AlignedBytes, Encoder};
+use cliptext::AlignedBytes;
 
 use super::arguments::{BenchArgs, ColdArgs};
 use super::machine::resident;
-use super::workload::PROMPT;
+use super::subject::Subject;
 use crate::failure::{Failure, Outcome, work};
 use crate::plan::{Access, Source};
-use crate::setup::{cannot_encode, kernels, team};
+use crate::setup::{kernels, team};
 
 /// Processes started.
 const RUNS: usize = 7;
@@ -31,6 +31,9 @@ pub(super) fn measure(args: &BenchArgs, access: Access, threads: usize) -> Outco
     command.arg("cold").args(&args.plan).arg("--threads").arg(threads.to_string());
     if access.read {
         command.arg("--read");
+    }
+    if args.is_image() {
+        command.arg("--image");
     }
     if let Some(kernel) = &args.kernel {
         command.arg("--kernel").arg(kernel);
@@ -62,12 +65,11 @@ fn once(command: &mut Command) -> Outcome<Cold> {
 /// `cold`: encodes once and says so, in a line with its resident memory.
 pub(crate) fn cold(args: &ColdArgs, access: Access) -> Outcome {
     let source = Source::open(args.plan.as_deref(), access)?;
-    let plan = source.load()?;
+    let plan = Subject::load(&source, args.is_image())?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
     let team = team(Some(args.threads.into()))?;
     let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
-    let mut encoder = Encoder::with(&plan, &mut memory, kernels, &team).map_err(cannot_encode)?;
-    std::hint::black_box(encoder.encode(PROMPT).hidden());
+    plan.encoder(&mut memory, kernels, &team)?.once();
     match resident() {
         Some((all, anonymous)) => sayln!("{all} {anonymous}"),
         None => sayln!("done"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cliptext::threads::{Team, Threads};
-use cliptext::{Kernels, Plan};
+use cliptext::{Graph, Kernels};
 
 /// The shortest stretch worth timing.
 const STRETCH: Duration = Duration::from_millis(2);
@@ -14,7 +14,7 @@ const STRETCHES: usize = 40;
 
 /// Multiplications per second of the kernel's int8 inner loop on data in the first-level cache, all threads at once; `None`
 /// where the plan is not int8.
-pub(super) fn peak(plan: &Plan<'_>, kernels: Kernels, team: &Threads) -> Option<f64> {
+pub(super) fn peak(plan: &Graph<'_>, kernels: Kernels, team: &Threads) -> Option<f64> {
     let packing = plan.manifest().packing;
     (kernels.exercise(packing, 1) > 0).then(|| rate(team, |rounds| kernels.exercise(packing, rounds)))
 }

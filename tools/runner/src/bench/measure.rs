@@ -3,11 +3,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use cliptext::plan::{Axis, Mask, Op, Step};
+use cliptext::plan::{Mask, Op, Step};
 use cliptext::threads::{Team, Threads};
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan};
 
 use super::report::{Report, Short, StepTime};
+use super::subject::{Encodes, Subject};
 use super::times::{Times, times};
 use super::workload::{NEGATIVE, PROMPT, SHORT_PROMPT};
 use super::{labels, machine, typing};
@@ -20,38 +21,44 @@ const WARM_UP: usize = 3;
 
 /// Encodes `runs` times.
 pub(super) fn warm(
-    plan: &Plan<'_>,
+    plan: &Subject<'_>,
     kernels: Kernels,
     team: &Threads,
     runs: usize,
     forced: bool,
 ) -> Outcome<Report> {
     let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
-    let mut encoder = Encoder::with(plan, &mut memory, kernels, team).map_err(cannot_encode)?;
-    let warm = times(WARM_UP, runs, || {
-        encoder.forget();
-        black_box(encoder.encode(PROMPT).hidden());
-    });
+    let mut encoder = plan.encoder(&mut memory, kernels, team)?;
+    let warm = times(WARM_UP, runs, || encoder.once());
     Ok(Report::new(plan, kernels, forced, team.workers(), warm))
 }
 
-/// Steps, the pair, the short prompt, and what the machine can do.
+/// Steps, what the machine can do, and of texts what else they are encoded for.
 pub(super) fn everything_else(
-    plan: &Plan<'_>,
+    plan: &Subject<'_>,
     kernels: Kernels,
     team: &Threads,
     runs: usize,
     report: &mut Report,
 ) -> Outcome {
-    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(2));
-    let arena = &mut memory;
     report.peak = machine::peak(plan, kernels, team);
     report.peak_f32 = machine::peak_f32(kernels, team);
     report.attention_macs = plan.steps().map(|step| attention_macs(&step)).sum();
     report.fork_join_us = machine::fork_and_join(team) * 1e6;
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
+    report.steps = steps(plan, &mut plan.encoder(&mut memory, kernels, team)?, runs);
+    drop(memory);
+    match plan {
+        Subject::Text(plan) => of_texts(plan, kernels, team, runs, report),
+        #[cfg(feature = "pictures")]
+        Subject::Image(_) => Ok(()),
+    }
+}
 
-    let mut encoder = Encoder::with(plan, arena, kernels, team).map_err(cannot_encode)?;
-    report.steps = steps(plan, &mut encoder, runs);
+/// The pair, the short prompt, labels and typing.
+fn of_texts(plan: &Plan<'_>, kernels: Kernels, team: &Threads, runs: usize, report: &mut Report) -> Outcome {
+    let mut memory = AlignedBytes::zeroed(plan.arena_bytes(2));
+    let mut encoder = Encoder::with(plan, &mut memory, kernels, team).map_err(cannot_encode)?;
     let mut failure = None;
     let pair = times(1, runs, || match encoder.encode_pair([PROMPT, NEGATIVE]) {
         Ok(pair) => {
@@ -88,11 +95,11 @@ pub(super) fn everything_else(
 }
 
 /// The median time of each step.
-fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> Vec<StepTime> {
+fn steps(plan: &Subject<'_>, encoder: &mut Encodes<'_>, runs: usize) -> Vec<StepTime> {
     let mut times = vec![Vec::with_capacity(runs); plan.step_count()];
     for _ in 0..runs {
         let mut last = Instant::now();
-        encoder.encode_observed(PROMPT, |output| {
+        encoder.observed(|output| {
             let now = Instant::now();
             times[output.index].push((now - last).as_secs_f64() * 1e3);
             last = now;
@@ -108,11 +115,9 @@ fn steps(plan: &Plan<'_>, encoder: &mut Encoder<'_, &Threads>, runs: usize) -> V
 }
 
 /// Multiplications of a step's matrix product, of the rows that are computed.
-fn macs(step: &Step, plan: &Plan<'_>) -> u64 {
+fn macs(step: &Step, plan: &Subject<'_>) -> u64 {
     let Some(panels) = step.panels() else { return 0 };
-    let cached = step.out.axis == Axis::Token && plan.cached_token().is_some();
-    let rows = u64::from(step.out.rows) - u64::from(cached);
-    rows * u64::from(panels.inputs) * u64::from(panels.outputs)
+    plan.computed_rows(step) * u64::from(panels.inputs) * u64::from(panels.outputs)
 }
 
 /// Multiplications of attention's two products: of each token with those that it sees.

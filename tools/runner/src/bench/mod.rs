@@ -1,4 +1,4 @@
-//! `bench`: what this machine makes of a plan.
+//! `bench`: what this machine makes of a plan, a text encoder's or an image encoder's.
 
 mod arguments;
 mod cold;
@@ -8,6 +8,7 @@ mod labels;
 mod machine;
 mod measure;
 mod report;
+mod subject;
 mod times;
 mod typing;
 mod workload;
@@ -34,7 +35,7 @@ pub(crate) fn bench(args: &BenchArgs, access: Access) -> Outcome {
         )));
     }
     let source = Source::open(args.plan.as_deref(), access)?;
-    let plan = source.load()?;
+    let plan = subject::Subject::load(&source, args.is_image())?;
     let kernels = kernels(&plan, args.kernel.as_deref())?;
     #[cfg(feature = "compare")]
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;

@@ -1,11 +1,12 @@
 //! What was measured, for people and for programs.
 
 use cliptext::plan::Part;
-use cliptext::{KernelError, Kernels, Plan};
+use cliptext::{Graph, KernelError, Kernels};
 use serde_json::{Value, json};
 
 use super::cold::Cold;
 use super::labels::Labels;
+use super::subject::Subject;
 use super::times::Times;
 use super::typing::Typing;
 use crate::describe::grouped;
@@ -31,6 +32,8 @@ pub(super) struct Short {
 
 /// Everything about one number of threads.
 pub(super) struct Report {
+    /// What one encoding reads.
+    input: &'static str,
     plan_hash: String,
     kernel: &'static str,
     /// Why that kernel ran.
@@ -58,9 +61,16 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan<'_>, kernels: Kernels, forced: bool, threads: usize, warm: Times) -> Self {
+    pub(super) fn new(
+        plan: &Subject<'_>,
+        kernels: Kernels,
+        forced: bool,
+        threads: usize,
+        warm: Times,
+    ) -> Self {
         let weights = plan.steps().filter(|step| step.role.part != Part::Embedding);
         Self {
+            input: plan.input(),
             plan_hash: plan.hash().to_string(),
             kernel: kernels.name(),
             reason: reason(plan, kernels, forced),
@@ -119,6 +129,7 @@ impl Report {
             })
             .collect();
         let mut out = json!({
+            "input": self.input,
             "threads": self.threads,
             "plan_hash": self.plan_hash,
             "kernel": self.kernel,
@@ -185,7 +196,12 @@ impl Report {
                 sayln!("  resident    {:.1} MiB, {:.2} MiB of it anonymous", mib(all), mib(anonymous));
             }
         }
-        sayln!("  arena       {} bytes; {} for a pair", self.arena_bytes, self.pair_arena_bytes);
+        sayln!(
+            "  arena       {} bytes for one {}; {} for two",
+            self.arena_bytes,
+            self.input,
+            self.pair_arena_bytes
+        );
         if self.steps.is_empty() {
             return Ok(());
         }
@@ -269,7 +285,7 @@ impl Report {
 const SLOWEST: usize = 5;
 
 /// Why `kernels` ran: what of this build would be faster, and why it did not.
-fn reason(plan: &Plan<'_>, kernels: Kernels, forced: bool) -> String {
+fn reason(plan: &Graph<'_>, kernels: Kernels, forced: bool) -> String {
     if forced {
         return String::from("chosen by --kernel");
     }
