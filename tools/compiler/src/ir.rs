@@ -8,6 +8,24 @@ use std::fmt;
 
 use crate::arithmetic::parallel::{self, ROWS};
 
+/// What a tower encodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Modality {
+    /// Prompts.
+    Text,
+    /// Pictures.
+    Image,
+}
+
+impl fmt::Display for Modality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Modality::Text => "text encoder",
+            Modality::Image => "image encoder",
+        })
+    }
+}
+
 /// A dense row-major f32 matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {

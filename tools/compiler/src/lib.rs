@@ -2,8 +2,10 @@
 
 pub mod arithmetic;
 pub mod backend;
+pub mod colours;
 pub mod compile;
 pub mod edit;
+pub mod embed;
 pub mod import;
 pub mod ir;
 pub mod output;

@@ -18,6 +18,7 @@ use cliptext_compiler::compile::{Job, compile};
 use cliptext_compiler::edit::Edits;
 use cliptext_compiler::edit::lora::LoraFile;
 use cliptext_compiler::edit::words::{Inversion, name_and_file};
+use cliptext_compiler::embed::{EmbedJob, Embedded, embed};
 use cliptext_compiler::ir::{Activation, Pooled};
 use cliptext_compiler::output;
 use cliptext_compiler::page;
@@ -45,6 +46,32 @@ enum Command {
     InspectModel(InspectArgs),
     /// Compare a plan with the f32 model that it was made from
     Verify(Box<VerifyArgs>),
+    /// Embed pictures with any image encoder in ONNX, in f32 on this machine, for `cliptext-run similarity` to compare with prompts
+    EmbedImages(EmbedArgs),
+}
+
+#[derive(Args)]
+struct EmbedArgs {
+    /// The image encoder: an .onnx file, or a folder with model.onnx or vision_model.onnx
+    model: PathBuf,
+    /// Pictures: PNG, JPEG or WebP
+    #[arg(required = true, value_name = "PICTURE")]
+    pictures: Vec<PathBuf>,
+    /// The embeddings to write: an .npy of [pictures, columns] f32
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Pixels of a side of the images, where the graph leaves it open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    size: Option<u16>,
+    /// The graph's output that is the embedding, where it has several
+    #[arg(long, value_name = "NAME")]
+    from: Option<String>,
+    /// Leave embeddings as long as the graph gives them out [default: each is divided by its length]
+    #[arg(long)]
+    no_normalize: bool,
+    /// Tell nothing but errors
+    #[arg(long)]
+    quiet: bool,
 }
 
 #[derive(Args)]
@@ -363,6 +390,7 @@ fn main() -> ExitCode {
         Command::Compile(args) => run_compile(*args),
         Command::InspectModel(args) => run_inspect(&args),
         Command::Verify(args) => run_verify(*args),
+        Command::EmbedImages(args) => run_embed(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -544,6 +572,35 @@ fn run_compile_image(args: CompileArgs, recipe: Recipe, progress: &Progress) -> 
     }
     if !args.quiet {
         tell_report(&report, &job.plan, args.report.as_ref())?;
+    }
+    Ok(())
+}
+
+fn run_embed(args: EmbedArgs) -> anyhow::Result<()> {
+    let mut files: Vec<&Path> = args.pictures.iter().map(PathBuf::as_path).collect();
+    files.push(&args.model);
+    refuse_overwriting("--output", &args.output, &files);
+    let is_npy = args.output.extension().is_none_or(|extension| extension.eq_ignore_ascii_case("npy"));
+    if !is_npy {
+        usage(format!(
+            "--output {}: embeddings are written as .npy: give a name that ends so",
+            args.output.display()
+        ));
+    }
+    let job = EmbedJob {
+        model: args.model,
+        pictures: args.pictures,
+        embeddings: args.output,
+        side: args.size.map(usize::from),
+        from: args.from,
+        normalize: !args.no_normalize,
+    };
+    let Embedded { columns, side } = embed(&job, &Progress::new(args.quiet))?;
+    if !args.quiet {
+        let (path, count) = (job.embeddings.display(), job.pictures.len());
+        let length = if job.normalize { ", length 1" } else { "" };
+        let text = format!("{path}: [{count}, {columns}] f32{length}, of images of {side} x {side} pixels");
+        tell(&text, &[Some(&job.embeddings)])?;
     }
     Ok(())
 }

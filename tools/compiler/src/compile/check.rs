@@ -3,9 +3,12 @@
 use crate::arithmetic::extremes::largest_magnitude;
 use anyhow::{Result, bail, ensure};
 
-use crate::ir::{Outputs, TextModel};
+use crate::colours::Colours;
+use crate::ir::{ImageModel, Outputs, TextModel};
+use crate::pictures;
 use crate::reference::{encode_all, relative_error};
-use crate::tract::run::F32Run;
+use crate::tract::run::{F32Run, ImageRun};
+use crate::tract::tower;
 
 /// Refuses a model that holds a value which is no finite number.
 ///
@@ -57,6 +60,36 @@ pub fn recognised(model: &TextModel, outputs: &Outputs, run: &F32Run) -> Result<
     }
     Ok(())
 }
+
+/// Embeds pictures by the recognised model and by the graph, and compares.
+///
+/// # Errors
+/// As [`recognised`].
+pub fn recognised_image(
+    model: &ImageModel,
+    normalized: bool,
+    colours: Colours,
+    run: &ImageRun,
+) -> Result<()> {
+    let images = pictures::made(CHECKED_FROM, 2, model.side);
+    for (image, found) in images.iter().zip(tower::compute_images(model, &images, normalized)?) {
+        let expected = run.embed(image, colours)?;
+        ensure!(
+            expected.iter().all(|value| value.is_finite()),
+            "the model's embedding of a made picture has values that are no finite numbers: it is damaged, or was saved from a broken run"
+        );
+        let error = relative_error(&found.pooled.unwrap_or_default(), &expected);
+        ensure!(
+            error <= TOLERANCE,
+            "what was recognised in this graph computes another embedding than the graph itself ({error:.1e} of the largest value, \
+             {TOLERANCE:.0e} allowed): it is not quite a CLIP image encoder"
+        );
+    }
+    Ok(())
+}
+
+/// The number of the first picture that recognised models are checked on.
+const CHECKED_FROM: u64 = 1 << 40;
 
 /// Prompts as long as the context, of tokens spread over the ids below the end token's: one whose end token stands last,
 /// a short one padded with end tokens, and one with a second end token between others, where only the first may count.

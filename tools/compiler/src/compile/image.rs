@@ -17,7 +17,7 @@ use crate::output;
 use crate::pictures;
 use crate::progress::Progress;
 use crate::quantize::{Recipe, quantize_image};
-use crate::source::image::{self, ImageTower};
+use crate::source::image::{self, Exported, ImageTower};
 use crate::tract::tower;
 use crate::verify::compare::Quality;
 use crate::verify::image::{self as verify, ImageSums};
@@ -60,10 +60,14 @@ const ROWS: usize = 77;
 pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
     output::check(&job.plan)?;
     let opened = progress.stage("read", || image::open(&job.model, job.activation))?;
-    let ImageTower { mut model, kind, normalizes, logit_scale, notes } = opened;
+    let ImageTower { mut model, kind, normalizes, logit_scale, notes, exported } = opened;
     notes.iter().for_each(|note| progress.note(note));
     let normalized = job.normalize.unwrap_or(normalizes);
     check::finite(model.tensors()).with_context(|| job.name.clone())?;
+    if let Some(Exported { run, colours, normalized }) = exported {
+        let checked = || check::recognised_image(&model, normalized, colours, &run);
+        progress.stage("check against tract's f32 run", checked).with_context(|| job.name.clone())?;
+    }
 
     let measured_on = verify::made(model.side);
     let references = progress

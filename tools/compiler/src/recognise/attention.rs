@@ -11,6 +11,7 @@ use super::axes::{self, Axes, Dim, Piece};
 use super::linear::{absorb, letters};
 use super::misfit::{Rule, mismatch};
 use super::value::{Expr, Heads, Values, View};
+use crate::ir::Modality;
 use crate::tract::numbers::numbers;
 
 /// A mask's number at or below this is minus infinity: no score of a trained model reaches it.
@@ -130,7 +131,7 @@ pub fn choose(
     add_mask(values, &scores, &added)
 }
 
-/// The causal softmax over the keys; which operand the keys are shows here.
+/// The softmax over the keys, with the mask of the tower; which operand the keys are shows here.
 pub fn softmax(values: &mut Values, op: &Softmax, view: &View) -> Rule<View> {
     let view = absorb(values, view)?;
     let Expr::Scores { left, right, factor, mask } = values.get(view.of).clone() else {
@@ -144,13 +145,13 @@ pub fn softmax(values: &mut Values, op: &Softmax, view: &View) -> Rule<View> {
         return mismatch("a softmax over the keys", format!("{op:?}"));
     }
     if over_keys {
-        check_causal(mask.as_ref(), values.context)?;
+        check_mask(values, mask.as_ref())?;
         let of = values.add(Expr::Weights { query: left, key: right, factor });
         return Ok(View { of, axes: view.axes });
     }
     let n = values.context;
     let turned: Option<Rc<[f32]>> = mask.map(|mask| (0..n * n).map(|at| mask[at % n * n + at / n]).collect());
-    check_causal(turned.as_ref(), n)?;
+    check_mask(values, turned.as_ref())?;
     let of = values.add(Expr::Weights { query: right, key: left, factor });
     let turn = |piece: &Piece| match piece.dim {
         Dim::Token => Piece { dim: Dim::Key, ..*piece },
@@ -215,6 +216,17 @@ fn mixture(values: &mut Values, op: &EinSum, weights: &View, value: &View, swapp
     Ok(View { of, axes: out })
 }
 
+/// Whether the mask is that of the tower.
+fn check_mask(values: &Values, mask: Option<&Rc<[f32]>>) -> Rule<()> {
+    match values.modality() {
+        Modality::Text => check_causal(mask, values.context),
+        Modality::Image => match mask.and_then(|mask| mask.iter().find(|value| **value != 0.0)) {
+            None => Ok(()),
+            Some(value) => mismatch("no mask: every patch sees all", format!("a mask with {value}")),
+        },
+    }
+}
+
 /// Whether the mask is the causal one: nothing on and below the diagonal, [`MASKED`] or less above it.
 fn check_causal(mask: Option<&Rc<[f32]>>, context: usize) -> Rule<()> {
     let expected =
@@ -222,7 +234,7 @@ fn check_causal(mask: Option<&Rc<[f32]>>, context: usize) -> Rule<()> {
     let Some(mask) = mask else {
         return mismatch(
             expected,
-            "no mask: every token sees the whole prompt, as in BERT or an image tower",
+            "no mask: every token sees the whole prompt, as in BERT or an image encoder (which --image compiles)",
         );
     };
     for (at, &value) in mask.iter().enumerate() {

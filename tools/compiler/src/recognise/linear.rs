@@ -10,7 +10,7 @@ use tract_core::prelude::Tensor;
 use super::axes::{self, Axes, Dim, Piece};
 use super::function;
 use super::misfit::{Rule, mismatch};
-use super::value::{Affine, Expr, Id, Values, View};
+use super::value::{Affine, Expr, Id, Start, Values, View};
 use crate::ir::Matrix;
 use crate::tract::numbers::numbers;
 
@@ -107,7 +107,7 @@ pub fn product(
 }
 
 /// Strides of a row-major tensor.
-fn row_major(shape: &[usize]) -> Vec<usize> {
+pub fn row_major(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for at in (1..shape.len()).rev() {
         strides[at - 1] = strides[at] * shape[at];
@@ -116,7 +116,7 @@ fn row_major(shape: &[usize]) -> Vec<usize> {
 }
 
 /// The matrix whose value at `(r, c)` is the constant's at `rows[r] + columns[c]`.
-fn gather(tensor: &Tensor, rows: &[usize], columns: &[usize]) -> Rule<Matrix> {
+pub fn gather(tensor: &Tensor, rows: &[usize], columns: &[usize]) -> Rule<Matrix> {
     /// Side of the squares in which a transposed weight is read: both sides stay in the first cache.
     const TILE: usize = 32;
     let Some(from) = numbers::<f32>(tensor) else {
@@ -161,12 +161,13 @@ pub fn absorb(values: &mut Values, view: &View) -> Rule<View> {
             ),
             bias: Some(bias.as_ref().map_or_else(|| vec![c; width].into(), scaled)),
         },
-        Expr::Embedding { table, positions } if a == 1.0 => {
-            Expr::Embedding { table: table.clone(), positions: positions.iter().map(|p| p + c).collect() }
+        Expr::Embedding { start, positions } if a == 1.0 => {
+            Expr::Embedding { start: start.clone(), positions: positions.iter().map(|p| p + c).collect() }
         }
-        Expr::Tokens { table } if a == 1.0 => {
-            Expr::Embedding { table: table.clone(), positions: vec![c; width * values.context].into() }
-        }
+        Expr::Tokens { table } if a == 1.0 => Expr::Embedding {
+            start: Start::Table(table.clone()),
+            positions: vec![c; width * values.context].into(),
+        },
         Expr::Expanded(part) => match part.line(a, c, values.channels(part.of)) {
             Some(part) => Expr::Expanded(part),
             None => return Ok(view.clone()),

@@ -20,7 +20,7 @@ fn spliced(data: &Axes, at: usize, index: &Axes) -> Axes {
 /// A `Gather` of a constant table: the token embeddings.
 pub fn embed(values: &mut Values, op: &Gather, table: &Arc<Tensor>, index: &View) -> Rule<View> {
     let (base, samples) = values.sampled(index.of);
-    if base != Values::IDS || table.rank() != 2 || op.axis != 0 {
+    if !matches!(values.get(base), Expr::Ids) || table.rank() != 2 || op.axis != 0 {
         return mismatch(
             "a lookup of the token ids in a table [vocabulary, width]",
             format!("a lookup of {} in a table {:?}", values.describe(index.of), table.shape()),
@@ -64,15 +64,22 @@ fn pick(values: &mut Values, data: &View, axis: usize, at: i64) -> Rule<View> {
     }
 }
 
-/// Part of an axis: all of it, or some channels.
+/// Part of an axis: all of it, some channels, or the first token's row.
 pub fn slice(values: &mut Values, view: &View, axis: usize, range: std::ops::Range<usize>) -> Rule<View> {
     let size = axes::size(&view.axes[axis]);
     if range == (0..size) {
         return Ok(view.clone());
     }
+    if range == (0..1) && view.axes[axis] == axes::whole(Dim::Token, values.extent(view.of, Dim::Token)) {
+        let of = absorb(values, view)?.of;
+        let at = values.add(Expr::FirstPlace);
+        let mut axes = view.axes.clone();
+        axes[axis].clear();
+        return Ok(View { of: values.add(Expr::Pooled { of, at }), axes });
+    }
     if !view.axes[axis].iter().all(|piece| piece.dim == Dim::Channel) {
         return mismatch(
-            "the row at the end token, or all tokens",
+            "the row at the end token, the first row, or all tokens",
             format!("tokens {range:?} of {}", values.describe(view.of)),
         );
     }
@@ -112,7 +119,7 @@ pub fn place_in_all(values: &mut Values, view: &View, constant: &Tensor) -> Opti
 pub fn argmax(values: &mut Values, op: &Reduce, view: &View) -> Rule<View> {
     let (base, samples) = values.sampled(view.of);
     let over: Vec<Piece> = op.axes.iter().flat_map(|&at| &view.axes[at]).copied().collect();
-    if base != Values::IDS || !axes::covers(&over, Dim::Token, values.context) {
+    if !matches!(values.get(base), Expr::Ids) || !axes::covers(&over, Dim::Token, values.context) {
         return mismatch("an argmax over the token ids", format!("one of {}", values.describe(view.of)));
     }
     if op.reducer != Reducer::ArgMax(false) {

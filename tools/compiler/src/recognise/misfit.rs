@@ -1,13 +1,17 @@
-//! How a graph that is not a CLIP text encoder is refused.
+//! How a graph that is not a tower of CLIP is refused.
 
 use std::fmt;
 
-/// The place at which a graph stops being a CLIP text encoder.
+use crate::ir::Modality;
+
+/// The place at which a graph stops being a tower of CLIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misfit {
+    /// What the graph was read as.
+    pub modality: Modality,
     /// The node, by its name in the model and its operator.
     pub node: String,
-    /// What a text encoder has there.
+    /// What a tower of CLIP has there.
     pub expected: String,
     /// What this graph has.
     pub found: String,
@@ -17,8 +21,8 @@ impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "this graph is not a CLIP text encoder: it stops fitting at node {}: expected {}; found {}",
-            self.node, self.expected, self.found
+            "this graph is not a CLIP {}: it stops fitting at node {}: expected {}; found {}",
+            self.modality, self.node, self.expected, self.found
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Recognises the CLIP text transformer in a decluttered tract graph.
+//! Recognises CLIP's text or image transformer in a decluttered tract graph.
 //!
 //! The graph is read once, forwards. Each edge is given its meaning as a value of the mathematics (`value::Expr`) and
 //! a record of how the tensor's axes hold that value (`axes`), so that neither the order of transposes and reshapes
@@ -7,10 +7,13 @@
 //! refused, with the first node on the way that stopped fitting. The last step walks from the outputs' values back
 //! through the layers and copies the weights out.
 
-use tract_core::internal::{AxisOp, DimLike, IntoArcTensor, IntoTValue, OutletId, TypedModel, TypedNode};
+use tract_core::internal::{
+    AxisOp, DatumType, DimLike, IntoArcTensor, IntoTValue, OutletId, TypedModel, TypedNode,
+};
 use tract_core::ops::array::{Gather, GatherNd, MultiBroadcastTo, Slice, TypedConcat};
 use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cast::Cast;
+use tract_core::ops::cnn::Conv;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::identity::Identity;
@@ -18,7 +21,8 @@ use tract_core::ops::konst::Const;
 use tract_core::ops::logic::Iff;
 use tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Softmax};
 
-use crate::ir::{Outputs, TextModel};
+use crate::colours::{COLOURS, Colours};
+use crate::ir::{ImageModel, Modality, Outputs, TextModel};
 use crate::tract::guard::guard;
 use crate::tract::run::Outlets;
 
@@ -27,19 +31,22 @@ mod axes;
 mod expanded;
 mod function;
 mod grid;
+mod image;
 mod linear;
 mod lookup;
 mod misfit;
 mod norm;
 mod outputs;
+mod patches;
 mod pointwise;
 mod tower;
 mod value;
 
-use axes::Dim;
+use axes::{Axes, Dim, Piece};
 pub use misfit::Misfit;
 use misfit::{Mismatch, Rule, mismatch};
-use value::{Value, Values, View};
+use outputs::Output;
+use value::{Input, Value, Values, View};
 
 /// A text encoder read out of a graph, and where in the graph its outputs are.
 #[derive(Clone, Debug)]
@@ -50,6 +57,17 @@ pub struct Recognised {
     pub outputs: Outputs,
     /// The edges that hold them; no hidden states where the graph nowhere norms every token's.
     pub outlets: Outlets,
+}
+
+/// An image encoder read out of a graph, and where in the graph its embedding is.
+#[derive(Clone, Debug)]
+pub struct RecognisedImage {
+    /// The tower with its weights.
+    pub model: ImageModel,
+    /// Whether the graph divides the embedding by its length.
+    pub normalized: bool,
+    /// The edge that holds the embedding.
+    pub embedding: OutletId,
 }
 
 /// Ids at which functions of the ids are sampled, at least: more than any CLIP vocabulary with its added tokens.
@@ -63,37 +81,81 @@ const SAMPLED_IDS: usize = 1 << 16;
 /// # Errors
 /// When the graph is not a CLIP text encoder: the first node that does not fit and that an output depends on.
 pub fn recognise(model: &TypedModel) -> Result<Recognised, Misfit> {
-    let whole = |expected: &str, found: String| Misfit {
-        node: "`inputs and outputs`".into(),
-        expected: expected.into(),
-        found,
-    };
-    let [input] = model.inputs[..] else {
-        return Err(whole("one input, the token ids", format!("{} inputs", model.inputs.len())));
-    };
-    let order = model.eval_order().map_err(|e| whole("a graph without cycles", e.to_string()))?;
-    let ids = model.outlet_fact(input).map_err(|e| whole("an ids input", e.to_string()))?;
-    let shape = ids.shape.as_concrete().map(<[usize]>::to_vec);
-    let (batch, context) = match shape.as_deref() {
-        Some(&[batch, context]) if ids.datum_type.is_integer() => (batch, context),
-        Some(&[context]) if ids.datum_type.is_integer() => (1, context),
-        _ => return Err(whole("token ids [batch, context]", format!("{ids:?}"))),
-    };
-    let mut reader = Reader {
-        model,
-        values: Values::new(batch, context, SAMPLED_IDS, ids.datum_type),
-        edges: vec![Vec::new(); model.nodes.len()],
-        makers: vec![input.node],
-    };
-    let axes = vec![axes::whole(Dim::Batch, batch), axes::whole(Dim::Token, context)];
-    let axes = if shape.as_ref().is_some_and(|shape| shape.len() == 1) { axes[1..].to_vec() } else { axes };
-    reader.edges[input.node] = vec![Ok(Value::View(View { of: Values::IDS, axes }))];
-    for node in order {
-        if node != input.node {
-            reader.visit(node);
+    let (shape, datum_type) = input(model, Modality::Text, "the token ids")?;
+    let (batch, context) = match shape[..] {
+        [batch, context] if datum_type.is_integer() => (batch, context),
+        [context] if datum_type.is_integer() => (1, context),
+        _ => {
+            return Err(whole(
+                Modality::Text,
+                "token ids [batch, context]",
+                format!("{datum_type:?} of {shape:?}"),
+            ));
         }
+    };
+    let mut axes = vec![axes::whole(Dim::Batch, batch), axes::whole(Dim::Token, context)];
+    axes.drain(..2 - shape.len());
+    let values = Values::new(batch, context, Input::Ids { vocabulary: SAMPLED_IDS, datum_type });
+    let reader = Reader::read(model, values, axes)?;
+    let outputs = reader.outputs()?;
+    let assembled = outputs::assemble(&reader.values, &outputs).map_err(|found| reader.misfit_of(found))?;
+    Ok(Recognised {
+        outlets: Outlets {
+            hidden: reader.prompt_edge(assembled.hidden),
+            pooled: assembled.pooled.map(|at| model.outputs[at]),
+            states: vec![],
+        },
+        model: assembled.model,
+        outputs: assembled.outputs,
+    })
+}
+
+/// Reads an image encoder out of a graph whose one input is normalised pixels, `[batch, 3, side, side]`, of the mean and deviation
+/// that `colours` says: decluttered, but with slices where they stand, since one that takes the class token's row is looked for.
+///
+/// # Errors
+/// When the graph is not a CLIP image encoder that is a vision transformer: the first node that does not fit and that an output
+/// depends on.
+pub fn recognise_image(model: &TypedModel, colours: Colours) -> Result<RecognisedImage, Misfit> {
+    let (shape, datum_type) = input(model, Modality::Image, "the pixels")?;
+    let (batch, side) = match shape[..] {
+        [batch, COLOURS, side, other] if datum_type.is_float() && side == other => (batch, side),
+        _ => {
+            let found = format!("{datum_type:?} of {shape:?}");
+            return Err(whole(Modality::Image, "pixels of square images [batch, 3, side, side]", found));
+        }
+    };
+    let places = |stride| axes::merged(&[Piece { dim: Dim::Token, stride, size: side }]);
+    let axes =
+        vec![axes::whole(Dim::Batch, batch), axes::whole(Dim::Channel, COLOURS), places(side), places(1)];
+    // The tokens are known from the patch embedding on.
+    let reader = Reader::read(model, Values::new(batch, 0, Input::Pixels { side }), axes)?;
+    let outputs = reader.outputs()?;
+    let assembled =
+        image::assemble(&reader.values, &outputs, colours).map_err(|found| reader.misfit_of(found))?;
+    Ok(RecognisedImage {
+        model: assembled.model,
+        normalized: assembled.normalized,
+        embedding: model.outputs[assembled.embedding],
+    })
+}
+
+/// A misfit of the graph as a whole.
+fn whole(modality: Modality, expected: impl Into<String>, found: String) -> Misfit {
+    Misfit { modality, node: "`inputs and outputs`".into(), expected: expected.into(), found }
+}
+
+/// Shape and type of the graph's one input, which is `what`.
+fn input(model: &TypedModel, modality: Modality, what: &str) -> Result<(Vec<usize>, DatumType), Misfit> {
+    let expected = format!("one input, {what}, of a fixed shape");
+    let [input] = model.inputs[..] else {
+        return Err(whole(modality, expected, format!("{} inputs", model.inputs.len())));
+    };
+    let fact = model.outlet_fact(input).map_err(|e| whole(modality, &expected, e.to_string()))?;
+    match fact.shape.as_concrete() {
+        Some(shape) => Ok((shape.to_vec(), fact.datum_type)),
+        None => Err(whole(modality, expected, format!("{fact:?}"))),
     }
-    reader.outputs()
 }
 
 type Edge = Result<Value, Misfit>;
@@ -107,14 +169,33 @@ struct Reader<'m> {
     makers: Vec<usize>,
 }
 
-impl Reader<'_> {
+impl<'m> Reader<'m> {
+    /// Reads the graph, whose input's axes are given.
+    fn read(model: &'m TypedModel, values: Values, axes: Axes) -> Result<Self, Misfit> {
+        let order = model
+            .eval_order()
+            .map_err(|e| whole(values.modality(), "a graph without cycles", e.to_string()))?;
+        let input = model.inputs[0].node;
+        let edges = vec![Vec::new(); model.nodes.len()];
+        let mut reader = Reader { model, values, edges, makers: vec![input] };
+        reader.edges[input] = vec![Ok(Value::View(View { of: Values::INPUT, axes }))];
+        order.into_iter().filter(|&node| node != input).for_each(|node| reader.visit(node));
+        Ok(reader)
+    }
+
     fn misfit(&self, node: usize, mismatch: Mismatch) -> Misfit {
         let node = &self.model.nodes[node];
         Misfit {
+            modality: self.values.modality(),
             node: format!("`{}` ({})", node.name, node.op.name()),
             expected: mismatch.expected,
             found: mismatch.found,
         }
+    }
+
+    /// A mismatch at a value, by the node that made it.
+    fn misfit_of(&self, (value, mismatch): (value::Id, Mismatch)) -> Misfit {
+        self.misfit(self.makers[value], mismatch)
     }
 
     fn visit(&mut self, id: usize) {
@@ -132,28 +213,19 @@ impl Reader<'_> {
         self.makers.resize(self.values.len(), id);
     }
 
-    fn outputs(self) -> Result<Recognised, Misfit> {
+    /// What each output is, with its name.
+    fn outputs(&self) -> Result<Vec<(String, Output)>, Misfit> {
         let mut outputs = Vec::new();
         for &outlet in &self.model.outputs {
             let OutletId { node, slot } = outlet;
             let read = match self.edges[node][slot].clone()? {
                 Value::View(view) => outputs::classify(&self.values, &view),
-                Value::Const(_) => mismatch("an output that depends on the token ids", "a constant"),
+                Value::Const(_) => mismatch("an output that depends on the input", "a constant"),
             };
             let name = self.model.outlet_label(outlet).unwrap_or_default().to_owned();
             outputs.push((name, read.map_err(|mismatch| self.misfit(node, mismatch))?));
         }
-        let assembled = outputs::assemble(&self.values, &outputs)
-            .map_err(|(value, mismatch)| self.misfit(self.makers[value], mismatch))?;
-        Ok(Recognised {
-            outlets: Outlets {
-                hidden: self.prompt_edge(assembled.hidden),
-                pooled: assembled.pooled.map(|at| self.model.outputs[at]),
-                states: vec![],
-            },
-            model: assembled.model,
-            outputs: assembled.outputs,
-        })
+        Ok(outputs)
     }
 
     /// An edge that holds the value for every token, in a row-major `[batch, context, width]`.
@@ -201,7 +273,7 @@ fn read(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Vec<Val
     Ok(vec![Value::View(view)])
 }
 
-/// The value of a node that depends on the ids.
+/// The value of a node that depends on the input.
 fn view(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<View> {
     let pointwise = node.op_is::<TypedBinOp>()
         || node.op_is::<ElementWiseOp>()
@@ -211,7 +283,13 @@ fn view(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<View> {
         return pointwise::apply(values, node, inputs);
     }
     if let Some(op) = node.op_as::<TypedConcat>() {
-        return lookup::coordinates(values, op.axis, inputs);
+        return match values.modality() {
+            Modality::Text => lookup::coordinates(values, op.axis, inputs),
+            Modality::Image => patches::join(values, op.axis, inputs),
+        };
+    }
+    if let Some(op) = node.op_as::<Conv>() {
+        return patches::convolve(values, op, inputs);
     }
     match inputs {
         [Value::View(view)] => unary(values, node, view),
@@ -292,5 +370,5 @@ fn unary(values: &mut Values, node: &TypedNode, view: &View) -> Rule<View> {
 }
 
 fn unknown(node: &TypedNode) -> Rule<View> {
-    mismatch("an operator of a CLIP text encoder, on values of one", format!("{} here", node.op.name()))
+    mismatch("an operator of a CLIP encoder, on values of one", format!("{} here", node.op.name()))
 }

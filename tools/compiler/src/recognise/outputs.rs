@@ -4,22 +4,34 @@ use super::axes::{self, Dim};
 use super::misfit::{Mismatch, Rule, mismatch};
 use super::tower::{self, Found, Stream};
 use super::value::{EndToken, Expr, Id, Values, View};
-use crate::ir::{LayerNorm, Matrix, Outputs, Pooled, TextModel, highest_end};
+use crate::ir::{LayerNorm, Matrix, Modality, Outputs, Pooled, TextModel, highest_end};
 
 /// An output that is understood.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
     /// A state of the residual stream, with the norm on it if there is one.
     Hidden { state: Id, norm: Option<Id> },
-    /// The end token's row of the normed state.
-    Pooled { state: Id, norm: Id, end: EndToken, projection: Option<Id>, unit: bool },
+    /// A row of the normed state.
+    Pooled { state: Id, norm: Id, row: Row, projection: Option<Id>, unit: bool },
     /// Attention weights: nothing that a plan computes.
     Ignored,
 }
 
+/// The row that a model pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// At the end token.
+    End(EndToken),
+    /// The class token's.
+    First,
+}
+
 /// Reads one output.
 pub fn classify(values: &Values, view: &View) -> Rule<Output> {
-    let expected = "a hidden state, the row at the end token, or its projection";
+    let expected = match values.modality() {
+        Modality::Text => "a hidden state, the row at the end token, or its projection",
+        Modality::Image => "a hidden state, the class token's row behind the last norm, or its projection",
+    };
     let mut id = view.of;
     if let Expr::Weights { .. } = values.get(id) {
         return Ok(Output::Ignored);
@@ -61,9 +73,14 @@ pub fn classify(values: &Values, view: &View) -> Rule<Output> {
                     _ => break id,
                 };
             };
-            match (at.map(|at| values.get(at)), norm, values.get(state)) {
-                (Some(Expr::EndPlace(end)), Some(norm), Expr::Sum { .. } | Expr::Embedding { .. }) => {
-                    Ok(Output::Pooled { state, norm, end: *end, projection, unit })
+            let row = match at.map(|at| values.get(at)) {
+                Some(Expr::EndPlace(end)) => Some(Row::End(*end)),
+                Some(Expr::FirstPlace) => Some(Row::First),
+                _ => None,
+            };
+            match (row, norm, values.get(state)) {
+                (Some(row), Some(norm), Expr::Sum { .. } | Expr::Embedding { .. }) => {
+                    Ok(Output::Pooled { state, norm, row, projection, unit })
                 }
                 _ => mismatch(expected, values.describe(state)),
             }
@@ -117,7 +134,7 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
     }
     let Some(tower) = deepest else {
         let nothing = Mismatch::new("a hidden state or a pooled output", "neither");
-        return Err((Values::IDS, nothing));
+        return Err((Values::INPUT, nothing));
     };
     let layer_of = |state: Id| tower.states.iter().position(|&known| known == state).unwrap_or(0);
 
@@ -128,7 +145,7 @@ pub fn assemble(values: &Values, outputs: &[(String, Output)]) -> Found<Assemble
     };
     let Some(&(state, norm, _)) = states.iter().max_by_key(order) else {
         let nothing = Mismatch::new("a hidden state", "none");
-        return Err((Values::IDS, nothing));
+        return Err((Values::INPUT, nothing));
     };
     let wanted = Wanted { layer: layer_of(state), state, norm };
     build(values, &tower, &states, wanted, outputs)
@@ -154,8 +171,11 @@ fn build(
     let (mut projection, mut end, mut normalized) = (None, EndToken::Highest, false);
     let mut pooled_at = None;
     for (index, (_, output)) in outputs.iter().enumerate() {
-        let Output::Pooled { state, end: here, projection: by, unit, .. } = *output else {
+        let Output::Pooled { state, row, projection: by, unit, .. } = *output else {
             continue;
+        };
+        let Row::End(here) = row else {
+            return Err((state, Mismatch::new("the end token's row", "the first token's, as in BERT")));
         };
         if tower.states.last() != Some(&state) || (pooled != Pooled::None && end != here) {
             let found = "a row of another state, or another end token";
@@ -202,7 +222,7 @@ fn build(
     Ok(Assembled { model, outputs, hidden: wanted.norm.unwrap_or(wanted.state), pooled: pooled_at })
 }
 
-fn project(values: &Values, id: Id) -> Found<Matrix> {
+pub fn project(values: &Values, id: Id) -> Found<Matrix> {
     let linear = tower::whole_linear(values, id)?;
     if linear.bias.iter().any(|&bias| bias != 0.0) {
         return Err((id, Mismatch::new("a projection without bias", "one with a bias")));

@@ -14,7 +14,7 @@ use super::linear::{absorb, add_bias, multiply};
 use super::lookup;
 use super::misfit::{Rule, mismatch};
 use super::norm;
-use super::value::{Expr, Id, Value, Values, View};
+use super::value::{Expr, Id, Start, Value, Values, View};
 use crate::tract::guard::guard;
 
 /// Applies a pointwise operator to its operands.
@@ -34,7 +34,7 @@ pub fn apply(values: &mut Values, node: &TypedNode, inputs: &[Value]) -> Rule<Vi
         };
     }
     let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>() else {
-        return mismatch("an operator of a text encoder", "a function of several values");
+        return mismatch("an operator of a tower of CLIP", "a function of several values");
     };
     match inputs {
         [Value::View(left), Value::View(right)] => {
@@ -210,11 +210,11 @@ fn add(values: &mut Values, view: &View, constant: &Tensor, sign: f32) -> Rule<V
     }
     let (width, context) = (values.channels(view.of), values.context);
     let embedded = match values.get(view.of) {
-        Expr::Tokens { table } => Some((table.clone(), None)),
-        Expr::Embedding { table, positions } => Some((table.clone(), Some(positions.clone()))),
+        Expr::Tokens { table } => Some((Start::Table(table.clone()), None)),
+        Expr::Embedding { start, positions } => Some((start.clone(), Some(positions.clone()))),
         _ => None,
     };
-    if let Some((table, before)) = embedded {
+    if let Some((start, before)) = embedded {
         let dims = [(Dim::Token, context), (Dim::Channel, width)];
         let Some(mut positions) = axes::read(constant, &view.axes, &dims) else {
             return mismatch(
@@ -225,7 +225,7 @@ fn add(values: &mut Values, view: &View, constant: &Tensor, sign: f32) -> Rule<V
         for (at, position) in positions.iter_mut().enumerate() {
             *position = sign * *position + before.as_ref().map_or(0.0, |before| before[at]);
         }
-        let of = values.add(Expr::Embedding { table, positions: positions.into() });
+        let of = values.add(Expr::Embedding { start, positions: positions.into() });
         return Ok(View { of, axes: view.axes });
     }
     let bias = per_channel(values, &view, constant, |x| sign * x)?;

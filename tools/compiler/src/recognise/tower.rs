@@ -1,4 +1,4 @@
-//! From the values behind a graph's outputs to the text tower: layers from the last to the first.
+//! From the values behind a graph's outputs to the tower: layers from the last to the first.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use tract_core::prelude::Tensor;
 use super::axes;
 use super::function;
 use super::misfit::{Mismatch, Rule, mismatch};
-use super::value::{Affine, Expr, Heads, Id, Values};
+use super::value::{Affine, Expr, Heads, Id, Start, Values};
 use crate::ir::{Layer, LayerNorm, Linear, Matrix, Weight};
 use crate::tract::numbers::numbers;
 
@@ -46,7 +46,7 @@ fn at<T>(id: Id, rule: Rule<T>) -> Found<T> {
 pub fn tower(values: &Values, hidden: Id) -> Found<Stream> {
     let mut tower = Stream { states: vec![hidden], blocks: vec![] };
     let mut state = hidden;
-    while !matches!(values.get(state), Expr::Embedding { .. }) {
+    while !is_start(values, state) {
         let (middle, mut block) = mlp(values, state)?;
         state = attention(values, middle, &mut block)?;
         tower.states.push(state);
@@ -55,6 +55,15 @@ pub fn tower(values: &Values, hidden: Id) -> Found<Stream> {
     tower.states.reverse();
     tower.blocks.reverse();
     Ok(tower)
+}
+
+/// Whether a state is the one before the first layer: what is embedded, in an image tower behind a norm.
+fn is_start(values: &Values, state: Id) -> bool {
+    match values.get(state) {
+        Expr::Embedding { .. } => true,
+        Expr::Normed { of, .. } => matches!(values.get(*of), Expr::Embedding { .. }),
+        _ => false,
+    }
 }
 
 /// The residual sum's two sides, the one that ends in a linear layer of `inner` second.
@@ -191,12 +200,38 @@ impl Stream {
     /// `[vocabulary, width]` and `[context, width]`.
     pub fn embeddings(&self, values: &Values) -> Found<(Matrix, Matrix)> {
         let start = self.states[0];
-        let Expr::Embedding { table, positions } = values.get(start) else {
+        let Expr::Embedding { start: Start::Table(table), positions } = values.get(start) else {
             return at(start, mismatch("token embeddings plus positions", values.describe(start)));
         };
         let (rows, cols) = (table.shape()[0], table.shape()[1]);
         let tokens = Matrix { rows, cols, values: at(start, floats(table))? };
         Ok((tokens, Matrix { rows: values.context, cols, values: positions.to_vec() }))
+    }
+}
+
+/// The patches' matrix, class token and positions, and the norm on their sum.
+pub struct Patches<'v> {
+    /// `[width, 3 · patch²]`, of each patch one colour after the other.
+    pub matrix: &'v Matrix,
+    /// `[1 + patches, width]`.
+    pub positions: Matrix,
+    /// Before the first layer.
+    pub norm: LayerNorm,
+}
+
+impl Stream {
+    /// What an image tower's layers begin with.
+    pub fn patches<'v>(&self, values: &'v Values) -> Found<Patches<'v>> {
+        let start = self.states[0];
+        let expected = "a norm on the patches, their class token and positions, before the first layer";
+        let Expr::Normed { of, .. } = values.get(start) else {
+            return at(start, mismatch(expected, values.describe(start)));
+        };
+        let Expr::Embedding { start: Start::Patches(matrix), positions } = values.get(*of) else {
+            return at(*of, mismatch(expected, values.describe(*of)));
+        };
+        let positions = Matrix { rows: values.context, cols: matrix.rows, values: positions.to_vec() };
+        Ok(Patches { matrix, positions, norm: layer_norm(values, start)? })
     }
 }
 

@@ -7,7 +7,8 @@ use tract_core::prelude::{Datum, DatumType, Tensor, tensor1};
 
 use super::axes::{Axes, Dim, Piece};
 use super::grid::float_grid;
-use crate::ir::Matrix;
+use crate::colours::COLOURS;
+use crate::ir::{Matrix, Modality};
 
 /// The place of an [`Expr`] in its [`Values`].
 pub type Id = usize;
@@ -88,17 +89,38 @@ impl Expanded {
     }
 }
 
-/// A value as a function of the token ids.
+/// What the rows are to which a tower adds its positions.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Rows of a table, `[vocabulary, width]`, at the ids.
+    Table(Arc<Tensor>),
+    /// A zero row for the class token, then the patches times a matrix `[width, 3 · patch²]`, of each patch one colour after the
+    /// other.
+    Patches(Rc<Matrix>),
+}
+
+impl Start {
+    fn width(&self) -> usize {
+        match self {
+            Start::Table(table) => table.shape()[1],
+            Start::Patches(matrix) => matrix.rows,
+        }
+    }
+}
+
+/// A value as a function of the graph's input.
 #[derive(Clone, Debug)]
 pub enum Expr {
     /// The token ids.
     Ids,
+    /// The pixels: channels are colours, tokens are places in a square image, row after row.
+    Pixels,
     /// A function of one number, applied everywhere, held as its values on the base's [grid](Values::grid).
     Function { of: Id, samples: Arc<Tensor> },
     /// `table[ids]`.
     Tokens { table: Arc<Tensor> },
-    /// `table[ids] + positions`.
-    Embedding { table: Arc<Tensor>, positions: Rc<[f32]> },
+    /// `start + positions`, `[context, width]`.
+    Embedding { start: Start, positions: Rc<[f32]> },
     /// The sum over the channels.
     Total { of: Id },
     /// The value minus its mean over the channels.
@@ -109,23 +131,25 @@ pub enum Expr {
     Expanded(Expanded),
     /// Layer norm; `gain` and `bias` may still be to come.
     Normed { of: Id, epsilon: f32, gain: Option<Rc<[f32]>>, bias: Option<Rc<[f32]>> },
-    /// A matrix product over the channels.
+    /// A matrix product over the channels; of [`Pixels`](Expr::Pixels), over those of each patch, whose tokens are the patches.
     Linear(Affine),
     /// A residual sum.
     Sum { left: Id, right: Id },
     /// `left · right` over the inner channels of each head, times `factor`, plus `mask` (`[Token, Key]`).
     Scores { left: Heads, right: Heads, factor: f32, mask: Option<Rc<[f32]>> },
-    /// The softmax over the keys of causally masked scores.
+    /// The softmax over the keys of scores, which have the mask of their kind of tower.
     Weights { query: Heads, key: Heads, factor: f32 },
     /// The weighted mixture of a value's tokens; channel `h * inner + d`.
     Mixture { weights: Id, value: Heads },
     /// The place of the first end token.
     EndPlace(EndToken),
+    /// The first place: the class token's in an image tower.
+    FirstPlace,
     /// The place of the end token among the tokens of all prompts, one prompt after the other.
     PlaceInAll { at: Id },
     /// Indices for a `GatherND`.
     Coordinates(Vec<Coordinate>),
-    /// The row of a value at the end token.
+    /// The row of a value at the end token or the first place.
     Pooled { of: Id, at: Id },
     /// The value divided by its length.
     Unit { of: Id },
@@ -149,23 +173,42 @@ pub enum Value {
 #[derive(Debug)]
 pub struct Values {
     exprs: Vec<Expr>,
-    /// Prompts at once.
+    /// Prompts or images at once.
     pub batch: usize,
-    /// Tokens of the fixed prompt.
+    /// Tokens of the fixed prompt, or of an image, with its class token.
     pub context: usize,
-    /// Highest number of ids that a function of the ids is sampled at.
-    vocabulary: usize,
-    ids_type: DatumType,
+    input: Input,
+}
+
+/// The graph's input.
+#[derive(Clone, Copy, Debug)]
+pub enum Input {
+    /// Token ids of that integer type; a function of them is sampled at so many.
+    Ids { vocabulary: usize, datum_type: DatumType },
+    /// The pixels of square images of that side.
+    Pixels { side: usize },
 }
 
 impl Values {
-    /// Starts with the ids alone, at [`Values::ids`].
-    pub fn new(batch: usize, context: usize, vocabulary: usize, ids_type: DatumType) -> Self {
-        Values { exprs: vec![Expr::Ids], batch, context, vocabulary, ids_type }
+    /// Starts with the input alone, at [`Values::INPUT`].
+    pub fn new(batch: usize, context: usize, input: Input) -> Self {
+        let expr = match input {
+            Input::Ids { .. } => Expr::Ids,
+            Input::Pixels { .. } => Expr::Pixels,
+        };
+        Values { exprs: vec![expr], batch, context, input }
     }
 
-    /// The ids' value.
-    pub const IDS: Id = 0;
+    /// The input's value.
+    pub const INPUT: Id = 0;
+
+    /// What the graph is read as.
+    pub fn modality(&self) -> Modality {
+        match self.input {
+            Input::Ids { .. } => Modality::Text,
+            Input::Pixels { .. } => Modality::Image,
+        }
+    }
 
     /// Number of values so far.
     pub fn len(&self) -> usize {
@@ -184,6 +227,7 @@ impl Values {
             (Expr::Total { of: a }, Expr::Total { of: b }) => a == b,
             (Expr::Centred { of: a }, Expr::Centred { of: b }) => a == b,
             (Expr::EndPlace(a), Expr::EndPlace(b)) => a == b,
+            (Expr::FirstPlace, Expr::FirstPlace) => true,
             (Expr::PlaceInAll { at: a }, Expr::PlaceInAll { at: b }) => a == b,
             (Expr::Pooled { of: a, at: p }, Expr::Pooled { of: b, at: q }) => a == b && p == q,
             (Expr::Tokens { table: a }, Expr::Tokens { table: b }) => Arc::ptr_eq(a, b),
@@ -202,13 +246,13 @@ impl Values {
     /// The arguments at which a function of this value is sampled.
     pub fn grid(&self, id: Id) -> Tensor {
         let counting = |length: usize| tensor1(&(0..length as i64).collect::<Vec<_>>());
-        match self.get(id) {
-            Expr::Ids if self.ids_type == i32::datum_type() => {
-                tensor1(&(0..self.vocabulary as i32).collect::<Vec<_>>())
+        match (self.get(id), self.input) {
+            (Expr::Ids, Input::Ids { vocabulary, datum_type }) if datum_type == i32::datum_type() => {
+                tensor1(&(0..vocabulary as i32).collect::<Vec<_>>())
             }
-            Expr::Ids => counting(self.vocabulary),
-            Expr::EndPlace(_) => counting(self.context),
-            Expr::PlaceInAll { .. } => counting(self.batch * self.context),
+            (Expr::Ids, Input::Ids { vocabulary, .. }) => counting(vocabulary),
+            (Expr::EndPlace(_), _) => counting(self.context),
+            (Expr::PlaceInAll { .. }, _) => counting(self.batch * self.context),
             _ => tensor1(&float_grid()),
         }
     }
@@ -224,7 +268,9 @@ impl Values {
     /// Number of channels of the value: 1 for one that has none.
     pub fn channels(&self, id: Id) -> usize {
         match self.get(id) {
-            Expr::Tokens { table } | Expr::Embedding { table, .. } => table.shape()[1],
+            Expr::Pixels => COLOURS,
+            Expr::Tokens { table } => table.shape()[1],
+            Expr::Embedding { start, .. } => start.width(),
             Expr::Function { of, .. }
             | Expr::Centred { of }
             | Expr::Gained { of, .. }
@@ -242,6 +288,7 @@ impl Values {
             | Expr::Scores { .. }
             | Expr::Weights { .. }
             | Expr::EndPlace(_)
+            | Expr::FirstPlace
             | Expr::PlaceInAll { .. } => 1,
         }
     }
@@ -250,6 +297,14 @@ impl Values {
     pub fn extent(&self, id: Id, dim: Dim) -> usize {
         match (dim, self.get(id)) {
             (Dim::Batch, _) => self.batch,
+            (Dim::Token, Expr::Pixels) => match self.input {
+                Input::Pixels { side } => side * side,
+                Input::Ids { .. } => self.context,
+            },
+            // Patches, which the class token has not joined yet.
+            (Dim::Token, Expr::Linear(affine)) if matches!(self.get(affine.of), Expr::Pixels) => {
+                self.context.saturating_sub(1)
+            }
             (Dim::Token | Dim::Key, _) => self.context,
             (Dim::Channel, _) => self.channels(id),
             (Dim::Head, Expr::Function { of, .. }) => self.extent(*of, dim),
@@ -264,14 +319,19 @@ impl Values {
     pub fn describe(&self, id: Id) -> String {
         match self.get(id) {
             Expr::Ids => "the token ids".into(),
+            Expr::Pixels => "the pixels".into(),
             Expr::Function { of, .. } => format!("a function of {}", self.describe(*of)),
             Expr::Tokens { .. } => "token embeddings without positions".into(),
-            Expr::Embedding { .. } => "the embedded prompt".into(),
+            Expr::Embedding { start: Start::Table(_), .. } => "the embedded prompt".into(),
+            Expr::Embedding { start: Start::Patches(_), .. } => "the embedded patches".into(),
             Expr::Total { of } => format!("the sum over the channels of {}", self.describe(*of)),
             Expr::Centred { of } => format!("{} minus its mean", self.describe(*of)),
             Expr::Gained { of, .. } => format!("{}, times a gain", self.describe(*of)),
             Expr::Expanded(_) => "part of a layer norm".into(),
             Expr::Normed { .. } => "a layer norm's output".into(),
+            Expr::Linear(affine) if matches!(self.get(affine.of), Expr::Pixels) => {
+                format!("patches of {} channels without a class token", affine.bias.len())
+            }
             Expr::Linear(affine) => format!("a linear layer of {} channels", affine.bias.len()),
             Expr::Sum { .. } => "a residual sum".into(),
             Expr::Scores { .. } => "attention scores".into(),
@@ -280,6 +340,7 @@ impl Values {
             Expr::EndPlace(_) | Expr::PlaceInAll { .. } | Expr::Coordinates(_) => {
                 "the end token's place".into()
             }
+            Expr::FirstPlace => "the first place".into(),
             Expr::Pooled { .. } => "the pooled row".into(),
             Expr::Unit { .. } => "a vector of length 1".into(),
         }

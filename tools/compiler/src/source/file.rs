@@ -33,13 +33,8 @@ pub struct Opened {
 
 /// The towers in a file of any format; `folder` is the component's, with its configuration and tokenizer.
 pub fn open(path: &Path, folder: &Path, activation: Option<Activation>) -> Result<Opened> {
-    let is_index = path.extension().is_some_and(|extension| extension == "json");
-    if !is_index && !is_safetensors(path)? {
-        ensure!(
-            activation.is_none(),
-            "{}: --act says which activation weights have that are without a configuration; a graph has its own",
-            path.display()
-        );
+    if is_graph(path)? {
+        refuse_activation(path, activation)?;
         let name = file_name(path);
         let tower = SourceTower {
             name,
@@ -97,6 +92,22 @@ pub fn open(path: &Path, folder: &Path, activation: Option<Activation>) -> Resul
 /// The last part of a path.
 pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether a file is taken for a graph, since it is no safetensors and no index of shards.
+pub fn is_graph(path: &Path) -> Result<bool> {
+    let is_index = path.extension().is_some_and(|extension| extension == "json");
+    Ok(!is_index && !is_safetensors(path)?)
+}
+
+/// Refuses what a user says of a graph's activation.
+pub fn refuse_activation(path: &Path, activation: Option<Activation>) -> Result<()> {
+    ensure!(
+        activation.is_none(),
+        "{}: --act says which activation weights have that are without a configuration; a graph has its own",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Whether a file begins as safetensors do; an error when it is something that users give in place of a model.

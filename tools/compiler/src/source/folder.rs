@@ -9,13 +9,13 @@ use super::beside::{COMPONENT, OPEN_CLIP_CONFIG};
 use super::file::{self, Opened, file_name};
 use super::tower::{Source, SourceTower};
 use crate::import::safetensors::config::Config;
-use crate::ir::Activation;
+use crate::ir::{Activation, Modality};
 use crate::preset::Preset;
 use crate::tensors::foreign;
 
 /// Weights by the names that files have, the first that is there counts: full precision before half, safetensors before
 /// ONNX.
-const WEIGHTS: [&str; 9] = [
+const WEIGHTS: [&str; 8] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
@@ -24,8 +24,15 @@ const WEIGHTS: [&str; 9] = [
     "model.safetensors.index.fp16.json",
     "model.bf16.safetensors",
     "model.onnx",
-    "text_model.onnx",
 ];
+
+/// The file of one encoder alone, behind those.
+const fn alone(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Text => "text_model.onnx",
+        Modality::Image => "vision_model.onnx",
+    }
+}
 
 /// Looks at a folder; `activation` is what the user says that the layers have.
 pub fn open(path: &Path, activation: Option<Activation>) -> Result<Source> {
@@ -33,7 +40,7 @@ pub fn open(path: &Path, activation: Option<Activation>) -> Result<Source> {
     if index.is_file() {
         return pipeline(path, Some(&index), activation);
     }
-    if weights(path)?.is_none() && path.join(COMPONENT).is_dir() {
+    if weights(path, Modality::Text)?.is_none() && path.join(COMPONENT).is_dir() {
         return pipeline(path, None, activation);
     }
     let Opened { towers, preset, kind, notes } = component(path, activation)?;
@@ -128,9 +135,10 @@ fn family(class: &str, towers: &[SourceTower]) -> Option<Preset> {
     }
 }
 
-/// The file with the weights in a component's folder.
-pub(super) fn weights(path: &Path) -> Result<Option<PathBuf>> {
-    if let Some(known) = WEIGHTS.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
+/// The file with the weights of such an encoder in a component's folder.
+pub(super) fn weights(path: &Path, modality: Modality) -> Result<Option<PathBuf>> {
+    let names = WEIGHTS.into_iter().chain([alone(modality)]);
+    if let Some(known) = names.map(|name| path.join(name)).find(|file| file.is_file()) {
         return Ok(Some(known));
     }
     // A folder with one model under another name.
@@ -162,7 +170,7 @@ fn component(path: &Path, activation: Option<Activation>) -> Result<Opened> {
         path.display()
     );
     let config = path.join("config.json");
-    if let Some(file) = weights(path)? {
+    if let Some(file) = weights(path, Modality::Text)? {
         // The configuration of something else says so more clearly than its tensors do.
         if config.is_file() && !path.join(OPEN_CLIP_CONFIG).is_file() {
             Config::read(&config)?;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_core::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
-use tract_core::prelude::{DatumType, OutletId, TypedRunnableModel, tensor1};
+use tract_core::prelude::{DatumType, OutletId, TypedModel, TypedRunnableModel, tensor1};
 
+use crate::colours::{COLOURS, Colours};
 use crate::ir::Matrix;
 use crate::tract::Imported;
 use crate::tract::guard::guard;
@@ -84,6 +85,61 @@ impl F32Run {
         let pooled = self.pooled.map(|at| first(&results[at], batch)).transpose()?;
         let states = results[self.states..].iter().map(|state| matrix(state, batch, context));
         Ok(Computed { hidden, pooled, states: states.collect::<Result<_>>()? })
+    }
+}
+
+/// A graph whose one input is pixels, made ready to run picture after picture.
+#[derive(Clone, Debug)]
+pub struct ImageRun {
+    plan: Arc<TypedRunnableModel>,
+    /// `[batch, 3, side, side]`.
+    shape: [usize; 4],
+}
+
+impl ImageRun {
+    /// Lets tract optimise a graph for this machine, to be run for the edge that holds the images' embeddings.
+    ///
+    /// # Errors
+    /// When tract has no code for one of the graph's operators, or the input is no pixels of a fixed shape.
+    pub fn new(mut model: TypedModel, embedding: OutletId) -> Result<Self> {
+        model.select_output_outlets(&[embedding]).context("tract cannot select the outputs")?;
+        let shape = model.input_fact(0)?.shape.as_concrete().and_then(|shape| shape.try_into().ok());
+        let shape = shape.context("the pixels' shape is not fixed")?;
+        let plan = guard(|| {
+            model.declutter()?;
+            model.into_optimized().and_then(|model| model.into_runnable())
+        })
+        .context("tract cannot run this graph")?;
+        Ok(ImageRun { plan, shape })
+    }
+
+    /// Pixels of a side of the images.
+    pub fn side(&self) -> usize {
+        self.shape[3]
+    }
+
+    /// The embedding of an image, `[side, side, 3]` bytes, normalised by `colours`. A graph for several images at once gets it for
+    /// each, and its first answer counts.
+    ///
+    /// # Errors
+    /// When the image has another size, or tract fails.
+    pub fn embed(&self, image: &[u8], colours: Colours) -> Result<Vec<f32>> {
+        let [batch, .., side] = self.shape;
+        ensure!(
+            image.len() == side * side * COLOURS,
+            "the image has {} bytes where the graph takes [{side}, {side}, {COLOURS}]",
+            image.len()
+        );
+        let (mean, deviation) = colours;
+        let plane = |colour: usize| {
+            let values = image.iter().skip(colour).step_by(COLOURS);
+            values.map(move |&pixel| (f32::from(pixel) / 255.0 - mean[colour]) / deviation[colour])
+        };
+        let pixels: Vec<f32> = (0..COLOURS).flat_map(plane).collect();
+        let input = Tensor::from_shape(&self.shape, &pixels.repeat(batch))?;
+        let results = guard(|| self.plan.run(tvec![input.into_tvalue()]))
+            .context("tract cannot run this graph on a picture")?;
+        first(&results[0], batch)
     }
 }
 

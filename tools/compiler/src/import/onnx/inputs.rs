@@ -15,6 +15,7 @@ use tract_onnx::pb::{
 };
 
 use super::proto::{reads, tensor};
+use crate::ir::Modality;
 
 /// CLIP's context, where the graph does not say.
 const CONTEXT: usize = 77;
@@ -23,7 +24,7 @@ const CONTEXT: usize = 77;
 const MOST_POSITIONS: usize = 1 << 14;
 
 /// Most prompts at once that a graph may be made for: the reference computes them all.
-const MOST_PROMPTS: usize = 64;
+pub const MOST_PROMPTS: usize = 64;
 
 /// What [`fix`] settled.
 #[derive(Clone, Debug)]
@@ -39,17 +40,12 @@ pub struct Fixed {
 /// Fixes the axes, gives the inputs beside the ids their neutral value, and drops what depends on other inputs (the
 /// image tower of a whole CLIP).
 pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
-    let graph = model.graph.as_mut().context("the model holds no graph")?;
-    let initialized: HashSet<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
-    graph.input.retain(|input| !initialized.contains(&input.name));
-    graph.value_info.clear();
-
+    let graph = only_inputs(model)?;
     let ids = find_ids(graph)?;
     let (kept, foreign): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.input)
         .into_iter()
         .partition(|input| input.name == ids || neutral(input, 1, 1).is_some());
-    drop_dependent_outputs(graph, foreign.into_iter().map(|input| input.name).collect())?;
-    drop_unused(graph);
+    keep_outputs_without(graph, foreign, "token ids", Modality::Text)?;
     let context = context(graph).unwrap_or(CONTEXT);
     ensure!(
         context <= MOST_POSITIONS,
@@ -67,7 +63,9 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
         if input.name == ids {
             let wanted = [batch as i64, context as i64];
             exported_for = fixed_dims(&input).filter(|dims| !wanted.ends_with(dims));
-            set_shape(&mut input, batch, context);
+            let rank = tensor_type(&input).and_then(|t| t.shape.as_ref()).map_or(2, |shape| shape.dim.len());
+            let shape = [batch, context];
+            set_shape(&mut input, if rank == 1 { &shape[1..] } else { &shape }, DataType::Int64);
             graph.input.push(input);
         } else {
             graph.initializer.extend(neutral(&input, fixed_batch(&input).unwrap_or(batch), context));
@@ -83,7 +81,16 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
     Ok(Fixed { context, ids_type, exported_for })
 }
 
-fn tensor_type(info: &ValueInfoProto) -> Option<&type_proto::Tensor> {
+/// The model's graph, whose inputs are those alone that have no value of their own.
+pub fn only_inputs(model: &mut ModelProto) -> Result<&mut GraphProto> {
+    let graph = model.graph.as_mut().context("the model holds no graph")?;
+    let initialized: HashSet<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
+    graph.input.retain(|input| !initialized.contains(&input.name));
+    graph.value_info.clear();
+    Ok(graph)
+}
+
+pub fn tensor_type(info: &ValueInfoProto) -> Option<&type_proto::Tensor> {
     match info.r#type.as_ref()?.value.as_ref()? {
         Value::TensorType(tensor) => Some(tensor),
     }
@@ -115,8 +122,13 @@ fn find_ids(graph: &GraphProto) -> Result<String> {
             let found: Vec<String> = graph.input.iter().map(|i| format!("`{}`", i.name)).collect();
             bail!(
                 "input {} does not fit: expected token ids, an int64 or int32 tensor [batch, tokens]; found no such \
-                 input; give the text encoder's .onnx file",
-                if found.is_empty() { "(none)".to_owned() } else { found.join(", ") }
+                 input; give the text encoder's .onnx file{}",
+                if found.is_empty() { "(none)".to_owned() } else { found.join(", ") },
+                if graph.input.iter().any(is_pixels) {
+                    ", or compile this image encoder with --image"
+                } else {
+                    ""
+                }
             )
         }
         _ => {
@@ -125,14 +137,26 @@ fn find_ids(graph: &GraphProto) -> Result<String> {
     }
 }
 
-/// The input's dimensions, if none of them is free.
-fn fixed_dims(input: &ValueInfoProto) -> Option<Vec<i64>> {
+/// Whether an input can be pixels: floats of four axes.
+pub fn is_pixels(input: &ValueInfoProto) -> bool {
+    tensor_type(input).is_some_and(|t| {
+        t.elem_type == DataType::Float as i32 && t.shape.as_ref().is_none_or(|shape| shape.dim.len() == 4)
+    })
+}
+
+/// The input's dimensions, those that are free as `None`.
+pub fn dims(input: &ValueInfoProto) -> Option<Vec<Option<i64>>> {
     let shape = tensor_type(input)?.shape.as_ref()?;
     let dims = shape.dim.iter().map(|dim| match dim.value {
         Some(dimension::Value::DimValue(value)) => Some(value),
         _ => None,
     });
-    dims.collect()
+    Some(dims.collect())
+}
+
+/// The input's dimensions, if none of them is free.
+fn fixed_dims(input: &ValueInfoProto) -> Option<Vec<i64>> {
+    dims(input)?.into_iter().collect()
 }
 
 /// Prompts at once, where the input of rank 2 fixes how many.
@@ -145,15 +169,15 @@ fn fixed_batch(input: &ValueInfoProto) -> Option<usize> {
     }
 }
 
-fn set_shape(input: &mut ValueInfoProto, batch: usize, context: usize) {
-    let dim = |value: usize| Dimension {
+/// Gives the input, of that type where it has none, the shape.
+pub fn set_shape(input: &mut ValueInfoProto, shape: &[usize], default: DataType) {
+    let dim = |&value: &usize| Dimension {
         value: Some(dimension::Value::DimValue(value as i64)),
         ..Dimension::default()
     };
-    let elem_type = tensor_type(input).map_or(DataType::Int64 as i32, |t| t.elem_type);
-    let rank = tensor_type(input).and_then(|t| t.shape.as_ref()).map_or(2, |shape| shape.dim.len());
-    let dims = if rank == 1 { vec![dim(context)] } else { vec![dim(batch), dim(context)] };
-    let tensor = type_proto::Tensor { elem_type, shape: Some(TensorShapeProto { dim: dims }) };
+    let elem_type = tensor_type(input).map_or(default as i32, |t| t.elem_type);
+    let shape = TensorShapeProto { dim: shape.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type, shape: Some(shape) };
     input.r#type = Some(TypeProto { value: Some(Value::TensorType(tensor)), ..TypeProto::default() });
 }
 
@@ -180,8 +204,8 @@ fn neutral(input: &ValueInfoProto, batch: usize, context: usize) -> Option<Tenso
     Some(tensor(&input.name, &[batch as i64, context as i64], elem_type, bytes.repeat(batch)))
 }
 
-/// Rows of the position table: a constant as wide as the token table, looked up, sliced or added.
-fn context(graph: &GraphProto) -> Option<usize> {
+/// The dimensions of the graph's constants, by their names.
+pub fn constants(graph: &GraphProto) -> HashMap<&str, &[i64]> {
     let mut constants: HashMap<&str, &[i64]> =
         graph.initializer.iter().map(|t| (t.name.as_str(), t.dims.as_slice())).collect();
     for node in &graph.node {
@@ -196,23 +220,55 @@ fn context(graph: &GraphProto) -> Option<usize> {
             constants.insert(output, dims);
         }
     }
-    let tables = |ops: &[&str]| -> Vec<&[i64]> {
-        let users = graph.node.iter().filter(|node| ops.contains(&node.op_type.as_str()));
-        users.flat_map(|node| &node.input).filter_map(|name| constants.get(name.as_str()).copied()).collect()
-    };
-    let matrices = |dims: &&[i64]| dims.len() == 2;
-    let vocabulary = tables(&["Gather"]).into_iter().filter(matrices).max_by_key(|dims| dims[0])?;
-    let is_positions = |dims: &&[i64]| match **dims {
-        [rows, width] | [1, rows, width] => width == vocabulary[1] && rows > 1 && rows != vocabulary[0],
-        _ => false,
-    };
-    let rows = |dims: &[i64]| usize::try_from(dims[dims.len() - 2]).ok();
-    // A table of token types is shorter.
-    tables(&["Gather", "Slice", "Add"]).into_iter().filter(is_positions).filter_map(rows).max()
+    constants
 }
 
-fn drop_dependent_outputs(graph: &mut GraphProto, mut foreign: HashSet<String>) -> Result<()> {
-    let inputs: Vec<String> = foreign.iter().cloned().collect();
+/// The dimensions of the constants that are looked up in, or taken parts of, or added.
+fn tables<'g>(graph: &'g GraphProto, ops: &[&str]) -> Vec<&'g [i64]> {
+    let constants = constants(graph);
+    let users = graph.node.iter().filter(|node| ops.contains(&node.op_type.as_str()));
+    users.flat_map(|node| &node.input).filter_map(|name| constants.get(name.as_str()).copied()).collect()
+}
+
+/// Rows of tables of positions that are so wide, by the operators that read them.
+pub fn position_rows(graph: &GraphProto, width: i64) -> Vec<usize> {
+    let rows = |dims: &[i64]| match *dims {
+        [rows, columns] | [1, rows, columns] if columns == width && rows > 1 => usize::try_from(rows).ok(),
+        _ => None,
+    };
+    tables(graph, &["Gather", "Slice", "Add"]).into_iter().filter_map(rows).collect()
+}
+
+/// Rows of the position table: a constant as wide as the token table, looked up, sliced or added.
+fn context(graph: &GraphProto) -> Option<usize> {
+    let matrices = |dims: &&[i64]| dims.len() == 2;
+    let vocabulary = tables(graph, &["Gather"]).into_iter().filter(matrices).max_by_key(|dims| dims[0])?;
+    let is_positions = |rows: &usize| *rows as i64 != vocabulary[0];
+    // A table of token types is shorter.
+    position_rows(graph, vocabulary[1]).into_iter().filter(is_positions).max()
+}
+
+/// Drops the outputs that depend on the `foreign` inputs, and what no output needs; `wanted` is what the tower reads.
+pub fn keep_outputs_without(
+    graph: &mut GraphProto,
+    foreign: Vec<ValueInfoProto>,
+    wanted: &str,
+    modality: Modality,
+) -> Result<()> {
+    let inputs: Vec<String> = foreign.into_iter().map(|input| input.name).collect();
+    drop_dependent_outputs(graph, &inputs);
+    ensure!(
+        !graph.output.is_empty(),
+        "input `{}` does not fit: expected {wanted} and nothing else; found that every output depends on it too; export the \
+         {modality} alone",
+        inputs.join("`, `")
+    );
+    drop_unused(graph);
+    Ok(())
+}
+
+fn drop_dependent_outputs(graph: &mut GraphProto, inputs: &[String]) {
+    let mut foreign: HashSet<String> = inputs.iter().cloned().collect();
     // The nodes may stand in any order.
     let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
     for node in &graph.node {
@@ -220,7 +276,7 @@ fn drop_dependent_outputs(graph: &mut GraphProto, mut foreign: HashSet<String>) 
             readers.entry(name).or_default().push(node);
         }
     }
-    let mut pending = inputs.clone();
+    let mut pending = inputs.to_vec();
     while let Some(name) = pending.pop() {
         for output in readers.remove(name.as_str()).into_iter().flatten().flat_map(|node| &node.output) {
             if foreign.insert(output.clone()) {
@@ -229,13 +285,6 @@ fn drop_dependent_outputs(graph: &mut GraphProto, mut foreign: HashSet<String>) 
         }
     }
     graph.output.retain(|output| !foreign.contains(&output.name));
-    ensure!(
-        !graph.output.is_empty(),
-        "input `{}` does not fit: expected token ids and nothing else; found that every output depends on it too; export the \
-         text encoder alone",
-        inputs.join("`, `")
-    );
-    Ok(())
 }
 
 /// Drops the nodes and weights that no output needs.

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use prost::Message;
+use tract_core::optim::Optimizer;
 use tract_onnx::pb::{ModelProto, NodeProto};
 use tract_onnx::prelude::{InferenceModelExt, TypedModel};
 use tract_onnx::tract_hir::prelude::InferenceModel;
 
+use crate::ir::Modality;
 use crate::tract::Imported;
 use crate::tract::guard::guard;
 
@@ -24,6 +26,7 @@ mod fused_matmul;
 mod inputs;
 mod locations;
 mod lower;
+mod pixels;
 mod precision;
 mod proto;
 mod tensors;
@@ -37,6 +40,9 @@ const MOST_BYTES: u64 = 2 << 30;
 /// [the most prompts at once](inputs).
 const MOST_VALUE_BYTES: usize = 1 << 30;
 
+/// tract's name of its pass that pushes slices up through the graph.
+const PUSH_SLICE_UP: &str = "PushSliceUp";
+
 /// Reads the ONNX file at `path` up to a decluttered graph with its axes fixed.
 ///
 /// # Errors
@@ -46,6 +52,30 @@ pub fn load(path: &Path) -> Result<Imported> {
     let refused = || format!("cannot import `{}`", path.display());
     let proto = read(path)?;
     import(proto, folder(path)).with_context(refused)
+}
+
+/// Reads the image encoder in the ONNX file at `path`, alone or beside a text encoder, up to a graph whose one input is pixels,
+/// `[batch, 3, side, side]`, and whose slices are left where they stand.
+///
+/// The side is the one that the file fixes, else `side`, else the one that a table of positions has rows for.
+///
+/// # Errors
+/// As [`load`], and when nothing says the side, or `side` says another than the file.
+pub fn load_image(path: &Path, side: Option<usize>) -> Result<TypedModel> {
+    let refused = || format!("cannot import `{}`", path.display());
+    let proto = read(path)?;
+    import_image(proto, folder(path), side).with_context(refused)
+}
+
+/// Imports a decoded model's image encoder; external tensors are looked for in `folder`.
+///
+/// # Errors
+/// As [`load_image`], without the file's name.
+pub fn import_image(mut proto: ModelProto, folder: &Path, side: Option<usize>) -> Result<TypedModel> {
+    settle(&mut proto, folder)?;
+    pixels::fix(&mut proto, side)?;
+    declutter(proto, Modality::Image)
+        .context("tract cannot load this model; export it again, with opset 17 and without optimisation")
 }
 
 /// Reads the ONNX file at `path` into an operator graph whose inputs are as the file leaves them, for tract to run; no
@@ -93,7 +123,7 @@ fn decode(bytes: &[u8]) -> Result<ModelProto> {
 pub fn import(mut proto: ModelProto, folder: &Path) -> Result<Imported> {
     settle(&mut proto, folder)?;
     let fixed = inputs::fix(&mut proto)?;
-    let model = declutter(proto).with_context(|| match &fixed.exported_for {
+    let model = declutter(proto, Modality::Text).with_context(|| match &fixed.exported_for {
         Some(shape) => format!(
             "this model was exported for prompts of the fixed shape {shape:?}, and tract cannot load it for the whole context; \
              export it for [1, {}], or with dynamic axes",
@@ -150,12 +180,18 @@ fn name_nodes(nodes: &mut [NodeProto], axes: &mut NodeAxes) {
     }
 }
 
-/// Types, folds and declutters with tract.
-fn declutter(proto: ModelProto) -> Result<TypedModel> {
+/// Types, folds and declutters with tract. In an image tower a slice takes the class token's row: tract would compute the last layer
+/// for that row only, which is no layer as the others any more.
+fn declutter(proto: ModelProto, modality: Modality) -> Result<TypedModel> {
     let mut model = parse(proto, MOST_VALUE_BYTES)?;
     guard(|| {
         model.analyse(false).context("tract cannot work out the graph's types and shapes")?;
-        let model = model.into_typed().context("tract cannot type this graph")?;
-        model.into_decluttered().context("tract cannot simplify this graph")
+        let mut model = model.into_typed().context("tract cannot type this graph")?;
+        let mut optimizer = Optimizer::declutter();
+        if modality == Modality::Image {
+            optimizer.passes.retain(|pass| format!("{pass:?}") != PUSH_SLICE_UP);
+        }
+        optimizer.optimize(&mut model).context("tract cannot simplify this graph")?;
+        Ok(model)
     })
 }

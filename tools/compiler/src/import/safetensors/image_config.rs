@@ -8,10 +8,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::config::activation;
+use crate::colours::Colours;
 use crate::ir::Activation;
-
-/// Mean and deviation of each colour.
-pub type Colours = ([f32; 3], [f32; 3]);
 
 /// What a configuration says of an image tower. Sizes that it leaves out have the values that transformers, or OpenCLIP, gives
 /// them.
@@ -70,6 +68,25 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
     let named = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{named}: cannot be read"))?;
     serde_json::from_str(&text).with_context(|| format!("{named}: expected a JSON object"))
+}
+
+/// How pixels are normalised by the `preprocessor_config.json` or `open_clip_config.json` in `folder`, of images of that `side`;
+/// `None` where neither says it.
+///
+/// # Errors
+/// When one can't be read, or asks for a preprocessing that images are not given in.
+pub fn colours(folder: &Path, side: usize) -> Result<Option<Colours>> {
+    let path = folder.join("preprocessor_config.json");
+    if path.is_file() {
+        return preprocessed(&path, side).map(Some);
+    }
+    let path = folder.join("open_clip_config.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let found: OpenClipPreprocessOnly =
+        serde_json::from_value(Value::Object(object(&path)?)).with_context(|| path.display().to_string())?;
+    found.preprocess_cfg.colours(&path, side)
 }
 
 impl ImageConfig {
@@ -154,23 +171,6 @@ impl ImageConfig {
                 named()
             )
         })?;
-        for (key, value) in &preprocess.others {
-            let usual = match (key.as_str(), value) {
-                ("size", size) => {
-                    *size == vision.image_size || *size == Value::from([vision.image_size; 2].as_slice())
-                }
-                ("mode", mode) => mode == "RGB",
-                ("interpolation", how) => how == "bicubic",
-                ("resize_mode", how) => how == "shortest",
-                ("fill_color", _) => true,
-                _ => false,
-            };
-            ensure!(
-                usual || value.is_null(),
-                "{}: preprocess_cfg.{key} is {value}; images are scaled bicubically to the shortest edge and cropped",
-                named()
-            );
-        }
         ensure!(vision.head_width > 0, "{}: vision_cfg.head_width is 0", named());
         Ok(Some(ImageConfig {
             side: vision.image_size,
@@ -180,7 +180,7 @@ impl ImageConfig {
             heads: vision.width / vision.head_width,
             activation: if model.quick_gelu { Activation::QuickGelu } else { Activation::Gelu },
             epsilon: 1e-5,
-            colours: preprocess.mean.zip(preprocess.std),
+            colours: preprocess.colours(&path, vision.image_size)?,
             path,
         }))
     }
@@ -298,6 +298,41 @@ struct OpenClipPreprocess {
     std: Option<[f32; 3]>,
     #[serde(flatten)]
     others: Map<String, Value>,
+}
+
+impl OpenClipPreprocess {
+    /// Mean and deviation, of images of that `side`; the file at `path` says no other preprocessing than CLIP's.
+    fn colours(&self, path: &Path, side: usize) -> Result<Option<Colours>> {
+        for (key, value) in &self.others {
+            let usual = match (key.as_str(), value) {
+                ("size", size) => *size == side || *size == Value::from([side; 2].as_slice()),
+                ("mode", mode) => mode == "RGB",
+                ("interpolation", how) => how == "bicubic",
+                ("resize_mode", how) => how == "shortest",
+                ("fill_color", _) => true,
+                _ => false,
+            };
+            ensure!(
+                usual || value.is_null(),
+                "{}: preprocess_cfg.{key} is {value}; images are scaled bicubically to the shortest edge and cropped",
+                path.display()
+            );
+        }
+        let colours = self.mean.zip(self.std);
+        ensure!(
+            colours.is_none_or(|(_, deviation)| deviation.iter().all(|&d| d > 0.0 && d.is_finite())),
+            "{}: preprocess_cfg.std has a value that is no positive number",
+            path.display()
+        );
+        Ok(colours)
+    }
+}
+
+/// What counts of the file where the model itself is known.
+#[derive(Deserialize)]
+struct OpenClipPreprocessOnly {
+    #[serde(default)]
+    preprocess_cfg: OpenClipPreprocess,
 }
 
 /// Further fields of OpenCLIP's with the values that say what CLIP does anyway.
