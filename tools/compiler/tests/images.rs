@@ -200,7 +200,7 @@ fn models_and_preprocessings_that_are_not_clip_s_are_refused_by_what_is_wrong() 
     assert!(refused(&Scratch::new()).contains("no image encoder here"));
     let onnx = Scratch::new();
     onnx.write("model.onnx", b"");
-    assert!(refused(&onnx).contains("not yet from ONNX"));
+    assert!(refused(&onnx).contains("model.onnx"), "{}", refused(&onnx));
 }
 
 #[test]

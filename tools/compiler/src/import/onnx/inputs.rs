@@ -45,13 +45,13 @@ pub fn fix(model: &mut ModelProto) -> Result<Fixed> {
     let (kept, foreign): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.input)
         .into_iter()
         .partition(|input| input.name == ids || neutral(input, 1, 1).is_some());
-    keep_outputs_without(graph, foreign, "token ids", Modality::Text)?;
+    let batch = kept.iter().find(|input| input.name == ids).and_then(fixed_batch).unwrap_or(1);
+    keep_outputs_without(graph, foreign, batch, Modality::Text)?;
     let context = context(graph).unwrap_or(CONTEXT);
     ensure!(
         context <= MOST_POSITIONS,
         "its table of positions has {context} rows, more than the {MOST_POSITIONS} supported; export the model again"
     );
-    let batch = kept.iter().find(|input| input.name == ids).and_then(fixed_batch).unwrap_or(1);
     for batch in kept.iter().filter_map(fixed_batch) {
         ensure!(
             batch <= MOST_PROMPTS,
@@ -248,15 +248,20 @@ fn context(graph: &GraphProto) -> Option<usize> {
     position_rows(graph, vocabulary[1]).into_iter().filter(is_positions).max()
 }
 
-/// Drops the outputs that depend on the `foreign` inputs, and what no output needs; `wanted` is what the tower reads.
+/// Drops the outputs that depend on the `foreign` inputs of a graph for one modality, and what no output needs. Of an input whose shape
+/// alone counts, as where an exporter takes the batch from it, zeros of that `batch` are left.
 pub fn keep_outputs_without(
     graph: &mut GraphProto,
     foreign: Vec<ValueInfoProto>,
-    wanted: &str,
+    batch: usize,
     modality: Modality,
 ) -> Result<()> {
-    let inputs: Vec<String> = foreign.into_iter().map(|input| input.name).collect();
+    let inputs: Vec<String> = foreign.iter().map(|input| input.name.clone()).collect();
     drop_dependent_outputs(graph, &inputs);
+    let wanted = match modality {
+        Modality::Text => "token ids",
+        Modality::Image => "pixels",
+    };
     ensure!(
         !graph.output.is_empty(),
         "input `{}` does not fit: expected {wanted} and nothing else; found that every output depends on it too; export the \
@@ -264,14 +269,41 @@ pub fn keep_outputs_without(
         inputs.join("`, `")
     );
     drop_unused(graph);
+    let read: HashSet<&str> = graph.node.iter().flat_map(reads).collect();
+    let needed = foreign.iter().filter(|input| read.contains(input.name.as_str()));
+    let zeros = needed.map(|input| zeros(input, batch)).collect::<Result<Vec<_>>>()?;
+    graph.initializer.extend(zeros);
     Ok(())
+}
+
+/// Zeros in the shape of an input whose values nothing reads, of that batch where it leaves it open, and of one where it leaves other axes
+/// open.
+fn zeros(input: &ValueInfoProto, batch: usize) -> Result<TensorProto> {
+    /// Most of them: the pixels of the largest images at once that are supported.
+    const MOST: usize = 1 << 28;
+    let size = |(at, size): (usize, &Option<i64>)| match size {
+        Some(size) => usize::try_from(*size).unwrap_or(0),
+        None if at == 0 => batch,
+        None => 1,
+    };
+    let sizes = dims(input).unwrap_or_default();
+    let shape: Vec<usize> = sizes.iter().enumerate().map(size).collect();
+    let count =
+        shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size)).filter(|&count| count <= MOST);
+    let count = count
+        .with_context(|| format!("input `{}` is too large: {shape:?}; export the model again", input.name))?;
+    let shape: Vec<i64> = shape.into_iter().map(|size| size as i64).collect();
+    // The type counts for as little as the values.
+    Ok(tensor(&input.name, &shape, DataType::Bool, vec![0; count]))
 }
 
 fn drop_dependent_outputs(graph: &mut GraphProto, inputs: &[String]) {
     let mut foreign: HashSet<String> = inputs.iter().cloned().collect();
     // The nodes may stand in any order.
     let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
-    for node in &graph.node {
+    let only_shape =
+        |node: &NodeProto| node.op_type == "Shape" && node.input.iter().all(|name| inputs.contains(name));
+    for node in graph.node.iter().filter(|node| !only_shape(node)) {
         for name in reads(node) {
             readers.entry(name).or_default().push(node);
         }

@@ -1,6 +1,6 @@
 //! The inputs and axes of an image encoder: one input, the pixels, of a fixed batch and side.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
@@ -21,38 +21,37 @@ pub fn fix(model: &mut ModelProto, side: Option<usize>) -> Result<()> {
     let pixels = find(graph)?;
     let (kept, foreign): (Vec<_>, Vec<_>) =
         std::mem::take(&mut graph.input).into_iter().partition(|input| input.name == pixels);
-    keep_outputs_without(graph, foreign, "pixels", Modality::Image)?;
-    for mut input in kept {
-        let shape = dims(&input).unwrap_or(vec![None; 4]);
-        let size = |at: usize| shape.get(at).copied().flatten().and_then(|size| usize::try_from(size).ok());
-        let (colours, down, across) = (size(1), size(2), size(3));
+    let mut input = kept.into_iter().next().context("the pixels' input is gone")?;
+    let shape = dims(&input).unwrap_or(vec![None; 4]);
+    let size = |at: usize| shape.get(at).copied().flatten().and_then(|size| usize::try_from(size).ok());
+    let (colours, down, across) = (size(1), size(2), size(3));
+    ensure!(
+        colours.is_none_or(|colours| colours == COLOURS)
+            && (down == across || down.is_none() || across.is_none()),
+        "input `{pixels}` does not fit: expected pixels of square images [batch, {COLOURS}, side, side]; found {shape:?}"
+    );
+    let batch = size(0).filter(|&batch| batch > 0).unwrap_or(1);
+    ensure!(
+        batch <= MOST_PROMPTS,
+        "this model was exported for {batch} images at once, more than the {MOST_PROMPTS} supported; export it for 1"
+    );
+    keep_outputs_without(graph, foreign, batch, Modality::Image)?;
+    let fixed = down.or(across);
+    if let (Some(fixed), Some(side)) = (fixed, side) {
         ensure!(
-            colours.is_none_or(|colours| colours == COLOURS)
-                && (down == across || down.is_none() || across.is_none()),
-            "input `{pixels}` does not fit: expected pixels of square images [batch, {COLOURS}, side, side]; found {shape:?}"
+            fixed == side,
+            "this model was exported for images of {fixed} pixels a side, not of {side} (--size)"
         );
-        let batch = size(0).filter(|&batch| batch > 0).unwrap_or(1);
-        ensure!(
-            batch <= MOST_PROMPTS,
-            "this model was exported for {batch} images at once, more than the {MOST_PROMPTS} supported; export it for 1"
-        );
-        let fixed = down.or(across);
-        if let (Some(fixed), Some(side)) = (fixed, side) {
-            ensure!(
-                fixed == side,
-                "this model was exported for images of {fixed} pixels a side, not of {side} (--size)"
-            );
-        }
-        let Some(side) = fixed.or(side).or_else(|| by_positions(graph, &pixels)) else {
-            bail!(
-                "input `{pixels}` leaves open how many pixels images have, and no table of positions says it; export the model for \
-                 images of its size, or, with embed-images, give --size"
-            )
-        };
-        ensure!((1..=MOST_SIDE).contains(&side), "images of {side} pixels a side: expected 1 to {MOST_SIDE}");
-        set_shape(&mut input, &[batch, COLOURS, side, side], DataType::Float);
-        graph.input.push(input);
     }
+    let Some(side) = fixed.or(side).or_else(|| by_positions(graph, &pixels)) else {
+        bail!(
+            "input `{pixels}` leaves open how many pixels images have, and no table of positions says it; export the model for \
+             images of its size, or, with embed-images, give --size"
+        )
+    };
+    ensure!((1..=MOST_SIDE).contains(&side), "images of {side} pixels a side: expected 1 to {MOST_SIDE}");
+    set_shape(&mut input, &[batch, COLOURS, side, side], DataType::Float);
+    graph.input.push(input);
     graph.output.iter_mut().for_each(|output| output.r#type = None);
     Ok(())
 }
