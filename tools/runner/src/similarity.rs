@@ -28,7 +28,7 @@ pub(crate) struct SimilarityArgs {
     /// Images, in the order given (may be repeated; a comma stands between several files): embeddings of the same model, `.npy` or
     /// `.safetensors`, `[n, d]` or `[d]`, f32 or f16; and, where the image encoder's plan is at hand, pictures, PNG, JPEG or WebP, or a
     /// folder of them
-    #[arg(long, value_name = "FILE,…", required = true)]
+    #[arg(long, value_name = "FILE", required = true)]
     images: Vec<PathBuf>,
     /// The plan of the same model's image encoder, for pictures, where PLAN does not hold it too: made by `cliptext compile --image`
     #[cfg(feature = "pictures")]

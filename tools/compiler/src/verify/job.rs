@@ -1,5 +1,6 @@
 //! `cliptext verify`: plans beside the model that they were made from.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -128,10 +129,12 @@ impl VerifyJob {
     fn pictures(&self, pairs: Option<&Pairs>, progress: &Progress) -> Result<Pictures> {
         let Some(folder) = &self.images else { return Ok(Pictures::Made) };
         let Some(Pairs { labels, .. }) = pairs else { return Ok(Pictures::Files(pictures::list(folder)?)) };
-        let others = pictures::list(folder)?;
-        let left = others.iter().filter(|file| !labels.pictures.contains(file)).count();
+        let labelled: HashSet<&PathBuf> = labels.pictures.iter().collect();
+        // There may be none but in folders of this one.
+        let all = pictures::list(folder).unwrap_or_default();
+        let left = all.iter().filter(|file| !labelled.contains(file)).count();
         if left > 0 {
-            progress.note(&format!("{}: {left} pictures have no label and are left out", folder.display()));
+            progress.note(&format!("{}: pictures without a label, left out: {left}", folder.display()));
         }
         Ok(Pictures::Files(labels.pictures.clone()))
     }

@@ -15,11 +15,10 @@ use crate::plan::Source;
 use crate::setup::cannot_encode;
 
 /// A plan.
-#[derive(Clone, Copy)]
 pub(super) enum Subject<'p> {
-    Text(Plan<'p>),
+    Text(Box<Plan<'p>>),
     #[cfg(feature = "pictures")]
-    Image(ImagePlan<'p>),
+    Image(Box<ImagePlan<'p>>),
 }
 
 impl<'p> Deref for Subject<'p> {
@@ -39,10 +38,10 @@ impl<'p> Subject<'p> {
     pub(super) fn load(source: &'p Source, image: bool) -> Outcome<Self> {
         #[cfg(feature = "pictures")]
         if image || !source.holds().0 {
-            return source.load_image().map(Self::Image);
+            return Ok(Self::Image(Box::new(source.load_image()?)));
         }
         let _ = image;
-        source.load().map(Self::Text)
+        Ok(Self::Text(Box::new(source.load()?)))
     }
 
     /// What one encoding reads.
@@ -76,14 +75,15 @@ impl<'p> Subject<'p> {
     {
         match self {
             Self::Text(plan) => {
-                Encoder::with(plan, memory, kernels, team).map(Encodes::Prompt).map_err(cannot_encode)
+                let encoder = Encoder::with(plan, memory, kernels, team).map_err(cannot_encode)?;
+                Ok(Encodes::Prompt(Box::new(encoder)))
             }
             #[cfg(feature = "pictures")]
             Self::Image(plan) => {
                 // What the pixels are changes no time.
                 let pixels = (0..plan.grid().bytes()).map(|at| (at * 31 % 251) as u8).collect();
-                let encoder = ImageEncoder::with(plan, memory, kernels, team);
-                encoder.map(|encoder| Encodes::Pixels(encoder, pixels)).map_err(cannot_encode)
+                let encoder = ImageEncoder::with(plan, memory, kernels, team).map_err(cannot_encode)?;
+                Ok(Encodes::Pixels(Box::new(encoder), pixels))
             }
         }
     }
@@ -91,9 +91,9 @@ impl<'p> Subject<'p> {
 
 /// An encoder and what it encodes, the same each time.
 pub(super) enum Encodes<'a> {
-    Prompt(Encoder<'a, &'a Threads>),
+    Prompt(Box<Encoder<'a, &'a Threads>>),
     #[cfg(feature = "pictures")]
-    Pixels(ImageEncoder<'a, &'a Threads>, Vec<u8>),
+    Pixels(Box<ImageEncoder<'a, &'a Threads>>, Vec<u8>),
 }
 
 impl Encodes<'_> {
