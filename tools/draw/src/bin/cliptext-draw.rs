@@ -1,0 +1,7 @@
+//! The program; what it does is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cliptext_draw::main()
+}
