@@ -7,8 +7,8 @@ static PLAN: &[u8] = include_plan!("../models/demo.plan");
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt = std::env::args().nth(1).unwrap_or("a running dog".into());
     let plan = Plan::load(PLAN)?;
-    let mut arena = ArenaBuf::<{ 128 * 1024 }>::new();
-    println!("{} of {} bytes of arena are used", plan.arena_bytes(1), 128 * 1024);
+    let mut arena = ArenaBuf::<{ 160 * 1024 }>::new();
+    println!("{} of {} bytes of arena are used", plan.arena_bytes(1), 160 * 1024);
     let mut encoder = Encoder::new(&plan, arena.bytes())?;
 
     let embedding = encoder.encode(&prompt);

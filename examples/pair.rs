@@ -8,7 +8,7 @@ static PLAN: &[u8] = include_plan!("../models/demo.plan");
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::load(PLAN)?;
     // Two prompts at once need twice the arena.
-    let mut arena = ArenaBuf::<{ 256 * 1024 }>::new();
+    let mut arena = ArenaBuf::<{ 288 * 1024 }>::new();
     let mut encoder = Encoder::new(&plan, arena.bytes())?;
 
     let [prompt, negative] = encoder.encode_pair(["a running dog", "blurry, low quality"])?;

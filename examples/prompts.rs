@@ -6,11 +6,11 @@ use cliptext::{ArenaBuf, Encoder, Plan, include_plan};
 static PLAN: &[u8] = include_plan!("../models/demo.plan");
 
 /// Rows and columns of the demonstration plan's states for two chunks.
-const STATES: usize = 2 * 77 * 32;
+const STATES: usize = 2 * 77 * 64;
 
 fn main() -> Result<(), Box<dyn core::error::Error>> {
     let plan = Plan::load(PLAN)?;
-    let mut arena = ArenaBuf::<{ 256 * 1024 }>::new(); // room for both chunks in one pass
+    let mut arena = ArenaBuf::<{ 288 * 1024 }>::new(); // room for both chunks in one pass
     let mut encoder = Encoder::new(&plan, arena.bytes())?;
     let options = Options { weighting: Weighting::A1111, chunks: Chunks::Auto, comma: 20 };
 
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     assert_eq!((prompt.chunks(), negative.chunks()), (2, 2));
     assert_eq!((prompt.ids(0)[1], prompt.weights(0)[1]), (736, 1.3));
 
-    let (mut hidden, mut pooled) = ([[0.0; STATES]; 2], [0.0; 32]);
+    let (mut hidden, mut pooled) = ([[0.0; STATES]; 2], [0.0; 64]);
     encoder.encode_prompt(&prompt, None, &mut hidden[0], Some(&mut pooled))?;
     encoder.encode_prompt(&negative, None, &mut hidden[1], None)?;
     println!("[2, {}, {}], pooled [{}]", 2 * plan.context(), plan.width(), pooled.len());

@@ -97,7 +97,7 @@ unsafe impl Team for Pair {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::load(PLAN)?;
-    let mut arena = ArenaBuf::<{ 128 * 1024 }>::new();
+    let mut arena = ArenaBuf::<{ 160 * 1024 }>::new();
     let alone = Encoder::new(&plan, arena.bytes())?.encode("a running dog").hidden().to_vec();
 
     let team = Pair::new();

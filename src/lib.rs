@@ -5,7 +5,7 @@
 //! use cliptext::{ArenaBuf, Encoder, Plan};
 //!
 //! let plan = Plan::load(cliptext::include_plan!("../models/demo.plan"))?;
-//! let mut arena = ArenaBuf::<{ 128 * 1024 }>::new(); // plan.arena_bytes(1) of it are used
+//! let mut arena = ArenaBuf::<{ 160 * 1024 }>::new(); // plan.arena_bytes(1) of it are used
 //! let mut encoder = Encoder::new(&plan, arena.bytes())?;
 //!
 //! let embedding = encoder.encode("a running dog"); // cannot fail
@@ -20,7 +20,7 @@
 //! - the RAM is known beforehand: [`Graph::arena_bytes`];
 //! - after [`Plan::load`] nothing fails, whatever the text (`tests/hostile.rs`, `tests/tokenizer.rs`);
 //! - there is no panic path: a program that can't panic links (`.ci/panic-free`);
-//! - the same plan and text give the same bytes on every CPU (`tests/demo.rs`, [`kernels`]).
+//! - the same plan and text give the same bytes on every CPU (`tests/one_tower.rs`, [`kernels`]).
 //!
 //! The feature `std`, on by default, adds what needs an operating system: a team of threads, CPU detection by the
 //! system on aarch64, and mapped plan files.

@@ -152,6 +152,6 @@ mod tests {
         let mut memory = [0; 200];
         assert!(is_aligned(align_arena(&mut memory)) && align_arena(&mut memory).len() > 136);
         assert!(align_arena(&mut memory[..0]).is_empty());
-        assert!(is_aligned(include_plan!("../models/demo.plan")));
+        assert!(is_aligned(include_plan!("../tests/fixtures/one-tower.plan")));
     }
 }

@@ -6,7 +6,7 @@ use cliptext::plan::{Format, Op, Place, Step};
 use cliptext::threads::Solo;
 use cliptext::{AlignedBytes, Encoder, Plan, PlanFile};
 use common::parts::Parts;
-use common::{PROMPTS, demo, hash, kernels_for, two_towers};
+use common::{PROMPTS, hash, kernels_for, one_tower, two_towers};
 
 const START: u32 = 49406;
 
@@ -67,13 +67,13 @@ fn with_plan(parts: &Parts, f: impl FnOnce(&Plan<'_>)) {
 
 #[test]
 fn plans_tell_whose_first_row_is_known() {
-    assert_eq!(Plan::load(demo().bytes()).unwrap().cached_token(), Some(START));
+    assert_eq!(Plan::load(one_tower().bytes()).unwrap().cached_token(), Some(START));
     assert_eq!(Plan::load(two_towers().bytes()).unwrap().cached_token(), None, "a plan without such steps");
 }
 
 #[test]
 fn what_is_not_computed_is_not_read() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     for prompt in PROMPTS {
         let ids = plan.tokenizer().encode(prompt);
@@ -87,7 +87,7 @@ fn what_is_not_computed_is_not_read() {
 
 #[test]
 fn the_start_token_alone_is_the_first_row_of_every_prompt() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let [alone, _] = encode_anywhere(&plan, &[START]);
     for prompt in PROMPTS {
@@ -98,7 +98,7 @@ fn the_start_token_alone_is_the_first_row_of_every_prompt() {
 
 #[test]
 fn a_row_that_is_known_in_some_places_only_is_computed() {
-    let file = demo();
+    let file = one_tower();
     let steps = cached_rows(&Parts::of(&file)).count();
     assert!(steps > 1);
     for removed in 0..steps {
@@ -111,7 +111,7 @@ fn a_row_that_is_known_in_some_places_only_is_computed() {
 
 #[test]
 fn rows_known_for_different_tokens_are_computed() {
-    let mut parts = Parts::of(&demo());
+    let mut parts = Parts::of(&one_tower());
     *parts.steps.iter_mut().rev().find_map(token_of).unwrap() = 320;
     with_plan(&parts, |plan| {
         assert_eq!(plan.cached_token(), None);
@@ -122,7 +122,7 @@ fn rows_known_for_different_tokens_are_computed() {
 
 #[test]
 fn of_a_known_row_normalizing_makes_a_known_one() {
-    let mut parts = Parts::of(&demo());
+    let mut parts = Parts::of(&one_tower());
     let last = *parts.steps.last().unwrap();
     parts.steps.push(Step { codes: None, second: None, ..normalize(&last, parts.manifest.hidden) });
     with_plan(&parts, |plan| {
@@ -137,7 +137,7 @@ fn of_a_known_row_normalizing_makes_a_known_one() {
 
 #[test]
 fn rows_normalized_before_they_are_known_are_computed() {
-    let mut parts = Parts::of(&demo());
+    let mut parts = Parts::of(&one_tower());
     let last = cached_rows(&parts).next_back().unwrap();
     let cached = parts.steps[last];
     parts.steps.insert(last, normalize(&cached, cached.out));
@@ -149,7 +149,7 @@ fn rows_normalized_before_they_are_known_are_computed() {
 
 #[test]
 fn prompts_that_begin_otherwise_are_computed_whole() {
-    let file = demo();
+    let file = one_tower();
     let ids = [320, 2761, 1929, 49407];
     let plan = Plan::load(file.bytes()).unwrap();
     let whole = encode_anywhere(&plan, &ids);
@@ -163,7 +163,7 @@ fn prompts_that_begin_otherwise_are_computed_whole() {
 
 #[test]
 fn a_second_prompt_s_first_row_is_the_first_s() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
     arena.fill(0xff);
@@ -177,7 +177,7 @@ fn a_second_prompt_s_first_row_is_the_first_s() {
 
 #[test]
 fn observers_are_told_which_rows_they_see() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     arena.fill(0xff);

@@ -10,7 +10,7 @@ use cliptext::plan::{
 use cliptext::tokenizer::Padding;
 use cliptext::{AlignedBytes, Encoder, Plan};
 use common::parts::{Parts, put_together, records};
-use common::{demo, hash, two_towers};
+use common::{hash, one_tower, two_towers};
 
 /// What becomes of plans in parts.
 trait Outcome {
@@ -47,7 +47,7 @@ fn load(bytes: &[u8]) -> Result<u32, LoadError> {
 
 #[test]
 fn parts_put_together_are_the_plan() {
-    for file in [demo(), two_towers()] {
+    for file in [one_tower(), two_towers()] {
         let parts = Parts::of(&file);
         assert!(parts.bytes() == file.bytes());
         assert!(parts.load().is_ok());
@@ -56,7 +56,7 @@ fn parts_put_together_are_the_plan() {
 
 #[test]
 fn plans_cut_short_anywhere_are_refused() {
-    let file = demo();
+    let file = one_tower();
     let mut memory = AlignedBytes::copy_of(file.bytes());
     let bytes = &mut *memory;
     for length in (0..4096).chain((4096..bytes.len()).step_by(997)).chain([bytes.len() - 1]) {
@@ -70,7 +70,7 @@ fn plans_cut_short_anywhere_are_refused() {
 
 #[test]
 fn any_flipped_bit_is_found() {
-    let file = demo();
+    let file = one_tower();
     let mut memory = AlignedBytes::copy_of(file.bytes());
     let bytes = &mut *memory;
     // All of the header, the checksums, the manifest and the steps; a sample of the rest.
@@ -88,7 +88,7 @@ fn any_flipped_bit_is_found() {
 
 #[test]
 fn damage_is_told_by_its_place() {
-    let file = demo();
+    let file = one_tower();
     let mut bytes = file.bytes().to_vec();
     let at = bytes.len() - 100;
     bytes[at] ^= 1;
@@ -100,21 +100,21 @@ fn damage_is_told_by_its_place() {
 fn other_files_and_other_versions_are_told_apart() {
     assert_eq!(load(b"PK\x03\x04 something else entirely").unwrap_err(), LoadError::NotAPlan);
     assert_eq!(load(b"").unwrap_err(), LoadError::Truncated);
-    let mut bytes = demo().bytes().to_vec();
+    let mut bytes = one_tower().bytes().to_vec();
     bytes[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
     let error = load(&bytes).unwrap_err();
     assert_eq!(error, LoadError::Version { found: VERSION + 1, reads: VERSION });
     let sentence = error.to_string();
     assert!(sentence.contains(&VERSION.to_string()) && sentence.contains(&(VERSION + 1).to_string()));
-    let mut memory = AlignedBytes::zeroed(demo().bytes().len() + 1);
-    memory[1..].copy_from_slice(demo().bytes());
+    let mut memory = AlignedBytes::zeroed(one_tower().bytes().len() + 1);
+    memory[1..].copy_from_slice(one_tower().bytes());
     assert_eq!(Plan::load(&memory[1..]).unwrap_err(), LoadError::Misaligned);
 }
 
 /// Lies in the header, with a header checksum that fits.
 #[test]
 fn sections_that_lie_are_refused() {
-    let file = demo();
+    let file = one_tower();
     let original = file.bytes();
     let sums = u64::from_le_bytes(original[32..40].try_into().unwrap()) as usize;
     let fitting = |change: &dyn Fn(&mut [u8])| {
@@ -205,7 +205,7 @@ fn records_with_words_that_mean_nothing_are_refused() {
 
 #[test]
 fn contexts_and_paddings_that_do_not_fit_are_refused() {
-    let parts = Parts::of(&demo());
+    let parts = Parts::of(&one_tower());
     let with = |change: &dyn Fn(&mut Manifest<'_>)| {
         let mut parts = parts.clone();
         change(&mut parts.manifest);
@@ -308,7 +308,7 @@ fn shorten_table(parts: &mut Parts, index: usize, removed: u32) {
 
 #[test]
 fn steps_that_lie_are_refused() {
-    let parts = Parts::of(&demo());
+    let parts = Parts::of(&one_tower());
     let embed = parts.first(|op| matches!(op, Op::Embed(_)));
     let norm = parts.first(|op| matches!(op, Op::Norm { .. }));
     let linear = parts.first(|op| matches!(op, Op::Linear { .. }));
@@ -424,7 +424,7 @@ fn steps_that_lie_are_refused() {
 /// A first row that depends on those behind it can't be known when the plan is made.
 #[test]
 fn a_cached_row_behind_unmasked_attention_is_refused() {
-    let mut parts = Parts::of(&demo());
+    let mut parts = Parts::of(&one_tower());
     for step in &mut parts.steps {
         if let Op::Attention { mask, .. } = &mut step.op {
             *mask = Mask::None;
@@ -438,7 +438,7 @@ fn a_cached_row_behind_unmasked_attention_is_refused() {
 /// Numbers that are none, too large or false cost accuracy and no more.
 #[test]
 fn constants_of_any_value_are_run_with_every_kernel() {
-    let original = Parts::of(&demo());
+    let original = Parts::of(&one_tower());
     let mut state = 7u32;
     let mut random = move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -464,7 +464,7 @@ fn constants_of_any_value_are_run_with_every_kernel() {
 
 #[test]
 fn steps_left_out_or_doubled_are_refused() {
-    for file in [demo(), two_towers()] {
+    for file in [one_tower(), two_towers()] {
         let parts = Parts::of(&file);
         for index in 0..parts.steps.len() {
             let mut missing = parts.clone();
@@ -474,7 +474,7 @@ fn steps_left_out_or_doubled_are_refused() {
             assert!(harmless || missing.load().is_err(), "without step {index}");
         }
     }
-    let parts = Parts::of(&demo());
+    let parts = Parts::of(&one_tower());
     let mut doubled = parts.clone();
     doubled.steps.push(parts.steps[0]);
     assert!(doubled.load().is_err());
@@ -488,14 +488,14 @@ fn steps_left_out_or_doubled_are_refused() {
 
 #[test]
 fn an_embedding_table_shorter_than_the_vocabulary_is_refused() {
-    let mut parts = Parts::of(&demo());
+    let mut parts = Parts::of(&one_tower());
     shorten_table(&mut parts, 0, 16);
     assert_eq!(parts.load(), Err(LoadError::TokenRange { ids: 49408, rows: 49408 - 16 }));
 }
 
 #[test]
 fn damaged_vocabularies_are_refused_or_harmless() {
-    let parts = Parts::of(&demo());
+    let parts = Parts::of(&one_tower());
     for at in (0..parts.vocabulary.len()).step_by(20_011) {
         let mut damaged = parts.clone();
         damaged.vocabulary[at] ^= 0xff;

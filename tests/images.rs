@@ -10,7 +10,7 @@ use cliptext::{
     PassError, Plan, PlanFile, Sink,
 };
 use common::parts::{put_together_as, records};
-use common::{demo, hash, image};
+use common::{hash, image, one_tower};
 
 /// The hash of the hidden states and embeddings of [`pixels`]' images, whatever the machine and the packing.
 const GOLDEN: u32 = 0xa75a_887a;
@@ -145,7 +145,7 @@ fn images_of_another_size_and_arenas_that_are_too_small_are_refused() {
 
 #[test]
 fn each_kind_of_plan_is_refused_where_the_other_is_wanted() {
-    let (text, image) = (demo(), image("generic"));
+    let (text, image) = (one_tower(), image("generic"));
     assert_eq!(Plan::load(image.bytes()).err(), Some(LoadError::EncodesImages));
     assert_eq!(ImagePlan::load(text.bytes()).err(), Some(LoadError::EncodesTexts));
     assert_eq!(Header::read(image.bytes()).map(|header| header.kind()), Ok(Kind::Image));
@@ -156,7 +156,7 @@ fn each_kind_of_plan_is_refused_where_the_other_is_wanted() {
 
 #[test]
 fn one_file_may_hold_both_plans() {
-    let (text, image) = (demo(), image("generic"));
+    let (text, image) = (one_tower(), image("generic"));
     let both = AlignedBytes::copy_of(&[text.bytes(), image.bytes()].concat());
     let plan = Plan::load(&both).unwrap();
     assert_eq!(plan.hash(), Plan::load(text.bytes()).unwrap().hash());
@@ -257,7 +257,7 @@ fn steps_and_manifests_that_contradict_each_other_are_refused() {
     refused(step(positions, &|step| step.role = Role { part: Part::Mlp, ..step.role }));
     // Nothing of a text's.
     refused(step(positions, &|step| step.op = Op::CachedRow { token: 0 }));
-    let text = demo();
+    let text = one_tower();
     let plan = Plan::load(text.bytes()).unwrap();
     let embed = plan.steps().next().unwrap();
     refused(step(patches, &|step| *step = embed));

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use cliptext::prompt::{Chunks, MAX_CHUNKS, Options, Prompt, Weighting};
 use cliptext::threads::{Solo, Team, Threads};
 use cliptext::{AlignedBytes, Encoder, ImageEncoder, ImagePlan, Pack, Plan, PlanFile};
-use common::{PROMPTS, demo, image, kernels_for, pack, two_towers, typing};
+use common::{PROMPTS, image, kernels_for, one_tower, pack, two_towers, typing};
 
 /// Counts what the current thread asks of the heap.
 struct Counting;
@@ -49,7 +49,7 @@ fn calls() -> usize {
 }
 
 fn encodes_without_heap(team: impl Team) {
-    for file in [demo(), two_towers(), typing()] {
+    for file in [one_tower(), two_towers(), typing()] {
         encodes_plan_without_heap(&file, &team);
     }
 }
@@ -117,7 +117,7 @@ fn in_a_team() {
 
 #[test]
 fn loading_a_plan_takes_no_heap_either() {
-    let file = demo();
+    let file = one_tower();
     let before = calls();
     assert!(Plan::load(file.bytes()).is_ok());
     assert_eq!(calls() - before, 0);
@@ -125,7 +125,7 @@ fn loading_a_plan_takes_no_heap_either() {
 
 #[test]
 fn a_pack_is_read_without_heap() {
-    let bytes = pack(&demo());
+    let bytes = pack(&one_tower());
     let mut hidden = vec![0.0; 77 * 32];
     let before = calls();
     let pack = Pack::load(&bytes).unwrap();
@@ -146,7 +146,7 @@ mod serving {
 
     #[test]
     fn answering_requests_takes_no_heap_either() {
-        let file = demo();
+        let file = one_tower();
         let plan = Plan::load(file.bytes()).unwrap();
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
         let counters = Counters::new();

@@ -11,7 +11,7 @@ use cliptext::pack::{
 };
 use cliptext::plan::format::{BLOCK, crc32c};
 use cliptext::{AlignedBytes, Encoder, Plan, PlanHash};
-use common::{PROMPTS, demo, hash, two_towers};
+use common::{PROMPTS, hash, one_tower, two_towers};
 
 const BODY: usize = 192;
 
@@ -41,7 +41,7 @@ fn what_is_written_is_read() {
     for dtype in [Dtype::F32, Dtype::F16] {
         let bytes = small(dtype);
         let pack = Pack::load(&bytes).unwrap();
-        assert!(Pack::is_one(&bytes) && !Pack::is_one(demo().bytes()));
+        assert!(Pack::is_one(&bytes) && !Pack::is_one(one_tower().bytes()));
         assert_eq!((pack.len(), pack.is_empty(), pack.width()), (2, false, 3));
         assert_eq!(*pack.manifest(), manifest(dtype));
         assert_eq!(pack.manifest().plan_hash(), PlanHash::from_bytes(manifest(dtype).plan));
@@ -117,7 +117,7 @@ fn names_are_found_among_many() {
 /// A pack gives what the plan gives: in single precision the same bytes, in half precision 68 dB and more.
 #[test]
 fn embeddings_of_plans_are_kept() {
-    for file in [demo(), two_towers()] {
+    for file in [one_tower(), two_towers()] {
         let plan = Plan::load(file.bytes()).unwrap();
         let mut memory = AlignedBytes::zeroed(plan.arena_bytes(1));
         let mut encoder = Encoder::new(&plan, &mut memory).unwrap();
@@ -255,7 +255,7 @@ fn any_flipped_bit_is_found() {
 
 #[test]
 fn other_files_and_other_versions_are_told_apart() {
-    let plan = demo();
+    let plan = one_tower();
     assert_eq!(Pack::load(plan.bytes()).unwrap_err(), PackError::NotAPack);
     let mut bytes = small(Dtype::F32);
     assert!(Plan::load(&bytes).unwrap_err().to_string().contains("not a cliptext plan"));

@@ -9,7 +9,7 @@ use cliptext::{
     StepOutput,
 };
 use common::parts::Parts;
-use common::{PROMPTS, demo, hash, kernels_for, long, two_towers};
+use common::{PROMPTS, hash, kernels_for, long, one_tower, two_towers};
 
 /// Keeps a copy of what it is given.
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Sink for Kept {
 
 #[test]
 fn a_sink_is_given_what_the_embedding_shows() {
-    for file in [demo(), two_towers()] {
+    for file in [one_tower(), two_towers()] {
         let plan = Plan::load(file.bytes()).unwrap();
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));
         let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
@@ -129,7 +129,7 @@ fn mixed(file: &PlanFile) -> Parts {
 
 #[test]
 fn a_pass_of_many_is_many_passes_of_one() {
-    let files = [demo(), two_towers(), long()];
+    let files = [one_tower(), two_towers(), long()];
     let kept: Vec<AlignedBytes> = files
         .iter()
         .map(|file| AlignedBytes::copy_of(file.bytes()))
@@ -147,7 +147,7 @@ fn a_pass_of_many_is_many_passes_of_one() {
 
 #[test]
 fn short_texts_take_little_more_arena_than_a_prompt() {
-    for file in [demo(), two_towers(), long()] {
+    for file in [one_tower(), two_towers(), long()] {
         let plan = Plan::load(file.bytes()).unwrap();
         let (one, context) = (plan.arena_bytes(1), plan.context());
         assert_eq!(plan.pass_bytes(1, 5), one);
@@ -175,7 +175,7 @@ fn short_texts_take_little_more_arena_than_a_prompt() {
 /// other in memory of the caller's, while the arena is used again.
 #[test]
 fn parts_of_a_long_prompt_are_copied_out_of_the_arena() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let (start, end) = (49406, 49407);
     let words: Vec<u32> = (0..200).map(|word| 320 + word * 7).collect();
@@ -208,7 +208,7 @@ fn parts_of_a_long_prompt_are_copied_out_of_the_arena() {
 
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let (needed, given) = (plan.arena_bytes(2), plan.arena_bytes(1));
     let mut arena = AlignedBytes::zeroed(given);
@@ -227,7 +227,7 @@ fn inputs_that_do_not_fit_are_refused() {
 fn an_encoder_is_small_and_outlives_its_plan_view() {
     assert!(size_of::<Encoder<'_>>() <= 1024, "{} bytes", size_of::<Encoder<'_>>());
     assert!(size_of::<Plan<'_>>() <= 1024, "{} bytes", size_of::<Plan<'_>>());
-    let file = demo();
+    let file = one_tower();
     let mut arena = AlignedBytes::zeroed(1 << 20);
     let mut encoder = {
         let plan = file.plan().unwrap();

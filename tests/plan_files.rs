@@ -5,7 +5,7 @@ mod common;
 use std::path::PathBuf;
 
 use cliptext::{AlignedBytes, Encoder, PlanFile};
-use common::{demo, hash};
+use common::{hash, one_tower};
 
 fn path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("cliptext-plan-files-{name}-{}", std::process::id()))
@@ -20,11 +20,11 @@ fn encoded(file: &PlanFile) -> u32 {
 #[test]
 fn a_plan_that_was_read_outlives_its_file() {
     let path = path("read");
-    std::fs::write(&path, demo().bytes()).unwrap();
+    std::fs::write(&path, one_tower().bytes()).unwrap();
     let file = PlanFile::read(&path).unwrap();
     let before = encoded(&file);
     // Overwritten in place, then cut: a mapped one would change, and then end the program.
-    std::fs::write(&path, vec![0xff; demo().bytes().len()]).unwrap();
+    std::fs::write(&path, vec![0xff; one_tower().bytes().len()]).unwrap();
     assert_eq!(encoded(&file), before);
     std::fs::write(&path, b"").unwrap();
     assert_eq!(encoded(&file), before);
@@ -35,11 +35,11 @@ fn a_plan_that_was_read_outlives_its_file() {
 #[test]
 fn a_mapped_plan_is_the_file() {
     let path = path("mapped");
-    std::fs::write(&path, demo().bytes()).unwrap();
+    std::fs::write(&path, one_tower().bytes()).unwrap();
     // SAFETY: the file is this test's own, and stays as it is.
     let file = unsafe { PlanFile::map(&path) }.unwrap();
-    assert!(file.bytes() == demo().bytes());
-    assert_eq!(encoded(&file), encoded(&demo()));
+    assert!(file.bytes() == one_tower().bytes());
+    assert_eq!(encoded(&file), encoded(&one_tower()));
     drop(file);
     std::fs::remove_file(path).unwrap();
 }

@@ -5,7 +5,7 @@ mod common;
 use cliptext::plan::format::{HEADER, Header, Kind};
 use cliptext::{LoadError, Plan, PlanHash};
 use common::parts::Parts;
-use common::{demo, long, two_towers};
+use common::{long, one_tower, two_towers};
 
 /// `hashlib.sha256(front)` of Python, of a front that depends on no model: lengths of the sections and a checksum made up.
 #[test]
@@ -21,7 +21,7 @@ fn the_hash_is_what_the_specification_says() {
 
 #[test]
 fn the_front_of_the_file_is_enough() {
-    for file in [demo(), two_towers(), long()] {
+    for file in [one_tower(), two_towers(), long()] {
         let bytes = file.bytes();
         let hash = Plan::load(bytes).unwrap().hash();
         let header = Header::read(&bytes[..HEADER]).unwrap();
@@ -46,7 +46,7 @@ fn the_front_of_the_file_is_enough() {
 
 #[test]
 fn every_byte_has_a_part_in_it() {
-    let file = demo();
+    let file = one_tower();
     let parts = Parts::of(&file);
     let hash = PlanHash::of_front(file.bytes()).unwrap();
     let mut changed: Vec<Parts> = vec![parts.clone(); 4];

@@ -6,7 +6,7 @@ use cliptext::prompt::{
     Chunks, MAX_CHUNKS, MAX_TOKENS, Options, Prompt, PromptError, USUAL_COMMA, Weighting,
 };
 use cliptext::{AlignedBytes, Encoder, IdsError, Input, PassError, Plan, Tokenizer};
-use common::{PROMPTS, demo, hash, long, two_towers};
+use common::{PROMPTS, hash, long, one_tower, two_towers};
 
 const NONE: Options = Options { weighting: Weighting::None, chunks: Chunks::One, comma: 0 };
 const AUTO: Options = Options { chunks: Chunks::Auto, ..NONE };
@@ -25,7 +25,7 @@ fn read(tokenizer: &Tokenizer<'_>, text: &str, options: Options) -> Vec<Vec<u32>
 
 #[test]
 fn without_options_the_ids_are_the_tokenizer_s() {
-    for file in [demo(), two_towers(), long()] {
+    for file in [one_tower(), two_towers(), long()] {
         let plan = Plan::load(file.bytes()).unwrap();
         let tokenizer = plan.tokenizer();
         let mut prompt = Prompt::new();
@@ -42,7 +42,7 @@ fn without_options_the_ids_are_the_tokenizer_s() {
 
 #[test]
 fn long_prompts_fill_chunk_after_chunk() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let tokenizer = plan.tokenizer();
     let [cat, dog] = ["cat", "dog"].map(|word| tokenizer.encode(word).unpadded()[1]);
@@ -65,7 +65,7 @@ fn long_prompts_fill_chunk_after_chunk() {
 
 #[test]
 fn what_falls_off_is_told_by_its_bytes() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut prompt = Prompt::new();
     let mut dropped = |text: &str, options: Options| {
@@ -87,7 +87,7 @@ fn what_falls_off_is_told_by_its_bytes() {
 
 #[test]
 fn limits_are_kept_and_named() {
-    for (file, most) in [(demo(), MAX_CHUNKS), (long(), 2)] {
+    for (file, most) in [(one_tower(), MAX_CHUNKS), (long(), 2)] {
         let plan = Plan::load(file.bytes()).unwrap();
         let tokenizer = plan.tokenizer();
         assert_eq!(Prompt::max_chunks(plan.context()), most);
@@ -123,7 +123,7 @@ fn limits_are_kept_and_named() {
 #[test]
 fn chunks_are_encoded_one_by_one_and_joined() {
     let text = format!("{} BREAK a running dog", PROMPTS[5]);
-    for file in [demo(), two_towers()] {
+    for file in [one_tower(), two_towers()] {
         let plan = Plan::load(file.bytes()).unwrap();
         let mut prompt = Prompt::new();
         prompt.read(plan.tokenizer(), &text, AUTO).unwrap();
@@ -154,7 +154,7 @@ fn chunks_are_encoded_one_by_one_and_joined() {
 
 #[test]
 fn places_that_do_not_fit_are_refused() {
-    let (file, other) = (demo(), long());
+    let (file, other) = (one_tower(), long());
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
@@ -224,7 +224,7 @@ fn shortened(prompt: &Prompt) -> Vec<(Vec<u32>, Vec<f32>)> {
 
 #[test]
 fn chunks_and_weights_are_those_of_the_programs() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut prompt = Prompt::new();
     for (name, key, weighting, comma) in [
@@ -286,7 +286,7 @@ fn weights_do_to_the_states_what_the_rules_say() {
         "x BREAK (y:1.5)",
     ];
     let long = texts[1].repeat(7);
-    for (file, towers) in [(demo(), vec![32]), (two_towers(), vec![16, 24])] {
+    for (file, towers) in [(one_tower(), vec![32]), (two_towers(), vec![16, 24])] {
         let plan = Plan::load(file.bytes()).unwrap();
         let (context, width) = (plan.context(), plan.width());
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(3));
@@ -356,7 +356,7 @@ fn weights_do_to_the_states_what_the_rules_say() {
 
 #[test]
 fn weights_that_are_no_numbers_are_refused_by_their_place() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut prompt = Prompt::new();
     let mut read = |text: &str, weighting| {
@@ -385,7 +385,7 @@ fn weights_that_are_no_numbers_are_refused_by_their_place() {
 /// Time is linear, and the stack small, in texts of a megabyte.
 #[test]
 fn megabytes_of_markup_are_read_at_once() {
-    let file = demo();
+    let file = one_tower();
     let texts = ["(a:1.2), ", "((", "[a", "a)", "\\(a\\) ", "BREAK ", "(a BREAK b)", "a:1.2) ", ": ", "\\"]
         .map(|piece| {
             let whole = piece.repeat(1_000_000 / piece.len());

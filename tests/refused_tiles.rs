@@ -4,7 +4,7 @@
 mod common;
 
 use cliptext::{AlignedBytes, Encoder, KernelError, Kernels, Plan};
-use common::{PROMPTS, demo};
+use common::{PROMPTS, one_tower};
 
 /// Large enough for every signal frame but one with tiles, which takes some 11 KB.
 const SMALL_STACK: usize = 8 << 10;
@@ -24,7 +24,7 @@ fn refused_tile_registers_fall_back() {
 
     assert_eq!(Kernels::named("amx").unwrap_err(), KernelError::Refused);
     assert_eq!(Kernels::available().next().unwrap().name(), "avx512vnni");
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     assert_eq!(plan.kernels().unwrap().name(), "avx512vnni");
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));

@@ -13,7 +13,7 @@ use cliptext::serve::{
 };
 use cliptext::threads::{Solo, Team};
 use cliptext::{AlignedBytes, Encoder, Input, Plan, PlanFile, Source};
-use common::{PROMPTS, demo, two_towers};
+use common::{PROMPTS, one_tower, two_towers};
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
 
 /// Numbers that are the same in every run (Knuth's MMIX generator).
@@ -186,7 +186,7 @@ fn numbered(mut got: Got, number: usize) -> Got {
 
 #[test]
 fn hello_and_statistics_say_what_there_is() {
-    for (file, at_once, weighted) in [(demo(), 1, 0), (demo(), 16, 2), (two_towers(), 2, 8)] {
+    for (file, at_once, weighted) in [(one_tower(), 1, 0), (one_tower(), 16, 2), (two_towers(), 2, 8)] {
         with_client(&file, (at_once, weighted), |client, plan| {
             client.ask(&Request::Hello).unwrap();
             let Answer::Hello(hello) = client.answer().unwrap() else { panic!() };
@@ -209,7 +209,7 @@ fn hello_and_statistics_say_what_there_is() {
 
 #[test]
 fn ids_are_the_tokenizers() {
-    with_client(&demo(), (1, 0), |client, plan| {
+    with_client(&one_tower(), (1, 0), |client, plan| {
         let long = "word ".repeat(300);
         for text in PROMPTS.into_iter().chain([long.as_str()]) {
             client.ask(&Request::Tokenize { text }).unwrap();
@@ -223,7 +223,7 @@ fn ids_are_the_tokenizers() {
 
 #[test]
 fn rows_are_the_librarys_bit_for_bit() {
-    for file in [demo(), two_towers()] {
+    for file in [one_tower(), two_towers()] {
         for at_once in [1, 2, 3, 16] {
             with_client(&file, (at_once, 0), |client, plan| {
                 for unpadded in [false, true] {
@@ -241,7 +241,7 @@ fn rows_are_the_librarys_bit_for_bit() {
 
 #[test]
 fn only_what_is_asked_for_is_sent() {
-    with_client(&demo(), (2, 0), |client, plan| {
+    with_client(&one_tower(), (2, 0), |client, plan| {
         let whole = expected(plan, Input::Text("a dog"));
         let columns = plan.width();
         let mut asked = Encode { rows: Some(Rows { first: 3, count: 2 }), ..texts(&["a dog"]) };
@@ -265,7 +265,7 @@ fn only_what_is_asked_for_is_sent() {
 
 #[test]
 fn shorter_numbers_are_near() {
-    with_client(&demo(), (1, 0), |client, plan| {
+    with_client(&one_tower(), (1, 0), |client, plan| {
         let whole = expected(plan, Input::Text("a dog"));
         for (numbers, error) in [(Numbers::F16, 1.0 / 2048.0), (Numbers::Int8, 1.001 / 254.0)] {
             let got = encode(client, &Encode { numbers, ..texts(&["a dog"]) }).unwrap().remove(0);
@@ -285,7 +285,7 @@ fn chunks_are_those_of_a_prompt() {
     let long = "a very long prompt, ".repeat(30);
     let text = format!("{long} BREAK the end");
     for at_once in [1, 3] {
-        with_client(&demo(), (at_once, 0), |client, plan| {
+        with_client(&one_tower(), (at_once, 0), |client, plan| {
             let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
             let mut encoder = Encoder::new(plan, &mut arena).unwrap();
             let mut read = prompt::Prompt::new();
@@ -320,7 +320,7 @@ fn chunks_are_those_of_a_prompt() {
 
 #[test]
 fn a_text_of_more_chunks_than_there_can_be_is_told() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
@@ -349,9 +349,9 @@ fn frame(version: u8, id: u8, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a server with an arena for `demo` answers to `bytes`: the id and the problem of each answer, or `None` where it is another.
+/// What a server with an arena for the plan of one tower answers to `bytes`: the id and the problem of each answer, or `None` where it is another.
 fn problems(bytes: &[u8]) -> Vec<(u32, Option<Problem>)> {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
@@ -421,7 +421,7 @@ fn weights_are_those_of_a_prompt() {
     for (weights, weighting) in
         [(Weighting::A1111, prompt::Weighting::A1111), (Weighting::Comfy, prompt::Weighting::Comfy)]
     {
-        with_client(&demo(), (1, 2), |client, plan| {
+        with_client(&one_tower(), (1, 2), |client, plan| {
             let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
             let mut encoder = Encoder::new(plan, &mut arena).unwrap();
             let mut read = prompt::Prompt::new();
@@ -441,7 +441,7 @@ fn weights_are_those_of_a_prompt() {
             let asked = Encode { weights: Weighting::A1111, ..texts(&["a", "b (c:1.2.3)"]) };
             assert!(matches!(encode(client, &asked), Err(Problem::Reading { text: 1, at: 2.. })));
         });
-        with_client(&demo(), (1, 0), |client, _| {
+        with_client(&one_tower(), (1, 0), |client, _| {
             let asked = Encode { weights, ..texts(&["(a)"]) };
             assert_eq!(encode(client, &asked), Err(Problem::Weights));
         });
@@ -452,7 +452,7 @@ fn weights_are_those_of_a_prompt() {
 /// with the same bytes, however the bytes arrive.
 #[test]
 fn the_next_good_frame_is_answered_whatever_came_before() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
@@ -547,7 +547,7 @@ fn a_line_that_fails_ends_and_the_next_is_served() {
             Ok(request.len())
         }
     }
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();
@@ -568,7 +568,7 @@ fn a_line_that_fails_ends_and_the_next_is_served() {
 /// Answers that are damaged on their way are found by the client, which asks again.
 #[test]
 fn a_client_finds_damage_both_ways() {
-    with_client(&demo(), (1, 0), |client, _| {
+    with_client(&one_tower(), (1, 0), |client, _| {
         client.line().damage =
             |bytes| bytes.iter().map(|&byte| if byte == b'd' { b'e' } else { byte }).collect();
         assert_eq!(encode(client, &texts(&["a dog"])), Err(Problem::Damaged));
@@ -607,7 +607,7 @@ fn a_storage_that_fails_is_told_and_the_next_request_works() {
             Ok(found)
         }
     }
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let mut card = Card { plan: plan.constants(), reads: 0.into() };
@@ -639,7 +639,7 @@ fn the_protocols_page_shows_an_exchange() {
         ("encode", Request::Encode(Encode { numbers: Numbers::Int8, unpadded: true, ..asked })),
         ("a request of a kind that there is not", Request::Hello),
     ];
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let counters = Counters::new();

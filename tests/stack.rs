@@ -11,7 +11,7 @@ use cliptext::threads::Solo;
 use cliptext::{
     AlignedBytes, Encoder, ImageEncoder, ImagePlan, Input, Kernels, Pack, Plan, PlanFile, PlanHash,
 };
-use common::{PROMPTS, demo, image, kernels_for, long, pack, two_towers, typing};
+use common::{PROMPTS, image, kernels_for, long, one_tower, pack, two_towers, typing};
 
 /// What `Encoder` promises.
 const STACK: usize = if cfg!(target_arch = "aarch64") { 16 << 10 } else { 32 << 10 };
@@ -67,7 +67,7 @@ fn loading_and_encoding_take_the_stack_that_is_told() {
     for target in ["generic", "neon", "i8mm"] {
         encode_images(image(target));
     }
-    encode(demo());
+    encode(one_tower());
     encode(two_towers());
     encode(long());
     encode(typing());
@@ -78,7 +78,7 @@ const SMALL: usize = 4 << 10;
 
 #[test]
 fn packs_and_hashes_take_little() {
-    let (file, bytes) = (demo(), pack(&demo()));
+    let (file, bytes) = (one_tower(), pack(&one_tower()));
     let mut hidden = vec![0.0; 77 * 32];
     let work = move || {
         let pack = Pack::load(&bytes).unwrap();
@@ -105,7 +105,7 @@ mod serving {
             asker.ask(&Request::Tokenize { text: PROMPTS[5] }).unwrap();
             asker.ask(&Request::Encode(Encode { texts, chunks, ..Encode::default() })).unwrap();
         }
-        for file in [demo(), two_towers()] {
+        for file in [one_tower(), two_towers()] {
             let plan = Plan::load(file.bytes()).unwrap();
             for kernels in kernels_for(&plan) {
                 let mut arena = AlignedBytes::zeroed(plan.arena_bytes(2));

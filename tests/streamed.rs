@@ -14,7 +14,7 @@ use cliptext::stream::{
 use cliptext::threads::{Solo, Team, Threads};
 use cliptext::{AlignedBytes, Encoder, Input, Kernels, LoadError, PassError, Plan};
 use common::parts::Parts;
-use common::{PROMPTS, demo, hash, kernels_for, two_towers};
+use common::{PROMPTS, hash, kernels_for, one_tower, two_towers};
 
 /// A card with a plan, which counts what is read and may be pulled out.
 struct Card<'a> {
@@ -87,7 +87,7 @@ fn in_memory(bytes: &[u8], kernels: Kernels, input: Input<'_>) -> [u32; 2] {
 
 #[test]
 fn streamed_constants_give_the_same_bits() {
-    for (name, whole) in [("demo", demo()), ("two-towers", two_towers())] {
+    for (name, whole) in [("one-tower", one_tower()), ("two-towers", two_towers())] {
         let plan = Plan::load(whole.bytes()).unwrap();
         let head = head(whole.bytes());
         assert!(head.len() < whole.bytes().len());
@@ -141,7 +141,7 @@ impl cliptext::Sink for Rows {
 
 #[test]
 fn a_file_is_read_by_a_thread_of_its_own() {
-    let whole = demo();
+    let whole = one_tower();
     let path = std::env::temp_dir().join(format!("cliptext-streamed-{}.plan", std::process::id()));
     std::fs::write(&path, whole.bytes()).unwrap();
     let head = head(whole.bytes());
@@ -167,7 +167,7 @@ fn a_file_is_read_by_a_thread_of_its_own() {
 /// Whichever read fails, the next pass is right.
 #[test]
 fn a_card_that_is_pulled_out_ends_the_pass_and_not_the_next() {
-    let whole = demo();
+    let whole = one_tower();
     let head = head(whole.bytes());
     let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
     let wanted = in_memory(whole.bytes(), kernels, Input::Text("a cat"));
@@ -200,7 +200,7 @@ fn a_card_that_is_pulled_out_ends_the_pass_and_not_the_next() {
 /// Each block is checked before its numbers are used: one that is damaged ends the pass by its place, or is not read at all.
 #[test]
 fn damage_is_found_wherever_it_is() {
-    let whole = demo();
+    let whole = one_tower();
     let head = head(whole.bytes());
     let header = Header::read(whole.bytes()).unwrap();
     let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
@@ -232,7 +232,7 @@ fn damage_is_found_wherever_it_is() {
 /// What is read of the weights is read once, and of the tables little.
 #[test]
 fn a_pass_reads_each_weight_once() {
-    let whole = demo();
+    let whole = one_tower();
     let plan = Plan::load(whole.bytes()).unwrap();
     let head = head(whole.bytes());
     let weights = plan.steps().filter(|step| matches!(step.op, Op::Linear { .. }));
@@ -297,7 +297,7 @@ impl Storage for Rated<'_> {
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "an emulated core may be slower than the card")]
 fn a_slow_card_sets_the_pace() {
-    let whole = demo();
+    let whole = one_tower();
     let head = head(whole.bytes());
     let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
     let took = Cell::new(Duration::ZERO);
@@ -345,7 +345,7 @@ impl embedded_io::Seek for Slow<'_> {
 
 #[test]
 fn short_reads_are_repeated_and_an_early_end_is_told() {
-    let whole = demo();
+    let whole = one_tower();
     let head = head(whole.bytes());
     let kernels = Plan::load(whole.bytes()).unwrap().kernels().unwrap();
     let run = Run { head: &head, blocks: 2, kernels };
@@ -364,7 +364,7 @@ fn short_reads_are_repeated_and_an_early_end_is_told() {
 
 #[test]
 fn buffers_that_do_not_do_are_refused() {
-    let whole = demo();
+    let whole = one_tower();
     let head = head(whole.bytes());
     let program = Program::load(&head).unwrap();
     let bytes = |blocks| Stream::<FileStorage>::buffer_bytes(&program, blocks);
@@ -400,7 +400,7 @@ fn heads_that_are_cut_or_damaged_are_refused() {
 
 #[test]
 fn each_block_is_checked_by_itself() {
-    let whole = demo();
+    let whole = one_tower();
     let header = Header::read(whole.bytes()).unwrap();
     let mut end = header.body();
     for index in 0..header.blocks() {

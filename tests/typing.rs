@@ -10,7 +10,7 @@ use cliptext::threads::{Solo, Team, Threads};
 use cliptext::tokenizer::Padding;
 use cliptext::{AlignedBytes, Embedding, Encoder, Input, PassError, Plan, Sink, Source, StepOutput};
 use common::parts::Parts;
-use common::{PROMPTS, demo, kernels_for, long, two_towers, typing};
+use common::{PROMPTS, kernels_for, long, one_tower, two_towers, typing};
 
 /// A generator of numbers below a bound.
 struct Random(u64);
@@ -180,7 +180,7 @@ fn padded(paddings: [Padding; 2]) -> AlignedBytes {
 #[test]
 fn plans_tell_whether_they_keep_rows() {
     assert!(Plan::load(typing().bytes()).unwrap().keeps_rows());
-    for file in [demo(), two_towers(), long()] {
+    for file in [one_tower(), two_towers(), long()] {
         assert!(!Plan::load(file.bytes()).unwrap().keeps_rows());
     }
     let mut parts = Parts::of(&typing());

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 /// What is damaged: text plans of one tower, of two, with kept rows, of 248 tokens; image plans.
 const PLANS: [&[u8]; 6] = [
-    include_bytes!("../../models/demo.plan"),
+    include_bytes!("../../tests/fixtures/one-tower.plan"),
     include_bytes!("../../tests/fixtures/two-towers.plan"),
     include_bytes!("../../tests/fixtures/typing.plan"),
     include_bytes!("../../tests/fixtures/long.plan"),

@@ -11,12 +11,12 @@ use cliptext::{AlignedBytes, Encoder, Plan, include_plan};
 use libfuzzer_sys::fuzz_target;
 use line::Line;
 
-static PLAN: &[u8] = include_plan!("../../models/demo.plan");
+static PLAN: &[u8] = include_plan!("../../tests/fixtures/one-tower.plan");
 static COUNTERS: Counters = Counters::new();
 
 thread_local! {
     static SERVER: RefCell<Server<'static>> = RefCell::new({
-        let plan = Box::leak(Box::new(Plan::load(PLAN).expect("the demonstration plan")));
+        let plan = Box::leak(Box::new(Plan::load(PLAN).expect("a plan of one tower")));
         let arena = Box::leak(Box::new(AlignedBytes::zeroed(plan.arena_bytes(2))));
         let prompt = Box::leak(Box::new(Prompt::new()));
         let encoder = Encoder::new(plan, arena).expect("an arena that is large enough");

@@ -1,4 +1,4 @@
-//! The demonstration plan through the whole executor: the same bytes whatever the kernel, the team and the pass.
+//! A plan of one text tower through the whole executor: the same bytes whatever the kernel, the team and the pass.
 
 use std::format;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ const PROMPTS: [&str; 4] =
     ["", "a photo of a cat", "low quality, blurry", "a ä 猫 🐈 of some longer kind, oil on canvas"];
 
 fn plan() -> Plan<'static> {
-    Plan::load(include_plan!("../../models/demo.plan")).unwrap()
+    Plan::load(include_plan!("../../tests/fixtures/one-tower.plan")).unwrap()
 }
 
 /// Hidden and pooled values by their bits.

@@ -445,7 +445,7 @@ mod tests {
     use crate::include_plan;
     use crate::plan::Plan;
 
-    /// The demonstration plan's parts.
+    /// The parts of a plan of one tower.
     fn parts<'p>(plan: &'p Plan<'_>) -> Parts<'p> {
         Parts {
             manifest: plan.manifest(),
@@ -458,7 +458,7 @@ mod tests {
     /// What a 32-bit machine can address, checked on any machine: sizes are computed in 64 bits.
     #[test]
     fn arenas_that_an_address_cannot_hold_are_refused() {
-        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let plan = Plan::load(include_plan!("../../tests/fixtures/one-tower.plan")).unwrap();
         let arena = plan.manifest().arena_bytes;
         let bytes = u64::from(arena);
         assert!(check(parts(&plan), bytes).is_ok());
@@ -478,7 +478,7 @@ mod tests {
         };
         assert_eq!(place(Format::F32).bytes(), (4 * 0xffff_ffff * 0xffff_u64).next_multiple_of(64));
         assert_eq!(place(Format::Codes).bytes(), (0xffff * ((1_u64 << 32) + 8)).next_multiple_of(64));
-        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let plan = Plan::load(include_plan!("../../tests/fixtures/one-tower.plan")).unwrap();
         let walk = Walk::new(parts(&plan));
         for format in [Format::F32, Format::Codes] {
             assert_eq!(walk.range(&place(format)), Err(StepFault::OutsideArena));
@@ -489,7 +489,7 @@ mod tests {
     /// The sizes of a linear, an embedding and a norm at their largest: refused or right, never wrapped.
     #[test]
     fn constants_do_not_wrap() {
-        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let plan = Plan::load(include_plan!("../../tests/fixtures/one-tower.plan")).unwrap();
         let mut sizes = plan.steps().map(|mut step| {
             step.out.columns = u32::MAX;
             step.input = step.input.map(|place| Place { columns: u32::MAX, ..place });
@@ -506,9 +506,9 @@ mod tests {
         }));
     }
 
-    /// The operation of the demonstration plan's first attention, over a tower of `rows` rows under `mask`.
+    /// The operation of the first attention of a plan of one tower, over a tower of `rows` rows under `mask`.
     fn attention_over(rows: u16, mask: Mask) -> Result<(), StepFault> {
-        let plan = Plan::load(include_plan!("../../models/demo.plan")).unwrap();
+        let plan = Plan::load(include_plan!("../../tests/fixtures/one-tower.plan")).unwrap();
         let mut step = plan.steps().find(|step| matches!(step.op, Op::Attention { .. })).unwrap();
         let with_rows =
             |place: Place| if place.axis == Axis::Token { Place { rows, ..place } } else { place };

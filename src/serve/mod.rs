@@ -11,7 +11,7 @@
 //! # fn run<L: embedded_io::Read + embedded_io::Write>(mut uart: L) -> Result<(), Box<dyn core::error::Error>> {
 //! static COUNTERS: Counters = Counters::new();
 //! let plan = Plan::load(cliptext::include_plan!("../../models/demo.plan"))?;
-//! let mut arena = ArenaBuf::<{ 128 * 1024 }>::new();
+//! let mut arena = ArenaBuf::<{ 160 * 1024 }>::new();
 //! let mut request = [0; 2048]; // the longest request, and so the longest text
 //! let mut prompt = Prompt::new();
 //! let mut server = Server::new(Encoder::new(&plan, arena.bytes())?, &COUNTERS, &mut prompt);

@@ -11,9 +11,9 @@ use cliptext::plan::format::crc32c;
 use cliptext::threads::Solo;
 use cliptext::{AlignedBytes, Encoder, Kernels, Plan, PlanFile};
 
-/// The built-in demonstration plan, from its file.
-pub fn demo() -> PlanFile {
-    open("models/demo.plan")
+/// A plan of one text tower, 32 columns, with the whole vocabulary.
+pub fn one_tower() -> PlanFile {
+    open("tests/fixtures/one-tower.plan")
 }
 
 /// A plan of two text towers, 16 and 24 columns, as Stable Diffusion XL has two; 600 ids, the end token is 599.

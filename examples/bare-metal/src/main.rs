@@ -21,7 +21,7 @@ fn encode(out: &mut impl Write) -> fmt::Result {
         Ok(plan) => plan,
         Err(error) => return writeln!(out, "the plan: {error}"),
     };
-    let mut arena = ArenaBuf::<{ 128 * 1024 }>::new();
+    let mut arena = ArenaBuf::<{ 160 * 1024 }>::new();
     let mut encoder = match Encoder::new(&plan, arena.bytes()) {
         Ok(encoder) => encoder,
         Err(error) => return writeln!(out, "the arena: {error}"),

@@ -14,7 +14,7 @@ use cliptext_synthetic::{Options, generate};
 /// # Errors
 /// When a part of the model or the vocabulary is missing: a mistake in the tools.
 pub fn plan() -> Result<Emitted> {
-    cliptext_demo::compile(&Options::default(), "synthetic ViT-L/14, seed 0".into())
+    cliptext_fixtures::compile(&Options::default(), "synthetic ViT-L/14, seed 0".into())
 }
 
 /// Writes [`plan`] to `path`.

@@ -32,7 +32,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
+const ONE_TOWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/one-tower.plan");
 const SMALL: &str = "sd.tf523-torch215-ts.op14.static.i64";
 
 #[test]
@@ -182,18 +182,18 @@ fn options_without_effect_and_files_that_would_be_lost_are_refused() {
         let said = fails(&[&compile[..], &option].concat(), 2);
         assert!(said.contains(option[0]) && said.contains("no effect"), "{said}");
     }
-    for command in [&["compile", model, "-o", text(&plan)][..], &["verify", DEMO, model]] {
+    for command in [&["compile", model, "-o", text(&plan)][..], &["verify", ONE_TOWER, model]] {
         let said = fails(&[command, &["--pooled", "none", "--normalize", "on"]].concat(), 2);
         assert!(said.contains("--normalize") && said.contains("no effect"), "{said}");
     }
-    fails(&["verify", DEMO, model, "--min-sqnr", "NaN"], 2);
+    fails(&["verify", ONE_TOWER, model, "--min-sqnr", "NaN"], 2);
     let before = std::fs::read(model).unwrap();
     for args in [
         &["compile", model, "-o", model][..],
         &["compile", model, "-o", text(&plan), "--report", text(&plan)],
         &["compile", model, "-o", text(&plan), "--report", model],
         &["compile", model, "-o", text(&prompts), "--calibrate", text(&prompts)],
-        &["verify", DEMO, model, "--report", model],
+        &["verify", ONE_TOWER, model, "--report", model],
     ] {
         assert!(fails(args, 2).contains("would be overwritten"));
     }

@@ -11,7 +11,8 @@ use cliptext_ffi::cliptext_status::*;
 use cliptext_ffi::*;
 use common::*;
 
-const PLANS: [&str; 3] = ["models/demo.plan", "tests/fixtures/two-towers.plan", "tests/fixtures/long.plan"];
+const PLANS: [&str; 3] =
+    ["tests/fixtures/one-tower.plan", "tests/fixtures/two-towers.plan", "tests/fixtures/long.plan"];
 const TEXTS: [&str; 4] = ["", "a running dog", "naïve café, 東京", "ab <|endoftext|> c"];
 
 fn to_bits(values: &[f32]) -> Vec<u32> {
@@ -147,7 +148,7 @@ fn pairs_and_batches_give_what_each_text_gives_alone() {
 
 #[test]
 fn ids_of_the_tokenizer_encode_as_their_text() {
-    let plan = open("models/demo.plan", CLIPTEXT_READ);
+    let plan = open("tests/fixtures/one-tower.plan", CLIPTEXT_READ);
     let encoder = encoder(plan, 1);
     let (mut ids, mut count, mut cut) = ([0; 77], 0, true);
     let text = c("a running dog");
@@ -172,7 +173,7 @@ fn ids_of_the_tokenizer_encode_as_their_text() {
         let mut embedding = NOTHING;
         assert_eq!(cliptext_encode_ids(encoder, ids.as_ptr(), count, &mut embedding), CLIPTEXT_OK);
         assert_eq!(std::slice::from_raw_parts(embedding.ids, embedding.tokens), &ids[..count]);
-        assert!(bits(&embedding) == expected("models/demo.plan", true)[1].0);
+        assert!(bits(&embedding) == expected("tests/fixtures/one-tower.plan", true)[1].0);
         let status =
             cliptext_tokenize(plan, text.as_ptr(), CSTR, 0, ids.as_mut_ptr(), 77, &mut count, &mut cut);
         assert_eq!((status, count, ids[76]), (CLIPTEXT_OK, 77, 49407));
@@ -257,7 +258,7 @@ fn prompts_of_several_chunks_give_the_library_s_bytes() {
 /// In one chunk what does not fit falls off, and is told.
 #[test]
 fn what_falls_off_a_prompt_is_told() {
-    let plan = open("models/demo.plan", CLIPTEXT_READ);
+    let plan = open("tests/fixtures/one-tower.plan", CLIPTEXT_READ);
     let text = "dog ".repeat(76);
     let mut memory = AlignedBytes::zeroed(CLIPTEXT_PROMPT_BYTES);
     let (mut prompt, mut info) = (null_mut(), std::mem::MaybeUninit::uninit());
@@ -392,8 +393,8 @@ fn kernels_threads_and_teams_change_nothing() {
             all(0, argument);
         });
     }
-    let plan = open("models/demo.plan", CLIPTEXT_READ);
-    let expected = expected("models/demo.plan", false);
+    let plan = open("tests/fixtures/one-tower.plan", CLIPTEXT_READ);
+    let expected = expected("tests/fixtures/one-tower.plan", false);
     let jobs = AtomicUsize::new(0);
     let team = cliptext_team { context: (&raw const jobs).cast_mut().cast(), workers: 2, run: Some(run) };
     let plain = cliptext_options { kernel: null(), threads: 0, team: null(), flags: 0 };
@@ -404,7 +405,7 @@ fn kernels_threads_and_teams_change_nothing() {
         (cliptext_options { threads: CLIPTEXT_ALL_CORES, ..plain }, cliptext::threads::default_threads()),
         (cliptext_options { team: &team, ..plain }, 2),
     ];
-    let packing = Plan::load(&bytes("models/demo.plan")).unwrap().manifest().packing;
+    let packing = Plan::load(&bytes("tests/fixtures/one-tower.plan")).unwrap().manifest().packing;
     for name in
         names.iter().filter(|name| cliptext::Kernels::named(name.to_str().unwrap()).unwrap().reads(packing))
     {
@@ -439,8 +440,8 @@ fn kernels_threads_and_teams_change_nothing() {
 
 #[test]
 fn several_encoders_of_one_plan_work_side_by_side() {
-    let plan = open("models/demo.plan", CLIPTEXT_MAP);
-    let expected = expected("models/demo.plan", false);
+    let plan = open("tests/fixtures/one-tower.plan", CLIPTEXT_MAP);
+    let expected = expected("tests/fixtures/one-tower.plan", false);
     let address = plan.expose_provenance();
     std::thread::scope(|scope| {
         for _ in 0..4 {

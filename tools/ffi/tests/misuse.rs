@@ -140,7 +140,7 @@ fn packs_that_do_not_do() {
     assert_eq!(refused(&damaged), CLIPTEXT_VERSION);
     assert!(last_error().contains("99"), "{}", last_error());
     // A plan is no pack, and a pack no plan.
-    assert_eq!(refused(&std::fs::read(path(DEMO)).unwrap()), CLIPTEXT_PACK);
+    assert_eq!(refused(&std::fs::read(path(ONE_TOWER)).unwrap()), CLIPTEXT_PACK);
     std::fs::write(&file, &bytes).unwrap();
     let name = c(file.to_str().unwrap());
     // SAFETY: strings, places and arrays are here; what is not refused.
@@ -204,11 +204,11 @@ fn odd<T>() -> *mut T {
     without_provenance_mut(4097)
 }
 
-const DEMO: &str = "models/demo.plan";
+const ONE_TOWER: &str = "tests/fixtures/one-tower.plan";
 
 /// A plan, an encoder for one text, and what is done with them.
 fn with_encoder(sequences: usize, work: impl FnOnce(*mut cliptext_plan, *mut cliptext_encoder)) {
-    let plan = open(DEMO, CLIPTEXT_READ);
+    let plan = open(ONE_TOWER, CLIPTEXT_READ);
     let encoder = encoder(plan, sequences);
     work(plan, encoder);
     // SAFETY: made above.
@@ -251,7 +251,7 @@ fn files_that_are_no_plans() {
         std::fs::write(&other, [b'x'; 1000]).unwrap();
         let message = "this is not a cliptext plan (make one with `cliptext compile`)";
         fails(refused(&other, flags), CLIPTEXT_PLAN, message);
-        let mut bytes = std::fs::read(path(DEMO)).unwrap();
+        let mut bytes = std::fs::read(path(ONE_TOWER)).unwrap();
         std::fs::write(&other, &bytes[..bytes.len() - 1]).unwrap();
         fails(refused(&other, flags), CLIPTEXT_PLAN, "the plan is cut short: copy or compile it again");
         bytes[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
@@ -274,9 +274,9 @@ fn files_that_are_no_plans() {
     fails(refused(&empty, CLIPTEXT_READ), CLIPTEXT_PLAN, "the plan is cut short: copy or compile it again");
     assert_ne!(refused(&empty, CLIPTEXT_MAP), CLIPTEXT_OK);
     let message = "`flags` must be one of CLIPTEXT_READ and CLIPTEXT_MAP";
-    fails(refused(&path(DEMO), 0), CLIPTEXT_ARGUMENT, message);
-    fails(refused(&path(DEMO), CLIPTEXT_READ | CLIPTEXT_MAP), CLIPTEXT_ARGUMENT, message);
-    fails(refused(&path(DEMO), 4), CLIPTEXT_ARGUMENT, "flag 0x4 is none of this function's");
+    fails(refused(&path(ONE_TOWER), 0), CLIPTEXT_ARGUMENT, message);
+    fails(refused(&path(ONE_TOWER), CLIPTEXT_READ | CLIPTEXT_MAP), CLIPTEXT_ARGUMENT, message);
+    fails(refused(&path(ONE_TOWER), 4), CLIPTEXT_ARGUMENT, "flag 0x4 is none of this function's");
     if cfg!(unix) {
         let message = "/dev/null: a pipe or a device can't be mapped: open it with CLIPTEXT_READ";
         fails(refused("/dev/null".as_ref(), CLIPTEXT_MAP), CLIPTEXT_FILE, message);
@@ -296,7 +296,7 @@ fn files_that_are_no_plans() {
 fn a_plan_that_was_read_outlives_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.plan");
-    std::fs::copy(path(DEMO), &file).unwrap();
+    std::fs::copy(path(ONE_TOWER), &file).unwrap();
     let name = c(file.to_str().unwrap());
     let (mut plan, mut embedding) = (null_mut(), NOTHING);
     // SAFETY: strings and places are here.
@@ -313,7 +313,7 @@ fn a_plan_that_was_read_outlives_its_file() {
 
 #[test]
 fn bytes_and_memory_that_do_not_do() {
-    let bytes = bytes(DEMO);
+    let bytes = bytes(ONE_TOWER);
     let mut memory = AlignedBytes::zeroed(CLIPTEXT_PLAN_BYTES + 64);
     let (start, place, room) = (bytes.as_ptr(), memory.as_mut_ptr(), CLIPTEXT_PLAN_BYTES);
     let mut plan = null_mut();
@@ -347,7 +347,7 @@ fn bytes_and_memory_that_do_not_do() {
 
 #[test]
 fn encoders_that_can_not_be_made() {
-    let plan = open(DEMO, CLIPTEXT_READ);
+    let plan = open(ONE_TOWER, CLIPTEXT_READ);
     let mut needed = 0;
     // SAFETY: a place for it.
     unsafe { assert_eq!(cliptext_arena_bytes(plan, 1, &mut needed), CLIPTEXT_OK) };
@@ -455,7 +455,7 @@ fn a_packing_that_this_cpu_does_not_read() {
     else {
         panic!("kernel {kernels} is the fastest and reads every packing");
     };
-    let bytes = AlignedBytes::copy_of(&packed(&PlanFile::read(&path(DEMO)).unwrap(), other));
+    let bytes = AlignedBytes::copy_of(&packed(&PlanFile::read(&path(ONE_TOWER)).unwrap(), other));
     let mut memory = AlignedBytes::zeroed(CLIPTEXT_PLAN_BYTES);
     let (mut plan, mut encoder) = (null_mut(), null_mut());
     // SAFETY: bytes, memory and places are here.
@@ -613,7 +613,7 @@ fn batches_that_do_not_do() {
 
 #[test]
 fn objects_that_are_closed_and_busy_ones() {
-    let bytes = bytes(DEMO);
+    let bytes = bytes(ONE_TOWER);
     let mut memory = AlignedBytes::zeroed(CLIPTEXT_PLAN_BYTES);
     let (mut plan, mut embedding, mut encoder, mut needed) =
         (null_mut(), NOTHING, null_mut::<cliptext_encoder>(), 0);

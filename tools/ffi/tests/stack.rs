@@ -61,7 +61,7 @@ fn calls(name: &'static str) {
 
 #[test]
 fn calls_take_the_stack_that_is_told() {
-    calls("models/demo.plan");
+    calls("tests/fixtures/one-tower.plan");
     calls("tests/fixtures/two-towers.plan");
     calls("tests/fixtures/long.plan");
 }

@@ -100,6 +100,18 @@ pub fn in_folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Whether the file at `path` begins as a picture that [`read`] knows. A pipe is none: looking would take its bytes.
+///
+/// # Errors
+/// When the file can't be read.
+pub fn is_picture(path: &Path) -> std::io::Result<bool> {
+    if !path.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let reader = ImageReader::new(BufReader::new(File::open(path)?)).with_guessed_format()?;
+    Ok(reader.format().is_some())
+}
+
 /// The picture in the file at `path` as `[side, side, 3]` bytes: red, green and blue of each pixel, from the top left.
 ///
 /// # Errors

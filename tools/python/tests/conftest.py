@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")
-def demo() -> Path:
-    return ROOT / "models/demo.plan"
+def one_tower() -> Path:
+    return ROOT / "tests/fixtures/one-tower.plan"
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +22,8 @@ def two_towers() -> Path:
 
 
 @pytest.fixture
-def encoder(demo: Path) -> Encoder:
-    return Encoder(demo)
+def encoder(one_tower: Path) -> Encoder:
+    return Encoder(one_tower)
 
 
 @pytest.fixture(scope="session")

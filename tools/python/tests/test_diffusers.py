@@ -41,18 +41,18 @@ def pipeline(width):
     return draw
 
 
-def test_a_pipeline_takes_the_arrays(demo, cliptext_run, tmp_path):
+def test_a_pipeline_takes_the_arrays(one_tower, cliptext_run, tmp_path):
     draw = pipeline(width=32)
-    picture = draw(**Encoder(demo).encode("a running dog", negative="blurry").torch())
+    picture = draw(**Encoder(one_tower).encode("a running dog", negative="blurry").torch())
     file = tmp_path / "both.npy"
-    cliptext_run("encode", demo, "--prompt", "a running dog", "--negative", "blurry", "-o", file)
+    cliptext_run("encode", one_tower, "--prompt", "a running dog", "--negative", "blurry", "-o", file)
     cond, uncond = torch.from_numpy(np.load(file)).split(1)
     assert (picture == draw(prompt_embeds=cond, negative_prompt_embeds=uncond)).all()
-    assert (picture != draw(**Encoder(demo).encode("a castle", negative="blurry").torch())).any()
+    assert (picture != draw(**Encoder(one_tower).encode("a castle", negative="blurry").torch())).any()
 
 
-def test_a_batch_is_what_diffusers_makes_of_both(demo):
-    result = Encoder(demo).encode("a running dog", negative="blurry", chunks="auto")
+def test_a_batch_is_what_diffusers_makes_of_both(one_tower):
+    result = Encoder(one_tower).encode("a running dog", negative="blurry", chunks="auto")
     tensors = result.torch()
     both = torch.cat([tensors["negative_prompt_embeds"], tensors["prompt_embeds"]])
     assert (torch.from_numpy(result.batch()) == both).all()

@@ -12,8 +12,8 @@ from cliptext_encoder import Embeddings, Encoder, Plan
 PROMPTS = ["a running dog", "", "Watercolor painting: a fox, in the forest!!", "ä 猫 🐈"]
 
 
-def test_the_bytes_are_those_of_the_board_program(demo, two_towers, cliptext_run, tmp_path):
-    for plan in (demo, two_towers):
+def test_the_bytes_are_those_of_the_board_program(one_tower, two_towers, cliptext_run, tmp_path):
+    for plan in (one_tower, two_towers):
         for options, pad in (([], True), (["--no-pad"], False)):
             for prompt in PROMPTS:
                 hidden, pooled = tmp_path / "hidden.npy", tmp_path / "pooled.npy"
@@ -24,11 +24,11 @@ def test_the_bytes_are_those_of_the_board_program(demo, two_towers, cliptext_run
                 assert result.pooled_prompt_embeds.tobytes() == np.load(pooled).tobytes()
 
 
-def test_kernels_threads_and_passes_change_nothing(demo):
-    want = Encoder(demo, threads=1).encode(PROMPTS).prompt_embeds
+def test_kernels_threads_and_passes_change_nothing(one_tower):
+    want = Encoder(one_tower, threads=1).encode(PROMPTS).prompt_embeds
     for threads in (1, 2, 5):
         for kernel in (None, "scalar"):
-            encoder = Encoder(demo, threads=threads, kernel=kernel)
+            encoder = Encoder(one_tower, threads=threads, kernel=kernel)
             assert encoder.threads == threads and kernel in (None, encoder.kernel)
             for row, prompt in zip(want, PROMPTS):
                 assert (encoder.encode(prompt).prompt_embeds[0] == row).all()
@@ -88,8 +88,8 @@ def test_embeddings_that_are_not_there_are_told(encoder):
         Embeddings(np.zeros((1, 77, 32), np.float32)).arrays(pooled=True)
 
 
-def test_results_own_their_memory_and_can_be_written(demo):
-    encoder = Encoder(demo)
+def test_results_own_their_memory_and_can_be_written(one_tower):
+    encoder = Encoder(one_tower)
     result = encoder.encode("a dog", negative="blurry")
     copies = {name: array.copy() for name, array in result.arrays(pooled=True).items()}
     encoder.encode("something else", negative="entirely")
@@ -107,19 +107,19 @@ def test_tokens(encoder):
     assert encoder.plan.tokenize("a running dog", pad=True) == padded
 
 
-def test_a_plan_tells_what_it_is(demo, two_towers):
-    plan = Plan(demo)
+def test_a_plan_tells_what_it_is(one_tower, two_towers):
+    plan = Plan(one_tower)
     assert (plan.context, plan.width, plan.pooled_width, plan.projected, plan.logit_scale) == (77, 32, 32, False, None)
-    assert plan.file_bytes == demo.stat().st_size and plan.source == "synthetic tower, seed 77"
+    assert plan.file_bytes == one_tower.stat().st_size and plan.source == "synthetic tower, seed 77"
     assert plan.producer.startswith("cliptext ") and len(plan.hash) == 64 and plan.arena_bytes(2) > plan.arena_bytes()
-    assert Encoder(plan).plan_hash == plan.hash == Plan(demo, read=True).hash == Plan.from_bytes(demo.read_bytes()).hash
+    assert Encoder(plan).plan_hash == plan.hash == Plan(one_tower, read=True).hash == Plan.from_bytes(one_tower.read_bytes()).hash
     assert Plan(two_towers).projected and Plan(two_towers).logit_scale == 100 and Plan(two_towers).hash != plan.hash
-    assert str(demo) in repr(Encoder(plan))
+    assert str(one_tower) in repr(Encoder(plan))
 
 
-def test_mapped_read_and_copied_plans_are_the_same(demo):
-    want = Encoder(demo).encode("a dog").prompt_embeds
-    for plan in (Plan(demo, read=True), Plan.from_bytes(memoryview(demo.read_bytes()))):
+def test_mapped_read_and_copied_plans_are_the_same(one_tower):
+    want = Encoder(one_tower).encode("a dog").prompt_embeds
+    for plan in (Plan(one_tower, read=True), Plan.from_bytes(memoryview(one_tower.read_bytes()))):
         assert (Encoder(plan).encode("a dog").prompt_embeds == want).all()
 
 

@@ -32,16 +32,16 @@ def test_files_that_are_not_there(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(demo, tmp_path):
+def test_a_file_that_may_not_be_read(one_tower, tmp_path):
     secret = tmp_path / "secret.plan"
-    secret.write_bytes(demo.read_bytes())
+    secret.write_bytes(one_tower.read_bytes())
     secret.chmod(0)
     with raises(PermissionError, f"[Errno 13] Permission denied: '{secret}'"):
         Plan(secret)
 
 
-def test_plans_that_are_none(demo, tmp_path):
-    good = demo.read_bytes()
+def test_plans_that_are_none(one_tower, tmp_path):
+    good = one_tower.read_bytes()
     version = int.from_bytes(good[8:12], "little")
     cases = {
         b"": "the plan is cut short: copy or compile it again",
@@ -63,8 +63,8 @@ def test_plans_that_are_none(demo, tmp_path):
             Plan.from_bytes(data)
 
 
-def test_a_damaged_plan_is_told_by_the_place(demo):
-    data = bytearray(demo.read_bytes())
+def test_a_damaged_plan_is_told_by_the_place(one_tower):
+    data = bytearray(one_tower.read_bytes())
     data[-1] ^= 1
     with pytest.raises(PlanError, match="^the plan's bytes: the plan is damaged in the 64 KiB from byte [0-9]+: copy or compile it again$"):
         Plan.from_bytes(data)
@@ -76,13 +76,13 @@ def test_a_plan_for_another_kind_of_cpu():
         Encoder(os.environ["CLIPTEXT_FOREIGN_PLAN"])
 
 
-def test_arguments_that_do_not_do(demo, encoder):
+def test_arguments_that_do_not_do(one_tower, encoder):
     with raises(ValueError, "threads must be 1 or more, not 0"):
-        Encoder(demo, threads=0)
+        Encoder(one_tower, threads=0)
     with pytest.raises(ValueError, match='^kernel "sse9": this build has no kernel of that name; this CPU runs .*scalar$'):
-        Encoder(demo, kernel="sse9")
+        Encoder(one_tower, kernel="sse9")
     with raises(ValueError, "read: the Plan is open already: Plan(path, read=True)"):
-        Encoder(Plan(demo), read=True)
+        Encoder(Plan(one_tower), read=True)
     with raises(TypeError, "prompt must be a str or a sequence of str, not bytes"):
         encoder.encode(b"a dog")
     with raises(TypeError, "prompt must be a str or a sequence of str, not int"):
@@ -105,7 +105,7 @@ def test_texts_that_are_no_utf_8(encoder):
             work("a \ud800 dog")
 
 
-def test_pickles_are_refused(demo, encoder):
+def test_pickles_are_refused(one_tower, encoder):
     with raises(TypeError, "an Encoder can't be pickled: give the other process the plan's path and make one there"):
         pickle.dumps(encoder)
     with raises(TypeError, "a Plan can't be pickled: give the other process its path; a mapped file is in memory once"):
@@ -121,7 +121,7 @@ def test_without_numpy_the_import_says_what_to_install():
     assert done.stderr.endswith("ImportError: cliptext_encoder needs NumPy: pip install numpy\n")
 
 
-def test_a_plan_that_is_cut_while_it_is_mapped_ends_the_process_and_one_that_was_read_does_not(demo, tmp_path):
+def test_a_plan_that_is_cut_while_it_is_mapped_ends_the_process_and_one_that_was_read_does_not(one_tower, tmp_path):
     code = (
         "import os, sys, cliptext_encoder\n"
         "e = cliptext_encoder.Encoder(sys.argv[1], read=bool(int(sys.argv[2])))\n"
@@ -131,16 +131,16 @@ def test_a_plan_that_is_cut_while_it_is_mapped_ends_the_process_and_one_that_was
     )
     plan = tmp_path / "a.plan"
     for read, status in ((0, -signal.SIGBUS), (1, 0)):
-        plan.write_bytes(demo.read_bytes())
+        plan.write_bytes(one_tower.read_bytes())
         done = subprocess.run([sys.executable, "-c", code, str(plan), str(read)])
         assert done.returncode == status, read
 
 
-def test_a_plan_out_of_a_pipe_is_read(demo, tmp_path):
+def test_a_plan_out_of_a_pipe_is_read(one_tower, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with subprocess.Popen(["sh", "-c", 'cat "$1" > "$2"', "sh", str(demo), str(pipe)]):
-        assert Plan(pipe).width == Plan(demo).width
+    with subprocess.Popen(["sh", "-c", 'cat "$1" > "$2"', "sh", str(one_tower), str(pipe)]):
+        assert Plan(pipe).width == Plan(one_tower).width
 
 
 def test_the_version_is_the_distribution_s():

@@ -12,22 +12,22 @@ LONG = "dog " * 80 + "the end"
 
 
 @pytest.fixture(scope="module")
-def pack_file(demo, cliptext_run, tmp_path_factory):
+def pack_file(one_tower, cliptext_run, tmp_path_factory):
     def make(*options):
         folder = tmp_path_factory.mktemp("packs")
         prompts = folder / "prompts.txt"
         prompts.write_text(f"dog\ta running dog\nbad\tblurry\n猫\ta cat\nlong\t{LONG}\n", encoding="utf-8")
-        cliptext_run("pack", demo, "--prompts", prompts, "-o", folder / "x.pack", *options)
+        cliptext_run("pack", one_tower, "--prompts", prompts, "-o", folder / "x.pack", *options)
         return folder / "x.pack"
 
     return make
 
 
-def test_entries_are_what_the_encoder_gives(pack_file, demo, encoder):
+def test_entries_are_what_the_encoder_gives(pack_file, one_tower, encoder):
     file = pack_file()
     for pack in (Pack(file), Pack(file, read=True), Pack.from_bytes(file.read_bytes())):
         assert list(pack) == ["bad", "dog", "long", "猫"] and len(pack) == 4
-        assert (pack.width, pack.pooled_width, pack.plan_hash) == (32, 32, Plan(demo).hash)
+        assert (pack.width, pack.pooled_width, pack.plan_hash) == (32, 32, Plan(one_tower).hash)
         assert pack.source == encoder.plan.source and pack.producer.startswith("cliptext ")
         want = encoder.encode("a running dog", negative="blurry").arrays(pooled=True)
         given = pack.embeddings("dog", negative="bad").arrays(pooled=True)
@@ -54,7 +54,7 @@ def test_half_precision_comes_out_as_it_is_stored(pack_file, encoder):
     assert half.dtype == np.float32 and (half == want.astype(np.float32)).all()
 
 
-def test_errors(pack_file, demo, tmp_path):
+def test_errors(pack_file, one_tower, tmp_path):
     file = pack_file()
     pack = Pack(file)
     for work in (lambda: pack["cat"], lambda: pack.entry("cat"), lambda: pack.embeddings("dog", negative="cat")):
@@ -64,7 +64,7 @@ def test_errors(pack_file, demo, tmp_path):
         pickle.dumps(pack)
     path = tmp_path / "x.pack"
     good = file.read_bytes()
-    for data in (b"", good[:-1], good + b"\n", good[:8] + b"\x63" + good[9:], demo.read_bytes()):
+    for data in (b"", good[:-1], good + b"\n", good[:8] + b"\x63" + good[9:], one_tower.read_bytes()):
         path.write_bytes(data)
         for read in (False, True):
             with pytest.raises(PackError, match=f"^{re.escape(str(path))}: .*pack"):

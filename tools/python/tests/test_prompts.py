@@ -59,18 +59,18 @@ def test_chunks_are_encoded_by_themselves_and_joined(encoder):
 
 
 @pytest.mark.parametrize("weights", ["none", "a1111", "comfy"])
-def test_the_bytes_are_those_of_the_board_program(encoder, demo, cliptext_run, tmp_path, weights):
+def test_the_bytes_are_those_of_the_board_program(encoder, one_tower, cliptext_run, tmp_path, weights):
     prompt, negative = f"a (dog:1.3) and ((cat)), {LONG}, (bird:0.7)", "[blurry] (low quality:1.4)"
     file = tmp_path / "both.npy"
     options = ["--weights", weights, "--chunks", "auto"]
-    cliptext_run("encode", demo, "--prompt", prompt, "--negative", negative, "-o", file, *options)
+    cliptext_run("encode", one_tower, "--prompt", prompt, "--negative", negative, "-o", file, *options)
     result = encoder.encode(prompt, negative=negative, weights=weights, chunks="auto")
     assert result.batch(prompt_first=True).shape == (2, 154, 32)
     assert result.batch(prompt_first=True).tobytes() == np.load(file).tobytes()
 
 
-def test_how_a_prompt_is_read(demo):
-    plan = Plan(demo)
+def test_how_a_prompt_is_read(one_tower):
+    plan = Plan(one_tower)
     ids = plan.tokenize("a dog")[1:-1]
     assert plan.chunks("a dog BREAK a dog") == [(ids, [1, 1])] * 2
     assert [len(ids) for ids, _ in plan.chunks(LONG)] == [75, 5]

@@ -13,10 +13,10 @@ from cliptext_encoder import Encoder, Plan
 PROMPTS = [f"a dog and {number} cats" for number in range(200)]
 
 
-def test_the_interpreter_goes_on_while_a_prompt_is_encoded(demo):
+def test_the_interpreter_goes_on_while_a_prompt_is_encoded(one_tower):
     """While one thread encodes without a pause, another one runs Python. Were the lock held during a call, it would run between two calls
     only, once each."""
-    encoder = Encoder(demo, threads=1, kernel="scalar")
+    encoder = Encoder(one_tower, threads=1, kernel="scalar")
     text = ["a dog"] * 2
     calls, done = 0, threading.Event()
 
@@ -59,23 +59,23 @@ def in_threads(work, count):
     return results
 
 
-def test_encoders_on_one_plan_work_at_the_same_time(demo):
-    plan = Plan(demo)
+def test_encoders_on_one_plan_work_at_the_same_time(one_tower):
+    plan = Plan(one_tower)
     want = Encoder(plan).encode(PROMPTS).prompt_embeds
     for result in in_threads(lambda _: Encoder(plan, threads=2).encode(PROMPTS).prompt_embeds, 3):
         assert (result == want).all()
 
 
-def test_threads_take_turns_with_one_encoder(demo):
-    encoder = Encoder(demo, threads=2)
+def test_threads_take_turns_with_one_encoder(one_tower):
+    encoder = Encoder(one_tower, threads=2)
     want = encoder.encode(PROMPTS).prompt_embeds
     parts = in_threads(lambda index: [encoder.encode(text).prompt_embeds for text in PROMPTS[index::4]], 4)
     for index, part in enumerate(parts):
         assert (np.concatenate(part) == want[index::4]).all()
 
 
-def test_a_forked_child_goes_on_with_threads_of_its_own(demo):
-    encoder = Encoder(demo, threads=3)
+def test_a_forked_child_goes_on_with_threads_of_its_own(one_tower):
+    encoder = Encoder(one_tower, threads=3)
     want = encoder.encode("a dog").prompt_embeds
     stop = threading.Event()
 
@@ -112,7 +112,7 @@ def _width(path):
     return Encoder(path).encode("a dog").prompt_embeds.sum()
 
 
-def test_processes_share_a_plan_by_its_path(demo):
-    want = _width(demo)
+def test_processes_share_a_plan_by_its_path(one_tower):
+    want = _width(one_tower)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        assert pool.map(_width, [demo] * 4) == [want] * 4
+        assert pool.map(_width, [one_tower] * 4) == [want] * 4

@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{Folder, fixture, ok};
+use common::{Folder, ONE_TOWER, fixture, ok};
 
 #[test]
 fn bench_shows_steps_by_kind_or_each() {
     let count = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
-    let short = ok(&["bench", "--threads", "1", "--runs", "1"]);
+    let short = ok(&["bench", ONE_TOWER, "--threads", "1", "--runs", "1"]);
     let kinds: Vec<&str> =
         short.lines().filter(|line| line.contains(" × ") && line.contains(" %  1.    ")).collect();
     assert_eq!(kinds.len(), 10, "{short}");
@@ -21,20 +21,23 @@ fn bench_shows_steps_by_kind_or_each() {
         .filter_map(|line| line.split(" %").next()?.rsplit(' ').next()?.parse::<f64>().ok())
         .sum();
     assert!((99.0..101.0).contains(&shares), "{shares} % in {short}");
-    let long = ok(&["bench", "--threads", "1", "--runs", "1", "--steps"]);
+    let long = ok(&["bench", ONE_TOWER, "--threads", "1", "--runs", "1", "--steps"]);
     assert!(!long.contains("the slowest") && count(&long, "norm") == 1 + 5, "{long}");
     // Which kernel ran, and why.
     assert_eq!(count(&short, "  kernel      "), 1);
-    let scalar = ok(&["bench", "--threads", "1", "--runs", "1", "--only-warm", "--kernel", "scalar"]);
+    let scalar =
+        ok(&["bench", ONE_TOWER, "--threads", "1", "--runs", "1", "--only-warm", "--kernel", "scalar"]);
     assert!(scalar.contains("kernel      chosen by --kernel"), "{scalar}");
 }
 
 #[test]
 fn bench_tells_what_changed() {
     let folder = Folder::new("compare");
-    let earlier =
-        folder.write("earlier.json", ok(&["bench", "--json", "--threads", "1", "--runs", "1"]).as_bytes());
-    let same = ok(&["bench", "--threads", "1,2", "--runs", "1", "--compare", &earlier]);
+    let earlier = folder.write(
+        "earlier.json",
+        ok(&["bench", ONE_TOWER, "--json", "--threads", "1", "--runs", "1"]).as_bytes(),
+    );
+    let same = ok(&["bench", ONE_TOWER, "--threads", "1,2", "--runs", "1", "--compare", &earlier]);
     for part in [
         "ms before, now, and their ratio",
         "  warm\n",
@@ -50,6 +53,7 @@ fn bench_tells_what_changed() {
         assert!(other.contains(part), "{part} in {other}");
     }
     // Of encodings alone.
-    let warm = ok(&["bench", "--threads", "1", "--runs", "1", "--only-warm", "--compare", &earlier]);
+    let warm =
+        ok(&["bench", ONE_TOWER, "--threads", "1", "--runs", "1", "--only-warm", "--compare", &earlier]);
     assert!(warm.contains("  warm\n") && !warm.contains("only before"), "{warm}");
 }

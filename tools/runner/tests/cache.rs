@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use cliptext::pack::Pack;
 use cliptext::plan::format::Header;
 use cliptext::{AlignedBytes, PlanHash};
-use common::{DEMO, Folder, fails, fixture, ok, run};
+use common::{BUILT_IN, Folder, ONE_TOWER, fails, fixture, ok, run};
 
 /// A run that succeeds and says nothing.
 fn quiet(args: &[&str]) {
@@ -36,7 +36,7 @@ fn entries(cache: &str) -> Vec<String> {
 
 /// A copy of the demonstration plan of which nothing is left but the front, in a file of its length.
 fn front_only(folder: &Folder) -> String {
-    let mut plan = std::fs::read(DEMO).unwrap();
+    let mut plan = std::fs::read(ONE_TOWER).unwrap();
     let body = Header::read(&plan).unwrap().body() as usize;
     plan[body..].fill(0);
     folder.write("front.plan", &plan)
@@ -91,14 +91,24 @@ fn what_was_encoded_is_answered_without_the_plan_bit_for_bit() {
                 .collect();
             (files, output.stdout, String::from_utf8(output.stderr).unwrap())
         };
-        let computed = run(DEMO, "computed", false);
-        assert!(run(DEMO, "kept", true) == computed, "{args:?}");
+        let computed = run(ONE_TOWER, "computed", false);
+        assert!(run(ONE_TOWER, "kept", true) == computed, "{args:?}");
         // Also the warning of what is cut.
         assert!(run(&empty_plan, "answered", true) == computed, "{args:?}");
     }
     // How many chunks the longest needs is known with the plan alone; then they share the entries of so many.
-    let auto =
-        ["encode", DEMO, &long, "a, b", "--chunks", "auto", "--comma-backtrack", "--cache", &cache, "-o"];
+    let auto = [
+        "encode",
+        ONE_TOWER,
+        &long,
+        "a, b",
+        "--chunks",
+        "auto",
+        "--comma-backtrack",
+        "--cache",
+        &cache,
+        "-o",
+    ];
     let before = entries(&cache).len();
     told(&[&auto[..], &[&folder.path("auto.npy")]].concat());
     assert_eq!(entries(&cache).len(), before);
@@ -113,16 +123,16 @@ fn an_entry_is_of_a_prompt_a_plan_and_options() {
     let cache = folder.path("cache");
     let (two_towers, output) = (fixture("two-towers.plan"), folder.path("x.npy"));
     let distinct: [&[&str]; 11] = [
-        &[DEMO, "a cat"],
-        &[DEMO, "a cat "],
-        &[DEMO, "A cat"],
-        &[DEMO, ""],
-        &[DEMO, "a cat", "--no-pad"],
-        &[DEMO, "a cat", "--weights", "a1111"],
-        &[DEMO, "a cat", "--weights", "comfy"],
-        &[DEMO, "a cat", "--chunks", "2"],
-        &[DEMO, "a cat", "--chunks", "3"],
-        &[DEMO, "a cat", "--chunks", "3", "--comma-backtrack", "7"],
+        &[ONE_TOWER, "a cat"],
+        &[ONE_TOWER, "a cat "],
+        &[ONE_TOWER, "A cat"],
+        &[ONE_TOWER, ""],
+        &[ONE_TOWER, "a cat", "--no-pad"],
+        &[ONE_TOWER, "a cat", "--weights", "a1111"],
+        &[ONE_TOWER, "a cat", "--weights", "comfy"],
+        &[ONE_TOWER, "a cat", "--chunks", "2"],
+        &[ONE_TOWER, "a cat", "--chunks", "3"],
+        &[ONE_TOWER, "a cat", "--chunks", "3", "--comma-backtrack", "7"],
         &[&two_towers, "a cat"],
     ];
     for (index, args) in distinct.into_iter().enumerate() {
@@ -133,11 +143,11 @@ fn an_entry_is_of_a_prompt_a_plan_and_options() {
     }
     // Threads, kernels and the place of a prompt change no bit.
     for same in [&["a cat", "--kernel", "scalar", "--threads", "1"][..], &["", "--negative", "a cat"]] {
-        quiet(&[&["encode", DEMO, "--cache", &cache, "-o", &folder.path("x.npy")], same].concat());
+        quiet(&[&["encode", ONE_TOWER, "--cache", &cache, "-o", &folder.path("x.npy")], same].concat());
     }
     assert_eq!(entries(&cache).len(), distinct.len());
     // Each says what it is of.
-    let hash = PlanHash::of_front(&std::fs::read(DEMO).unwrap()).unwrap();
+    let hash = PlanHash::of_front(&std::fs::read(ONE_TOWER).unwrap()).unwrap();
     let of_demo = entries(&cache).into_iter().filter(|name| {
         let bytes = AlignedBytes::copy_of(&std::fs::read(Path::new(&cache).join(name)).unwrap());
         let pack = Pack::load(&bytes).unwrap();
@@ -153,7 +163,7 @@ fn an_entry_is_of_a_prompt_a_plan_and_options() {
 fn a_plan_out_of_a_pipe_is_answered_too() {
     let folder = Folder::new("cache-pipe");
     let (cache, one, other) = (folder.path("cache"), folder.path("1.npy"), folder.path("2.npy"));
-    quiet(&["encode", DEMO, "a cat", "--cache", &cache, "-o", &one]);
+    quiet(&["encode", ONE_TOWER, "a cat", "--cache", &cache, "-o", &one]);
     let plan = front_only(&folder);
     let mut child = Command::new(env!("CARGO_BIN_EXE_cliptext-run"))
         .args(["encode", "/dev/stdin", "a cat", "--cache", &cache, "-o", &other])
@@ -163,17 +173,18 @@ fn a_plan_out_of_a_pipe_is_answered_too() {
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), &std::fs::read(plan).unwrap()).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(std::fs::read(one).unwrap() == std::fs::read(other).unwrap());
-    // The built-in plan is the same one.
+    // The built-in plan is its file.
     let third = folder.path("3.npy");
+    quiet(&["encode", BUILT_IN, "a cat", "--cache", &cache, "-o", &third]);
     let said = told(&["encode", "--prompt", "a cat", "--cache", &cache, "-o", &third]);
-    assert!(said.contains("built-in") && entries(&cache).len() == 1, "{said}");
+    assert!(said.contains("built-in") && entries(&cache).len() == 2, "{said}");
 }
 
 #[test]
 fn damaged_entries_are_told_and_made_again() {
     let folder = Folder::new("cache-damage");
     let (cache, first, again) = (folder.path("cache"), folder.path("1.npy"), folder.path("2.npy"));
-    let encode = |to: &str| told(&["encode", DEMO, "a cat", "--cache", &cache, "-o", to]);
+    let encode = |to: &str| told(&["encode", ONE_TOWER, "a cat", "--cache", &cache, "-o", to]);
     encode(&first);
     let name = entries(&cache).remove(0);
     let path = Path::new(&cache).join(&name);
@@ -184,7 +195,7 @@ fn damaged_entries_are_told_and_made_again() {
         bytes
     };
     // Of another prompt, by its own checksums whole.
-    quiet(&["encode", DEMO, "a dog", "--cache", &cache, "-o", &again]);
+    quiet(&["encode", ONE_TOWER, "a dog", "--cache", &cache, "-o", &again]);
     let other = entries(&cache).into_iter().find(|entry| *entry != name).unwrap();
     let foreign = std::fs::read(Path::new(&cache).join(other)).unwrap();
     for bytes in [
@@ -216,7 +227,7 @@ fn the_cache_is_bounded_and_keeps_what_was_used_last() {
     let encode = |prompt: &str, size: &str| {
         quiet(&[
             "encode",
-            DEMO,
+            ONE_TOWER,
             prompt,
             "--cache",
             &cache,
@@ -251,7 +262,7 @@ fn the_cache_is_bounded_and_keeps_what_was_used_last() {
     // One that is too small for any is told, and nothing is kept.
     let said = told(&[
         "encode",
-        DEMO,
+        ONE_TOWER,
         "and another",
         "--cache",
         &cache,
@@ -278,7 +289,7 @@ fn what_killed_processes_left_goes_after_a_day() {
             file.set_modified(old).unwrap();
         }
     }
-    quiet(&["encode", DEMO, "a cat", "--cache", &cache, "-o", &folder.path("x.npy")]);
+    quiet(&["encode", ONE_TOWER, "a cat", "--cache", &cache, "-o", &folder.path("x.npy")]);
     let names = entries(&cache);
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(!names.iter().any(|name| name.contains("abcdef")));
@@ -288,17 +299,17 @@ fn what_killed_processes_left_goes_after_a_day() {
 fn a_folder_that_fails_is_told_once_and_stops_nothing() {
     let folder = Folder::new("cache-fails");
     let (want, got) = (folder.path("want.npy"), folder.path("got.npy"));
-    quiet(&["encode", DEMO, "a cat", "a dog", "-o", &want]);
+    quiet(&["encode", ONE_TOWER, "a cat", "a dog", "-o", &want]);
     let file = folder.write("file", b"no folder");
     for cache in [file.clone(), format!("{file}/cache"), "/proc/no/such".into()] {
-        let said = told(&["encode", DEMO, "a cat", "a dog", "--cache", &cache, "-o", &got]);
+        let said = told(&["encode", ONE_TOWER, "a cat", "a dog", "--cache", &cache, "-o", &got]);
         assert!(said.contains(&cache) && said.contains("going on without it"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(std::fs::read(&want).unwrap() == std::fs::read(&got).unwrap());
     }
     // A folder is made for this user alone, with those above it.
     let deep = folder.path("a/b/cache");
-    quiet(&["encode", DEMO, "a cat", "--cache", &deep, "-o", &got]);
+    quiet(&["encode", ONE_TOWER, "a cat", "--cache", &deep, "-o", &got]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -313,7 +324,7 @@ fn processes_share_a_cache() {
     let prompts =
         folder.write("prompts.txt", (0..12).map(|n| format!("prompt {n}\n")).collect::<String>().as_bytes());
     let want = folder.path("want.npy");
-    quiet(&["encode", DEMO, "--prompts", &prompts, "-o", &want]);
+    quiet(&["encode", ONE_TOWER, "--prompts", &prompts, "-o", &want]);
     let want = std::fs::read(want).unwrap();
     let start = |number: usize| {
         let output = folder.path(&format!("{number}.npy"));
@@ -321,7 +332,7 @@ fn processes_share_a_cache() {
             // So small that they remove each other's entries.
             .args([
                 "encode",
-                DEMO,
+                ONE_TOWER,
                 "--prompts",
                 &prompts,
                 "--cache",
@@ -349,20 +360,20 @@ fn processes_share_a_cache() {
 fn command_lines_that_can_t_be_obeyed_are_refused() {
     let folder = Folder::new("cache-usage");
     let cache = folder.path("cache");
-    assert!(fails(&["encode", DEMO, "x", "--cache-size", "1M"], 2).contains("--cache"));
+    assert!(fails(&["encode", ONE_TOWER, "x", "--cache-size", "1M"], 2).contains("--cache"));
     for size in ["0", "1T", "big"] {
-        let error = fails(&["encode", DEMO, "x", "--cache", &cache, "--cache-size", size], 2);
+        let error = fails(&["encode", ONE_TOWER, "x", "--cache", &cache, "--cache-size", size], 2);
         assert!(error.contains("such as 64M"), "{error}");
     }
     let labels = folder.write("labels.txt", b"cat\n");
     let error =
-        fails(&["encode", DEMO, "--labels", &labels, "--cache", &cache, "-o", &folder.path("x.npy")], 2);
+        fails(&["encode", ONE_TOWER, "--labels", &labels, "--cache", &cache, "-o", &folder.path("x.npy")], 2);
     assert!(error.contains("--cache") && error.contains("--labels"), "{error}");
     // What is wrong is told although the answer is there.
-    quiet(&["encode", DEMO, "x", "--cache", &cache, "-o", &folder.path("x.npy")]);
-    assert!(fails(&["encode", DEMO, "x", "--cache", &cache, "--kernel", "warp"], 2).contains("warp"));
+    quiet(&["encode", ONE_TOWER, "x", "--cache", &cache, "-o", &folder.path("x.npy")]);
+    assert!(fails(&["encode", ONE_TOWER, "x", "--cache", &cache, "--kernel", "warp"], 2).contains("warp"));
     assert!(ok(&["encode", "--help"]).contains("--cache-size"));
-    let cut = std::fs::read(DEMO).unwrap();
+    let cut = std::fs::read(ONE_TOWER).unwrap();
     let cut = folder.write("cut.plan", &cut[..cut.len() - 1]);
     assert!(fails(&["encode", &cut, "x", "--cache", &cache], 1).contains("cut short"));
     assert!(fails(&["encode", &folder.path("none.plan"), "x", "--cache", &cache], 1).contains("none.plan"));
@@ -379,7 +390,7 @@ fn a_full_disk_is_told() {
         let mounted = format!("mount -t tmpfs -o size=8k tmpfs disk || exit 99; {script}");
         let program = env!("CARGO_BIN_EXE_cliptext-run");
         let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-c", &mounted, program, DEMO]);
+        command.args(["--map-root-user", "--mount", "sh", "-c", &mounted, program, ONE_TOWER]);
         command.current_dir(folder.path("")).output().ok().filter(|output| output.status.code() != Some(99))
     };
     let Some(output) = inside("true").filter(|output| output.status.success()) else {
@@ -395,7 +406,7 @@ fn a_full_disk_is_told() {
         "{said}"
     );
     let want = folder.path("want.npy");
-    quiet(&["encode", DEMO, "a cat", "-o", &want]);
+    quiet(&["encode", ONE_TOWER, "a cat", "-o", &want]);
     assert!(std::fs::read(want).unwrap() == std::fs::read(folder.path("x.npy")).unwrap());
     let output = inside("$0 pack $1 --prompts named.txt -o disk/x.pack; echo $?; ls -A disk").unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n");

@@ -2,18 +2,18 @@
 
 mod common;
 
-use common::{DEMO, Folder, fails, fixture, npy, ok, run};
+use common::{BUILT_IN, Folder, ONE_TOWER, fails, fixture, npy, ok, run};
 
 #[test]
 fn tokenize_prints_a_line_of_ids_per_prompt() {
-    assert_eq!(ok(&["tokenize", DEMO, "a running dog", "--no-pad"]), "49406 320 2761 1929 49407\n");
+    assert_eq!(ok(&["tokenize", ONE_TOWER, "a running dog", "--no-pad"]), "49406 320 2761 1929 49407\n");
     let padded = ok(&["tokenize", "a running dog", "", "x"]);
     let lines: Vec<Vec<u32>> =
         padded.lines().map(|line| line.split(' ').map(|id| id.parse().unwrap()).collect()).collect();
     assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [77, 77, 77]);
     assert_eq!(&lines[0][..6], [49406, 320, 2761, 1929, 49407, 49407]);
     // What is cut off is told.
-    let long = run(&["tokenize", DEMO, &"word ".repeat(100)]);
+    let long = run(&["tokenize", ONE_TOWER, &"word ".repeat(100)]);
     assert!(String::from_utf8(long.stderr).unwrap().contains("cut to 77 tokens"));
 }
 
@@ -27,7 +27,7 @@ fn the_built_in_plan_says_so_and_is_the_file() {
     assert!(said.contains("built-in") && said.contains("\"a running dog\" names no file"), "{said}");
     let read = run(&["tokenize", "--read", "a running dog"]);
     assert!(String::from_utf8(read.stderr).unwrap().contains("--read has no effect"));
-    let from_file = run(&["encode", DEMO, "a running dog", "-o", &other]);
+    let from_file = run(&["encode", BUILT_IN, "a running dog", "-o", &other]);
     assert!(from_file.status.success() && from_file.stderr.is_empty());
     assert_eq!(std::fs::read(one).unwrap(), std::fs::read(other).unwrap());
 }
@@ -36,16 +36,16 @@ fn the_built_in_plan_says_so_and_is_the_file() {
 fn arrays_have_the_shapes_that_are_promised() {
     let folder = Folder::new("shapes");
     let (hidden, pooled, raw) = (folder.path("h.npy"), folder.path("p.npy"), folder.path("h.f32"));
-    ok(&["encode", DEMO, "a running dog", "cat", "-o", &hidden, "--pooled", &pooled]);
+    ok(&["encode", ONE_TOWER, "a running dog", "cat", "-o", &hidden, "--pooled", &pooled]);
     let (shape, values) = npy(&hidden);
     assert_eq!((shape, values.len()), (vec![2, 77, 32], 2 * 77 * 32));
     assert_eq!(npy(&pooled).0, [2, 32]);
-    ok(&["encode", DEMO, "a running dog", "cat", "-o", &raw]);
+    ok(&["encode", ONE_TOWER, "a running dog", "cat", "-o", &raw]);
     let raw = std::fs::read(raw).unwrap();
     assert_eq!(raw, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
     // Without padding: the prompt's own rows, the same as the first of the padded.
     let short = folder.path("short.npy");
-    ok(&["encode", DEMO, "a running dog", "--no-pad", "-o", &short]);
+    ok(&["encode", ONE_TOWER, "a running dog", "--no-pad", "-o", &short]);
     let (shape, rows) = npy(&short);
     assert_eq!(shape, [1, 5, 32]);
     assert_eq!(rows, values[..5 * 32]);
@@ -58,7 +58,7 @@ fn every_kernel_writes_the_same_file() {
     let mut files = Vec::new();
     for kernel in cliptext::Kernels::available() {
         let path = folder.path(&format!("{}.npy", kernel.name()));
-        ok(&["encode", DEMO, "a running dog", "--kernel", kernel.name(), "-o", &path]);
+        ok(&["encode", ONE_TOWER, "a running dog", "--kernel", kernel.name(), "-o", &path]);
         files.push(std::fs::read(path).unwrap());
     }
     assert!(files.len() >= 2 && files.windows(2).all(|pair| pair[0] == pair[1]));
@@ -67,7 +67,7 @@ fn every_kernel_writes_the_same_file() {
 #[test]
 fn prompts_come_from_files() {
     let folder = Folder::new("prompts");
-    let want = ok(&["tokenize", DEMO, "a cat", "", "\"quoted\", 東京", "--no-pad"]);
+    let want = ok(&["tokenize", ONE_TOWER, "a cat", "", "\"quoted\", 東京", "--no-pad"]);
     let files = [
         folder.write("lines.txt", "a cat\n\n\"quoted\", 東京\n".as_bytes()),
         folder.write("windows.txt", "\u{feff}a cat\r\n\r\n\"quoted\", 東京\r\n".as_bytes()),
@@ -75,17 +75,17 @@ fn prompts_come_from_files() {
         folder.write("array.txt", "[\"a cat\", \"\",\n \"\\\"quoted\\\", 東京\"]\n".as_bytes()),
     ];
     for file in &files {
-        assert_eq!(ok(&["tokenize", DEMO, "--prompts", file, "--no-pad"]), want, "{file}");
+        assert_eq!(ok(&["tokenize", ONE_TOWER, "--prompts", file, "--no-pad"]), want, "{file}");
     }
     // A line in brackets is a prompt, not JSON.
     let brackets = folder.write("brackets.txt", b"[a cat]\n");
-    assert_eq!(ok(&["tokenize", DEMO, "--prompts", &brackets]), ok(&["tokenize", DEMO, "[a cat]"]));
+    assert_eq!(ok(&["tokenize", ONE_TOWER, "--prompts", &brackets]), ok(&["tokenize", ONE_TOWER, "[a cat]"]));
 }
 
 #[test]
 fn inspect_tells_what_is_in_a_plan() {
-    let text = ok(&["inspect", DEMO]);
-    let hash = cliptext::PlanHash::of_front(&std::fs::read(DEMO).unwrap()).unwrap().to_string();
+    let text = ok(&["inspect", ONE_TOWER]);
+    let hash = cliptext::PlanHash::of_front(&std::fs::read(ONE_TOWER).unwrap()).unwrap().to_string();
     for part in ["2 layers", "width 32", "77 tokens", "arena", "vocabulary", "QuickGelu", &hash] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -95,10 +95,10 @@ fn inspect_tells_what_is_in_a_plan() {
 fn a_plan_that_is_read_gives_what_a_mapped_one_gives() {
     let folder = Folder::new("read");
     let (mapped, read) = (folder.path("mapped.npy"), folder.path("read.npy"));
-    ok(&["encode", DEMO, "a cat", "-o", &mapped]);
-    ok(&["encode", "--read", DEMO, "a cat", "-o", &read]);
+    ok(&["encode", ONE_TOWER, "a cat", "-o", &mapped]);
+    ok(&["encode", "--read", ONE_TOWER, "a cat", "-o", &read]);
     assert!(std::fs::read(mapped).unwrap() == std::fs::read(read).unwrap());
-    assert_eq!(ok(&["--read", "inspect", DEMO]), ok(&["inspect", DEMO]));
+    assert_eq!(ok(&["--read", "inspect", ONE_TOWER]), ok(&["inspect", ONE_TOWER]));
     assert!(
         ok(&["encode", "--help"]).contains("must not be changed or cut"),
         "the contract of mapping is told"
@@ -152,14 +152,14 @@ fn bad_command_lines_end_with_2() {
     fails(&[], 2);
     fails(&["fly"], 2);
     assert!(fails(&["encode"], 2).contains("give a prompt"));
-    assert!(fails(&["encode", DEMO], 2).contains("give a prompt"));
-    let unknown = fails(&["encode", DEMO, "x", "--kernel", "warp"], 2);
+    assert!(fails(&["encode", ONE_TOWER], 2).contains("give a prompt"));
+    let unknown = fails(&["encode", ONE_TOWER, "x", "--kernel", "warp"], 2);
     assert!(unknown.contains("warp") && unknown.contains("scalar"), "{unknown}");
-    assert!(fails(&["encode", DEMO, "x", "-o", &folder.path("x.png")], 2).contains(".npy"));
-    let lengths = fails(&["encode", DEMO, "a", "a b", "--no-pad", "-o", &folder.path("x.npy")], 2);
+    assert!(fails(&["encode", ONE_TOWER, "x", "-o", &folder.path("x.png")], 2).contains(".npy"));
+    let lengths = fails(&["encode", ONE_TOWER, "a", "a b", "--no-pad", "-o", &folder.path("x.npy")], 2);
     assert!(lengths.contains('3') && lengths.contains('4'), "{lengths}");
     let one = folder.path("x.npy");
-    let both = fails(&["encode", DEMO, "x", "-o", &one, "--pooled", &one], 2);
+    let both = fails(&["encode", ONE_TOWER, "x", "-o", &one, "--pooled", &one], 2);
     assert!(both.contains("both --output and --pooled"), "{both}");
     assert!(folder.names().is_empty());
 }
@@ -169,7 +169,7 @@ fn work_that_fails_ends_with_1_and_names_the_file() {
     let folder = Folder::new("work");
     let missing = folder.path("missing.plan");
     assert!(fails(&["inspect", &missing], 1).contains("missing.plan"));
-    let plan = std::fs::read(DEMO).unwrap();
+    let plan = std::fs::read(ONE_TOWER).unwrap();
     let cut = folder.write("cut.plan", &plan[..plan.len() / 2]);
     let error = fails(&["encode", &cut, "x"], 1);
     assert!(error.contains("cut.plan") && error.contains("cut short"), "{error}");
@@ -178,12 +178,12 @@ fn work_that_fails_ends_with_1_and_names_the_file() {
     let empty = folder.write("empty.plan", b"");
     assert!(fails(&["inspect", &empty], 1).contains("empty.plan"));
     let nowhere = folder.path("no/such/folder/x.npy");
-    assert!(fails(&["encode", DEMO, "x", "-o", &nowhere], 1).contains("x.npy"));
+    assert!(fails(&["encode", ONE_TOWER, "x", "-o", &nowhere], 1).contains("x.npy"));
     let json = folder.write("bad.json", b"[\"a\", 3]");
-    assert!(fails(&["encode", DEMO, "--prompts", &json], 1).contains("bad.json"));
+    assert!(fails(&["encode", ONE_TOWER, "--prompts", &json], 1).contains("bad.json"));
     let none = folder.write("none.txt", b"");
-    assert!(fails(&["encode", DEMO, "--prompts", &none, "x"], 1).contains("none.txt: holds no prompt"));
+    assert!(fails(&["encode", ONE_TOWER, "--prompts", &none, "x"], 1).contains("none.txt: holds no prompt"));
     let latin = folder.write("latin.txt", b"caf\xe9\n");
-    assert!(fails(&["encode", DEMO, "--prompts", &latin], 1).contains("byte 3"));
+    assert!(fails(&["encode", ONE_TOWER, "--prompts", &latin], 1).contains("byte 3"));
     assert!(!folder.names().iter().any(|name| name.contains("tmp")));
 }

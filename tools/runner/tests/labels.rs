@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use cliptext::{AlignedBytes, Kernels, Plan};
-use common::{DEMO, Folder, fails, fixture, npy, ok, run};
+use common::{Folder, ONE_TOWER, fails, fixture, npy, ok, run};
 
 const LABELS: [&str; 24] = [
     "cat",
@@ -178,7 +178,7 @@ fn label_sets_that_do_not_do_are_refused() {
     refused(&["-o", &out, "--templates", &lacking], 1, &["templates.txt", "template 2", "{}", "{label}"]);
     refused(&["-o", &out, "--templates", &templates("\n\n")], 1, &["templates.txt", "empty"]);
     refused(&["-o", &out, "--templates", &folder.path("none.txt")], 1, &["none.txt"]);
-    let unprojected = fails(&["encode", DEMO, "--labels", &labels, "-o", &out], 2);
+    let unprojected = fails(&["encode", ONE_TOWER, "--labels", &labels, "-o", &out], 2);
     assert!(unprojected.contains("no projection"), "{unprojected}");
     assert!(fails(&["encode", &plan, "--templates", &labels, "-o", &out, "x"], 2).contains("--labels"));
     let missing = fails(&["encode", &plan, "--labels", &folder.path("none"), "-o", &out], 1);

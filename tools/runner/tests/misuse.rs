@@ -6,7 +6,7 @@ mod common;
 #[path = "../../../tests/common/parts.rs"]
 mod parts;
 
-use common::{DEMO, Folder, fails, fixture};
+use common::{Folder, ONE_TOWER, fails, fixture};
 
 /// Options that contradict each other, have no effect or say nothing that is known.
 #[test]
@@ -94,7 +94,7 @@ fn the_command_line_is_wrong() {
         assert_eq!(folder.names(), ["prompts.json"], "{args:?}");
     }
     // Lengths of prompts that are known beforehand.
-    let error = fails(&["encode", DEMO, "a", "a b", "--no-pad", "-o", &npy], 2);
+    let error = fails(&["encode", ONE_TOWER, "a", "a b", "--no-pad", "-o", &npy], 2);
     assert!(error.contains("--no-pad: prompts of 3 and of 4 tokens don't fit one array"), "{error}");
     let unpooled = without_pooled();
     let plan = folder.write("unpooled.plan", &unpooled);
@@ -116,7 +116,7 @@ fn a_file_does_not_do() {
     let folder = Folder::new("files");
     let inside = folder.path("");
     let missing = folder.path("missing.plan");
-    let plan = std::fs::read(DEMO).unwrap();
+    let plan = std::fs::read(ONE_TOWER).unwrap();
     let changed = |name: &str, at: usize, value: u8| {
         let mut bytes = plan.clone();
         bytes[at] = value;
@@ -157,24 +157,27 @@ fn a_file_does_not_do() {
         ),
         (&["bench", "--compare", &version], "version.plan: no JSON ("),
         // Prompts.
-        (&["encode", DEMO, "--prompts", &no_prompts], "missing.txt: No such file"),
-        (&["encode", DEMO, "--prompts", &inside], ": it is a folder: give a file of prompts"),
+        (&["encode", ONE_TOWER, "--prompts", &no_prompts], "missing.txt: No such file"),
+        (&["encode", ONE_TOWER, "--prompts", &inside], ": it is a folder: give a file of prompts"),
         (
-            &["encode", DEMO, "--prompts", &none],
+            &["encode", ONE_TOWER, "--prompts", &none],
             "none.txt: holds no prompt: give a JSON array of strings, or one",
         ),
         (
-            &["encode", DEMO, "--prompts", &latin],
+            &["encode", ONE_TOWER, "--prompts", &latin],
             "latin.txt: not UTF-8 from byte 5 (line 2): save the prompts as UTF-8",
         ),
-        (&["encode", DEMO, "--prompts", &utf16], "utf16.txt: a NUL at byte 1 (line 1), as UTF-16 has them"),
-        (&["encode", DEMO, "--prompts", &array], "bad.json: not a JSON array of strings: "),
-        (&["tokenize", DEMO, "--prompts", &none], "none.txt: holds no prompt"),
+        (
+            &["encode", ONE_TOWER, "--prompts", &utf16],
+            "utf16.txt: a NUL at byte 1 (line 1), as UTF-16 has them",
+        ),
+        (&["encode", ONE_TOWER, "--prompts", &array], "bad.json: not a JSON array of strings: "),
+        (&["tokenize", ONE_TOWER, "--prompts", &none], "none.txt: holds no prompt"),
         (
             &["similarity", &fixture("two-towers.plan"), "--images", "x.npy", "--prompts", &none],
             "none.txt: holds no prompt",
         ),
-        (&["encode", DEMO, "--prompts", "/dev/null"], "/dev/null: holds no prompt"),
+        (&["encode", ONE_TOWER, "--prompts", "/dev/null"], "/dev/null: holds no prompt"),
     ] {
         let error = fails(args, 1);
         assert!(error.contains(said), "{args:?}: {error}");
@@ -214,9 +217,13 @@ fn arguments_are_utf8() {
     use std::os::unix::ffi::OsStrExt;
     let latin = std::ffi::OsStr::from_bytes(b"caf\xe9");
     for (args, code, said) in [
-        (&["encode".as_ref(), DEMO.as_ref(), latin][..], 2, "\"caf\\xE9\": a prompt must be UTF-8"),
-        (&["encode".as_ref(), DEMO.as_ref(), "--prompt".as_ref(), latin], 2, "invalid UTF-8"),
-        (&["encode".as_ref(), DEMO.as_ref(), "x".as_ref(), "--negative".as_ref(), latin], 2, "invalid UTF-8"),
+        (&["encode".as_ref(), ONE_TOWER.as_ref(), latin][..], 2, "\"caf\\xE9\": a prompt must be UTF-8"),
+        (&["encode".as_ref(), ONE_TOWER.as_ref(), "--prompt".as_ref(), latin], 2, "invalid UTF-8"),
+        (
+            &["encode".as_ref(), ONE_TOWER.as_ref(), "x".as_ref(), "--negative".as_ref(), latin],
+            2,
+            "invalid UTF-8",
+        ),
         (&["encode".as_ref(), latin], 1, "no such file"),
     ] {
         let output =
@@ -245,7 +252,7 @@ fn an_output_can_not_be_written() {
         (&["-o", "/dev/full", "--format", "json"], "/dev/full: No space left on device"),
         (&["-o", "/dev/full", "--format", "safetensors"], "/dev/full: No space left on device"),
     ] {
-        let error = fails(&[&["encode", DEMO, "x"][..], args].concat(), 1);
+        let error = fails(&[&["encode", ONE_TOWER, "x"][..], args].concat(), 1);
         assert!(error.contains(said), "{args:?}: {error}");
         assert_eq!(folder.names(), ["x.npy"], "{args:?}");
     }
@@ -260,7 +267,7 @@ fn a_disk_gets_full() {
     for name in ["x.npy", "x.f16", "x.json", "x.safetensors"] {
         let path = folder.path(name);
         let output = std::process::Command::new("sh")
-            .args(["-c", script, env!("CARGO_BIN_EXE_cliptext-run"), DEMO, &path])
+            .args(["-c", script, env!("CARGO_BIN_EXE_cliptext-run"), ONE_TOWER, &path])
             .output()
             .unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
@@ -279,7 +286,7 @@ fn a_reader_goes_away() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_cliptext-run"))
-            .args(["encode", DEMO, "a cat", "-o", "-", "--format", format])
+            .args(["encode", ONE_TOWER, "a cat", "-o", "-", "--format", format])
             .stdout(writer)
             .output()
             .unwrap();

@@ -373,7 +373,7 @@ fn diffusers_takes_the_files() {
     let folder = Folder::new("diffusers");
     let both = ["a dog", "--negative", "blurry"];
     let sd = |name: &str, args: &[&str]| {
-        ok(&[&["encode", common::DEMO, "-o", &folder.path(name)][..], &both, args].concat());
+        ok(&[&["encode", common::ONE_TOWER, "-o", &folder.path(name)][..], &both, args].concat());
     };
     sd("sd.safetensors", &[]);
     sd("sd.npy", &["--order", "negative-first"]);

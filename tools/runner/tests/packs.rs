@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use cliptext::pack::Pack;
 use cliptext::{AlignedBytes, PlanFile};
-use common::{DEMO, Folder, fails, fixture, ok, run};
+use common::{Folder, ONE_TOWER, fails, fixture, ok, run};
 
 const NAMED: &str = "dog\ta running dog\nempty\t\na cat\n";
 
@@ -120,12 +120,12 @@ fn packs_say_what_they_are_of() {
     let folder = Folder::new("packs-inspect");
     let long = format!("long\t{}\nshort\ta dog\n", "word ".repeat(100));
     let (prompts, path) = (folder.write("long.txt", long.as_bytes()), folder.path("x.pack"));
-    let output = run(&["pack", DEMO, "--prompts", &prompts, "-o", &path, "--no-pad", "--dtype", "f16"]);
+    let output = run(&["pack", ONE_TOWER, "--prompts", &prompts, "-o", &path, "--no-pad", "--dtype", "f16"]);
     let warned = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && warned.contains("cut to 77 tokens"), "{warned}");
     let bytes = AlignedBytes::copy_of(&read(&path));
     let pack = Pack::load(&bytes).unwrap();
-    let file = PlanFile::read(DEMO.as_ref()).unwrap();
+    let file = PlanFile::read(ONE_TOWER.as_ref()).unwrap();
     let plan = file.plan().unwrap();
     assert_eq!(pack.manifest().plan_hash(), plan.hash());
     assert_eq!(pack.manifest().source, plan.manifest().source);
@@ -157,11 +157,11 @@ fn packs_that_can_t_be_made_are_told_and_not_there() {
     let prompts = folder.write("named.txt", NAMED.as_bytes());
     let pack = folder.path("x.pack");
     let make = |prompts: &str, output: &str, code: i32| {
-        fails(&["pack", DEMO, "--prompts", prompts, "-o", output], code)
+        fails(&["pack", ONE_TOWER, "--prompts", prompts, "-o", output], code)
     };
     assert!(make(&prompts, &folder.path("x.npy"), 2).contains("ends in .pack"));
-    fails(&["pack", DEMO, "-o", &pack], 2);
-    fails(&["pack", DEMO, "--prompts", &prompts], 2);
+    fails(&["pack", ONE_TOWER, "-o", &pack], 2);
+    fails(&["pack", ONE_TOWER, "--prompts", &prompts], 2);
     fails(&["pack", "--prompts", &prompts, "-o", &pack], 2);
     let own = folder.write("own.pack", b"a\n");
     assert!(make(&own, &own, 2).contains("it is read, and the output too"));

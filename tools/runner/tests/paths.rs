@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{DEMO, Folder, fails, npy, ok, run};
+use common::{Folder, ONE_TOWER, fails, npy, ok, run};
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cliptext-run"));
@@ -26,7 +26,7 @@ fn pipe(folder: &Folder, name: &str) -> String {
 #[test]
 fn what_looks_like_a_path_is_no_prompt() {
     let folder = Folder::new("looks");
-    std::fs::copy(DEMO, folder.path("sd15.plan")).unwrap();
+    std::fs::copy(ONE_TOWER, folder.path("sd15.plan")).unwrap();
     let inside = folder.path("");
     let missing = folder.path("other.plan");
     for (argument, said) in [
@@ -49,12 +49,12 @@ fn what_looks_like_a_path_is_no_prompt() {
         assert!(fails(&[command, &inside], 1).contains("a folder, not a plan"));
         assert!(fails(&[command, &missing], 1).contains("other.plan"));
     }
-    let second = run(&["tokenize", DEMO, &folder.path("sd15.plan")]);
+    let second = run(&["tokenize", ONE_TOWER, &folder.path("sd15.plan")]);
     assert!(String::from_utf8(second.stderr).unwrap().contains("taken as a prompt: the plan comes first"));
     // A prompt that looks so is given as one.
-    let ids = ok(&["tokenize", DEMO, "--", "sd15.plam", "-dog"]);
+    let ids = ok(&["tokenize", ONE_TOWER, "--", "sd15.plam", "-dog"]);
     assert_eq!(ok(&["tokenize", "--prompt", "sd15.plam", "--prompt", "-dog"]), ids);
-    assert_eq!(ok(&["tokenize", DEMO, "sd15.plam", "--prompt", "-dog"]), ids);
+    assert_eq!(ok(&["tokenize", ONE_TOWER, "sd15.plam", "--prompt", "-dog"]), ids);
 }
 
 #[test]
@@ -64,11 +64,12 @@ fn a_plan_comes_through_a_pipe() {
     for command in [&["tokenize", &plan, "a dog"][..], &["encode", &plan, "a dog"], &["inspect", &plan]] {
         let writer = std::thread::spawn({
             let plan = plan.clone();
-            move || std::fs::write(plan, std::fs::read(DEMO).unwrap()).unwrap()
+            move || std::fs::write(plan, std::fs::read(ONE_TOWER).unwrap()).unwrap()
         });
         let through = ok(command);
         writer.join().unwrap();
-        let direct: Vec<&str> = command.iter().map(|&word| if word == plan { DEMO } else { word }).collect();
+        let direct: Vec<&str> =
+            command.iter().map(|&word| if word == plan { ONE_TOWER } else { word }).collect();
         assert_eq!(through, ok(&direct));
     }
     let refused = fails(&["bench", &plan], 2);
@@ -79,24 +80,24 @@ fn a_plan_comes_through_a_pipe() {
 fn arrays_go_into_pipes_devices_and_links() {
     let folder = Folder::new("sinks");
     let (file, fifo) = (folder.path("file.npy"), pipe(&folder, "fifo"));
-    ok(&["encode", DEMO, "a dog", "-o", &file]);
+    ok(&["encode", ONE_TOWER, "a dog", "-o", &file]);
     let want = std::fs::read(&file).unwrap();
     let reader = std::thread::spawn({
         let fifo = fifo.clone();
         move || std::fs::read(fifo).unwrap()
     });
-    ok(&["encode", DEMO, "a dog", "-o", &fifo]);
+    ok(&["encode", ONE_TOWER, "a dog", "-o", &fifo]);
     assert!(reader.join().unwrap() == want);
-    let stdout = run(&["encode", DEMO, "a dog", "-o", "/dev/stdout"]);
+    let stdout = run(&["encode", ONE_TOWER, "a dog", "-o", "/dev/stdout"]);
     assert!(stdout.status.success() && stdout.stdout == want);
     let pooled = folder.path("pooled.npy");
-    ok(&["encode", DEMO, "a dog", "-o", "/dev/null", "--pooled", &pooled]);
-    let alone = run(&["encode", DEMO, "a dog", "--pooled", "/dev/stdout"]);
+    ok(&["encode", ONE_TOWER, "a dog", "-o", "/dev/null", "--pooled", &pooled]);
+    let alone = run(&["encode", ONE_TOWER, "a dog", "--pooled", "/dev/stdout"]);
     assert!(alone.stdout == std::fs::read(&pooled).unwrap(), "no summary between the bytes");
 
     std::fs::write(folder.path("old.npy"), b"old").unwrap();
     symlink("old.npy", folder.path("link.npy")).unwrap();
-    ok(&["encode", DEMO, "a dog", "-o", &folder.path("link.npy")]);
+    ok(&["encode", ONE_TOWER, "a dog", "-o", &folder.path("link.npy")]);
     assert!(std::fs::symlink_metadata(folder.path("link.npy")).unwrap().is_symlink());
     assert!(std::fs::read(folder.path("old.npy")).unwrap() == want);
     assert!(!folder.names().iter().any(|name| name.ends_with(".tmp")), "{:?}", folder.names());
@@ -107,7 +108,7 @@ fn a_file_that_standard_output_is_appended_to_is_appended_to() {
     let folder = Folder::new("append");
     let path = folder.write("both.npy", b"before");
     let file = std::fs::File::options().append(true).open(&path).unwrap();
-    let status = program(&["encode", DEMO, "a dog", "-o", "/dev/stdout"]).stdout(file).status().unwrap();
+    let status = program(&["encode", ONE_TOWER, "a dog", "-o", "/dev/stdout"]).stdout(file).status().unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert!(status.success() && bytes.starts_with(b"before\x93NUMPY") && bytes.len() > 77 * 32 * 4);
 }
@@ -117,12 +118,15 @@ fn a_reader_that_stops_reading_is_told_and_leaves_nothing() {
     let folder = Folder::new("closed");
     let pooled = folder.path("pooled.npy");
     for (args, unwritten) in [
-        (&["inspect", DEMO][..], ""),
-        (&["tokenize", DEMO, "a cat"], ""),
-        (&["bench", DEMO, "--only-warm", "--runs", "1"], ""),
-        (&["encode", DEMO, "a cat"], ""),
-        (&["encode", DEMO, "a cat", "--pooled", &pooled], "pooled.npy is not written"),
-        (&["encode", DEMO, "a cat", "-o", "/dev/stdout", "--pooled", &pooled], "pooled.npy is not written"),
+        (&["inspect", ONE_TOWER][..], ""),
+        (&["tokenize", ONE_TOWER, "a cat"], ""),
+        (&["bench", ONE_TOWER, "--only-warm", "--runs", "1"], ""),
+        (&["encode", ONE_TOWER, "a cat"], ""),
+        (&["encode", ONE_TOWER, "a cat", "--pooled", &pooled], "pooled.npy is not written"),
+        (
+            &["encode", ONE_TOWER, "a cat", "-o", "/dev/stdout", "--pooled", &pooled],
+            "pooled.npy is not written",
+        ),
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -139,7 +143,7 @@ fn a_reader_that_stops_reading_is_told_and_leaves_nothing() {
 #[test]
 fn a_full_disk_is_told_and_leaves_neither_file() {
     let folder = Folder::new("full");
-    let error = fails(&["encode", DEMO, "a", "-o", &folder.path("x.npy"), "--pooled", "/dev/full"], 1);
+    let error = fails(&["encode", ONE_TOWER, "a", "-o", &folder.path("x.npy"), "--pooled", "/dev/full"], 1);
     assert!(error.contains("/dev/full") && error.contains("x.npy is not written"), "{error}");
     assert_eq!(folder.names(), [""; 0]);
 }
@@ -151,7 +155,7 @@ fn whoever_is_ended_by_a_signal_leaves_nothing() {
     for signal in ["TERM", "INT", "HUP"] {
         // The second output waits for somebody who reads the pipe.
         let mut child =
-            program(&["encode", DEMO, "a dog", "-o", &output, "--pooled", &fifo]).spawn().unwrap();
+            program(&["encode", ONE_TOWER, "a dog", "-o", &output, "--pooled", &fifo]).spawn().unwrap();
         let left = || folder.names().iter().any(|name| name.ends_with(".tmp"));
         while !left() {
             assert_eq!(child.try_wait().unwrap(), None);
@@ -171,7 +175,8 @@ fn a_signal_that_was_ignored_stays_so() {
     let (output, fifo) = (folder.path("x.npy"), pipe(&folder, "fifo"));
     let program = env!("CARGO_BIN_EXE_cliptext-run");
     let script = "trap '' INT; exec \"$0\" encode \"$1\" 'a dog' -o \"$2\" --pooled \"$3\"";
-    let mut child = Command::new("sh").args(["-c", script, program, DEMO, &output, &fifo]).spawn().unwrap();
+    let mut child =
+        Command::new("sh").args(["-c", script, program, ONE_TOWER, &output, &fifo]).spawn().unwrap();
     while !folder.names().iter().any(|name| name.ends_with(".tmp")) {
         assert_eq!(child.try_wait().unwrap(), None);
         std::thread::sleep(Duration::from_millis(5));

@@ -4,7 +4,7 @@
 mod common;
 
 use cliptext_files::npy;
-use common::{Folder, fixture, ok, run};
+use common::{BUILT_IN, Folder, ONE_TOWER, fixture, ok, run};
 use serde_json::Value;
 
 fn plan() -> String {
@@ -136,26 +136,55 @@ fn a_file_of_both_plans_is_either_of_them() {
 }
 
 #[test]
+fn without_a_plan_the_built_in_one_takes_pictures_and_texts() {
+    let folder = Folder::new("pictures-built-in");
+    let (one, other) = (folder.path("one.npy"), folder.path("other.npy"));
+    let wide = picture("wide.png");
+    let built_in = run(&["encode-image", &wide, "-o", &one]);
+    assert!(built_in.status.success());
+    assert!(String::from_utf8(built_in.stderr).unwrap().contains("built-in"));
+    ok(&["encode-image", BUILT_IN, &wide, "-o", &other]);
+    assert_eq!(std::fs::read(one).unwrap(), std::fs::read(other).unwrap());
+}
+
+/// The repository's own drawings, which no training saw.
+#[test]
+fn the_built_in_plan_tells_a_cat_from_a_car() {
+    let drawings = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/pictures/");
+    for (drawing, right) in [("cat.png", "a cat"), ("tree.png", "a tree")] {
+        let texts = ["a cat", "a car", "a tree", "a dog", "a house"];
+        let drawing = format!("{drawings}{drawing}");
+        let told = ok(&[&["similarity", "--json", "--images", &drawing], &texts[..]].concat());
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let probabilities = told["images"][0]["probabilities"].as_array().unwrap();
+        let best = (0..texts.len()).max_by(|&a, &b| {
+            probabilities[a].as_f64().unwrap().total_cmp(&probabilities[b].as_f64().unwrap())
+        });
+        assert_eq!(texts[best.unwrap()], right, "{told}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_told_by_name_and_nothing_is_left_behind() {
     let folder = Folder::new("pictures-refused");
     let text = folder.write("text.png", b"no picture");
     let out = folder.path("x.npy");
     let wide = picture("wide.png");
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
     let plan = plan();
     let two = fixture("two-towers.plan");
     let long = fixture("long.plan");
     for (code, said, arguments) in [
         (1, "text.png: no picture", vec!["encode-image", &plan, &wide, &text, "-o", &out]),
         (1, "none.png: ", vec!["encode-image", &plan, "none.png", "-o", &out]),
-        (1, "encodes texts", vec!["encode-image", demo, &wide, "-o", &out]),
+        (1, "encodes texts", vec!["encode-image", ONE_TOWER, &wide, "-o", &out]),
         (1, "encodes images", vec!["encode", &plan, "a prompt", "-o", &out]),
-        (1, "encodes texts", vec!["bench", demo, "--image"]),
-        (1, "encodes texts", vec!["inspect", demo, "--image"]),
+        (1, "encodes texts", vec!["bench", ONE_TOWER, "--image"]),
+        (1, "encodes texts", vec!["inspect", ONE_TOWER, "--image"]),
         (2, "one array", vec!["encode-image", &plan, &wide, "-o", "x.json"]),
         (2, "one array", vec!["encode-image", &plan, &wide, "-o", "x{n}.npy"]),
         (2, "one of the inputs", vec!["encode-image", &plan, &wide, "--format", "npy", "-o", &wide]),
         (2, "--output", vec!["encode-image", &plan, &wide]),
+        (2, "no picture follows", vec!["encode-image", &plan, "-o", &out]),
         (1, "text.png", vec!["similarity", &two, "a", "--images", &text, "--image-plan", &plan]),
         (1, "--image-plan", vec!["similarity", &two, "a", "--images", &wide]),
         (

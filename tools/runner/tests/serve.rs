@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use cliptext::plan::format::crc32c;
 use cliptext::serve::{Answer, Chunks, Client, Encode, Numbers, Problem, Request};
-use common::{DEMO, Folder, fails, ok};
+use common::{Folder, ONE_TOWER, fails, ok};
 
 /// A server that ends with its owner.
 struct Served {
@@ -26,7 +26,7 @@ struct Served {
 impl Served {
     fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cliptext-run"))
-            .args(["serve", DEMO, "--threads", "1"])
+            .args(["serve", ONE_TOWER, "--threads", "1"])
             .args(args)
             .stderr(Stdio::piped())
             .spawn()
@@ -119,7 +119,7 @@ const MUCH: usize = 16 * 8 * 77 * 32 * 4;
 /// The same, of what `encode` writes.
 fn expected(folder: &Folder, text: &str, options: &[&str]) -> u32 {
     let file = folder.path("expected.f32");
-    ok(&[&["encode", DEMO, "--prompt", text, "-o", &file], options].concat());
+    ok(&[&["encode", ONE_TOWER, "--prompt", text, "-o", &file], options].concat());
     crc32c(&std::fs::read(file).unwrap())
 }
 
@@ -134,9 +134,9 @@ fn a_client_writes_what_encode_writes() {
     for args in [&["a running dog"][..], &["a", "b", "c"], &["--no-pad", "a photo of a cat"]] {
         let (output, own) = (["-o", &there], ["-o", &here]);
         client(&[&["encode"][..], args, &output].concat());
-        ok(&[&["encode", DEMO][..], args, &own].concat());
+        ok(&[&["encode", ONE_TOWER][..], args, &own].concat());
         assert!(std::fs::read(&here).unwrap() == std::fs::read(&there).unwrap(), "{args:?}");
-        ok(&["encode", DEMO, "x", "--pooled", &here]);
+        ok(&["encode", ONE_TOWER, "x", "--pooled", &here]);
         client(&["encode", "x", "--pooled", &there]);
         assert!(std::fs::read(&here).unwrap() == std::fs::read(&there).unwrap());
     }
@@ -144,14 +144,14 @@ fn a_client_writes_what_encode_writes() {
     let many: Vec<String> = (0..35).map(|number| format!("text {number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     client(&[&["encode", "-o", &there][..], &many].concat());
-    ok(&[&["encode", DEMO, "-o", &here][..], &many].concat());
+    ok(&[&["encode", ONE_TOWER, "-o", &here][..], &many].concat());
     assert!(std::fs::read(&here).unwrap() == std::fs::read(&there).unwrap());
     let half = folder.path("half.f16");
-    ok(&["encode", DEMO, "a running dog", "-o", &half]);
+    ok(&["encode", ONE_TOWER, "a running dog", "-o", &half]);
     client(&["encode", "a running dog", "--numbers", "f16", "-o", &folder.path("half2.f16")]);
     assert!(std::fs::read(half).unwrap() == std::fs::read(folder.path("half2.f16")).unwrap());
     client(&["encode", "a running dog", "--numbers", "int8", "-o", &there]);
-    ok(&["encode", DEMO, "a running dog", "-o", &here]);
+    ok(&["encode", ONE_TOWER, "a running dog", "-o", &here]);
     let (exact, near) = (common::npy(&here).1, common::npy(&there).1);
     assert!(exact.iter().zip(&near).all(|(exact, near)| (exact - near).abs() < 0.05) && exact != near);
     // Chunks.
@@ -159,9 +159,9 @@ fn a_client_writes_what_encode_writes() {
     client(&["encode", &long, "--chunks", "auto", "-o", &there]);
     assert_eq!(common::npy(&there).0, [1, 154, 32]);
     // The rest.
-    let hash = ok(&["inspect", DEMO]).lines().find(|line| line.starts_with("hash")).unwrap().to_owned();
+    let hash = ok(&["inspect", ONE_TOWER]).lines().find(|line| line.starts_with("hash")).unwrap().to_owned();
     assert!(client(&["hello"]).lines().any(|line| line == hash));
-    assert_eq!(client(&["tokenize", "a dog", "é"]), ok(&["tokenize", "--no-pad", DEMO, "a dog", "é"]));
+    assert_eq!(client(&["tokenize", "a dog", "é"]), ok(&["tokenize", "--no-pad", ONE_TOWER, "a dog", "é"]));
     let statistics = client(&["statistics"]);
     assert!(statistics.contains(" 0 frames damaged") && statistics.contains("texts "), "{statistics}");
     assert_eq!(served.end(), Some(0));
@@ -175,24 +175,24 @@ fn what_can_not_be_is_told() {
     let file = folder.write("file", b"x");
     let missing = folder.path("none/s");
     for (args, code, said) in [
-        (&["serve", DEMO][..], 2, "<--stdio|--uart <DEVICE>|--unix <PATH>|--tcp <ADDRESS>>"),
-        (&["serve", DEMO, "--stdio", "--unix", &socket], 2, "cannot be used with"),
+        (&["serve", ONE_TOWER][..], 2, "<--stdio|--uart <DEVICE>|--unix <PATH>|--tcp <ADDRESS>>"),
+        (&["serve", ONE_TOWER, "--stdio", "--unix", &socket], 2, "cannot be used with"),
         (
-            &["serve", DEMO, "--tcp", "0.0.0.0:0"],
+            &["serve", ONE_TOWER, "--tcp", "0.0.0.0:0"],
             2,
             "--tcp 0.0.0.0:0: clients on other machines would reach it",
         ),
         (
-            &["serve", DEMO, "--tcp", "127.0.0.1:0", "--allow-remote"],
+            &["serve", ONE_TOWER, "--tcp", "127.0.0.1:0", "--allow-remote"],
             2,
             "--allow-remote: no other machine reaches",
         ),
-        (&["serve", DEMO, "--unix", &socket, "--allow-remote"], 2, "cannot be used with"),
-        (&["serve", DEMO, "--unix", &socket, "--baud", "9600"], 2, "cannot be used with"),
-        (&["serve", DEMO, "--unix", &file], 1, "file: something else has this name"),
-        (&["serve", DEMO, "--unix", &missing], 1, "none/s: No such file"),
-        (&["serve", DEMO, "--uart", "/dev/null"], 1, "/dev/null: not a serial port"),
-        (&["serve", DEMO, "--uart", &missing], 1, "No such file"),
+        (&["serve", ONE_TOWER, "--unix", &socket, "--allow-remote"], 2, "cannot be used with"),
+        (&["serve", ONE_TOWER, "--unix", &socket, "--baud", "9600"], 2, "cannot be used with"),
+        (&["serve", ONE_TOWER, "--unix", &file], 1, "file: something else has this name"),
+        (&["serve", ONE_TOWER, "--unix", &missing], 1, "none/s: No such file"),
+        (&["serve", ONE_TOWER, "--uart", "/dev/null"], 1, "/dev/null: not a serial port"),
+        (&["serve", ONE_TOWER, "--uart", &missing], 1, "No such file"),
         (&["serve", "/dev/stdin", "--stdio"], 2, "standard input can't give both the plan and the requests"),
         (&["client", "hello"], 2, "<--uart <DEVICE>|--unix <PATH>|--tcp <ADDRESS>>"),
         (&["client", "--unix", &socket, "hello"], 1, "/s: No such file"),
@@ -203,7 +203,7 @@ fn what_can_not_be_is_told() {
         assert!(error.contains(said), "{args:?}: {error}");
     }
     let _served = Served::start(&["--unix", &socket]);
-    let error = fails(&["serve", DEMO, "--unix", &socket], 1);
+    let error = fails(&["serve", ONE_TOWER, "--unix", &socket], 1);
     assert!(error.contains("/s: another server answers there"), "{error}");
     let client =
         |args: &[&str], code| fails(&[&["client", "--unix", &socket, "encode"], args].concat(), code);
@@ -244,7 +244,7 @@ fn standard_input_is_a_line_too() {
     let mut asker = Client::new(Line(io::Cursor::new(&mut request)), &mut []);
     asker.ask(&Request::Encode(one("a dog"))).unwrap();
     let mut served = Command::new(env!("CARGO_BIN_EXE_cliptext-run"))
-        .args(["serve", DEMO, "--stdio"])
+        .args(["serve", ONE_TOWER, "--stdio"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -380,7 +380,7 @@ fn python_asks_with_its_standard_library() {
     let (here, there) = (folder.path("here.f32"), folder.path("there.f32"));
     for args in [&["a running dog"][..], &["a", "b", "é"], &["a photo of a cat", "--no-pad"]] {
         client(&[&["encode", "-o", &there][..], args].concat());
-        ok(&[&["encode", DEMO, "-o", &here][..], args].concat());
+        ok(&[&["encode", ONE_TOWER, "-o", &here][..], args].concat());
         assert!(std::fs::read(&here).unwrap() == std::fs::read(&there).unwrap(), "{args:?}");
     }
     let own =
@@ -399,8 +399,11 @@ fn python_asks_with_its_standard_library() {
                 && here.iter().zip(&there).all(|(here, there)| (here - there).abs() < 1e-6)
         );
     }
-    assert_eq!(client(&["tokenize", "a running dog"]), ok(&["tokenize", "--no-pad", DEMO, "a running dog"]));
-    let hash = ok(&["inspect", DEMO]);
+    assert_eq!(
+        client(&["tokenize", "a running dog"]),
+        ok(&["tokenize", "--no-pad", ONE_TOWER, "a running dog"])
+    );
+    let hash = ok(&["inspect", ONE_TOWER]);
     let hash = hash.lines().find(|line| line.starts_with("hash")).unwrap().split_whitespace().nth(1).unwrap();
     assert!(client(&["hello"]).contains(hash));
     assert!(client(&["statistics"]).contains("answered"));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{DEMO, Folder, fails, fixture, npy, ok, run};
+use common::{Folder, ONE_TOWER, fails, fixture, npy, ok, run};
 use serde_json::Value;
 
 const PROMPTS: [&str; 3] = ["a photo of a cat", "a photo of a dog", "an engine"];
@@ -205,7 +205,7 @@ fn files_that_do_not_do_are_told_by_what_is_wrong() {
 fn plans_and_command_lines_that_do_not_do_are_usage_errors() {
     let folder = Folder::new("usage");
     let file = folder.write("x.npy", &npy_bytes("<f4", "False", "(20,)", &bytes_of(&images(1, 20))));
-    let unprojected = fails(&["similarity", DEMO, "--images", &file, "a"], 2);
+    let unprojected = fails(&["similarity", ONE_TOWER, "--images", &file, "a"], 2);
     assert!(unprojected.contains("no projection") && unprojected.contains("CLIPTextModelWithProjection"));
     fails(&["similarity", &plan(), "a"], 2);
     assert!(fails(&["similarity", &plan(), "--images", &file], 2).contains("give a prompt"));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{DEMO, Folder, fails, fixture, ok};
+use common::{Folder, ONE_TOWER, fails, fixture, ok};
 
 /// What `encode` with `args` writes.
 fn encoded(folder: &Folder, args: &[&str]) -> Vec<u8> {
@@ -18,11 +18,11 @@ fn the_bytes_are_those_of_a_mapped_plan() {
     let two = fixture("two-towers.plan");
     let long = "a cat, a dog, ".repeat(30);
     let cases: [&[&str]; 7] = [
-        &[DEMO, "a cat"],
-        &[DEMO, "--prompts", &listed, "--negative", "blurry"],
-        &[DEMO, "a cat", "--no-pad"],
-        &[DEMO, &long, "--chunks", "auto", "--weights", "a1111"],
-        &[DEMO, "a (red:1.3) cat", "--weights", "comfy"],
+        &[ONE_TOWER, "a cat"],
+        &[ONE_TOWER, "--prompts", &listed, "--negative", "blurry"],
+        &[ONE_TOWER, "a cat", "--no-pad"],
+        &[ONE_TOWER, &long, "--chunks", "auto", "--weights", "a1111"],
+        &[ONE_TOWER, "a (red:1.3) cat", "--weights", "comfy"],
         &[&two, "a cat", "a dog"],
         &[&two, "a cat", "--threads", "4"],
     ];
@@ -31,7 +31,7 @@ fn the_bytes_are_those_of_a_mapped_plan() {
     }
     // Kept embeddings are found again, streamed or not.
     let cache = folder.path("cache");
-    let with_cache = [DEMO, "a cat", "--cache", &cache];
+    let with_cache = [ONE_TOWER, "a cat", "--cache", &cache];
     let first = encoded(&folder, &[&with_cache[..], &["--stream"]].concat());
     assert!(first == encoded(&folder, &with_cache) && first == encoded(&folder, cases[0]));
 }
@@ -40,7 +40,7 @@ fn the_bytes_are_those_of_a_mapped_plan() {
 fn what_can_not_be_streamed_is_told() {
     let folder = Folder::new("not-streamed");
     let out = folder.path("x.npy");
-    let whole = std::fs::read(DEMO).unwrap();
+    let whole = std::fs::read(ONE_TOWER).unwrap();
     let cut = folder.write("cut.plan", &whole[..whole.len() - 1]);
     let mut bytes = whole.clone();
     let last = bytes.len() - 9;
@@ -60,7 +60,9 @@ fn what_can_not_be_streamed_is_told() {
         fails(&["encode", "a cat", "--stream", "-o", &out], 2)
             .contains("--stream: the built-in plan is in memory")
     );
-    assert!(fails(&["encode", DEMO, "a cat", "--stream", "--read"], 2).contains("leave out one of them"));
-    assert!(fails(&["encode", DEMO, "--labels", &text, "--stream"], 2).contains("--stream"));
+    assert!(
+        fails(&["encode", ONE_TOWER, "a cat", "--stream", "--read"], 2).contains("leave out one of them")
+    );
+    assert!(fails(&["encode", ONE_TOWER, "--labels", &text, "--stream"], 2).contains("--stream"));
     assert!(!std::path::Path::new(&out).exists());
 }

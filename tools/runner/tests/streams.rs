@@ -6,7 +6,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
-use common::{DEMO, Folder, fails, fixture, npy, ok, run};
+use common::{Folder, ONE_TOWER, fails, fixture, npy, ok, run};
 use serde_json::Value;
 
 /// Bytes of a prompt's hidden states by the demonstration plan.
@@ -76,27 +76,27 @@ fn a_dash_is_standard_output() {
 #[test]
 fn a_dash_is_standard_input() {
     let folder = Folder::new("stdin");
-    let want = ok(&["tokenize", DEMO, "a cat", "", "ein Hündchen"]);
+    let want = ok(&["tokenize", ONE_TOWER, "a cat", "", "ein Hündchen"]);
     let lines = "a cat\n\nein Hündchen\n".as_bytes();
     let array = "[\"a cat\", \"\", \"ein Hündchen\"]".as_bytes();
     let windows = "\u{feff}a cat\r\n\r\nein Hündchen".as_bytes();
     for input in [lines, array, windows] {
-        assert_eq!(quiet(&["tokenize", DEMO, "--prompts", "-"], input), want.as_bytes());
+        assert_eq!(quiet(&["tokenize", ONE_TOWER, "--prompts", "-"], input), want.as_bytes());
     }
     // Those of the command line come first.
-    let more = ok(&["tokenize", DEMO, "x", "a cat", "", "ein Hündchen"]);
-    assert_eq!(quiet(&["tokenize", DEMO, "x", "--prompts", "-"], lines), more.as_bytes());
+    let more = ok(&["tokenize", ONE_TOWER, "x", "a cat", "", "ein Hündchen"]);
+    assert_eq!(quiet(&["tokenize", ONE_TOWER, "x", "--prompts", "-"], lines), more.as_bytes());
     let file = folder.path("x.npy");
-    ok(&["encode", DEMO, "a cat", "", "ein Hündchen", "-o", &file]);
+    ok(&["encode", ONE_TOWER, "a cat", "", "ein Hündchen", "-o", &file]);
     let want = std::fs::read(&file).unwrap();
     for input in [lines, array] {
         // The header counts the prompts and stands first: written over in a file, kept waiting before a pipe.
-        assert!(quiet(&["encode", DEMO, "--prompts", "-", "-o", "-"], input) == want);
-        quiet(&["encode", DEMO, "--prompts", "-", "-o", &file], input);
+        assert!(quiet(&["encode", ONE_TOWER, "--prompts", "-", "-o", "-"], input) == want);
+        quiet(&["encode", ONE_TOWER, "--prompts", "-", "-o", &file], input);
         assert!(std::fs::read(&file).unwrap() == want);
     }
     let counted = folder.write("lines.txt", lines);
-    assert!(quiet(&["encode", DEMO, "--prompts", &counted, "-o", "-"], b"") == want);
+    assert!(quiet(&["encode", ONE_TOWER, "--prompts", &counted, "-o", "-"], b"") == want);
     let images = folder.write("images.npy", &{
         let mut bytes =
             b"\x93NUMPY\x01\x00\x3e\x00{'descr': '<f4', 'fortran_order': False, 'shape': (20,), }".to_vec();
@@ -116,10 +116,10 @@ fn a_dash_is_standard_input() {
 fn a_program_that_is_kept_running_answers_each_line_at_once() {
     let folder = Folder::new("kept");
     let file = folder.path("x.f32");
-    ok(&["encode", DEMO, "a cat", "a dog", "-o", &file]);
+    ok(&["encode", ONE_TOWER, "a cat", "a dog", "-o", &file]);
     let want = std::fs::read(&file).unwrap();
     let mut child =
-        program(&["encode", DEMO, "--prompts", "-", "-o", "-", "--format", "f32"]).spawn().unwrap();
+        program(&["encode", ONE_TOWER, "--prompts", "-", "-o", "-", "--format", "f32"]).spawn().unwrap();
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     for (prompt, want) in ["a cat\n", "a dog\n"].into_iter().zip(want.chunks(EACH)) {
         stdin.write_all(prompt.as_bytes()).unwrap();
@@ -130,7 +130,7 @@ fn a_program_that_is_kept_running_answers_each_line_at_once() {
     drop(stdin);
     assert_eq!(stdout.read(&mut [0]).unwrap(), 0);
     assert!(child.wait().unwrap().success());
-    let mut child = program(&["tokenize", DEMO, "--prompts", "-", "--no-pad"]).spawn().unwrap();
+    let mut child = program(&["tokenize", ONE_TOWER, "--prompts", "-", "--no-pad"]).spawn().unwrap();
     let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut lines = BufReader::new(stdout).lines();
     for (prompt, want) in [("a cat\n", "49406 320 2368 49407"), ("a\n", "49406 320 49407")] {
@@ -147,8 +147,10 @@ fn a_program_that_is_kept_running_answers_each_line_at_once() {
 fn prompts_are_not_held() {
     let line = "a cat sat on the mat ".repeat(50) + "\n";
     let count = 100_000_000 / line.len();
-    let mut child =
-        program(&["tokenize", DEMO, "--prompts", "-", "--no-pad"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = program(&["tokenize", ONE_TOWER, "--prompts", "-", "--no-pad"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let writer = std::thread::spawn(move || {
@@ -176,7 +178,8 @@ fn prompts_are_not_held() {
 fn an_array_that_is_too_large_to_wait_in_memory_says_so() {
     let count = (16 << 20) / EACH + 2;
     let input = "a cat\n".repeat(count);
-    let output = piped(&["encode", DEMO, "--prompts", "-", "-o", "-", "--threads", "1"], input.as_bytes());
+    let output =
+        piped(&["encode", ONE_TOWER, "--prompts", "-", "-o", "-", "--threads", "1"], input.as_bytes());
     assert!(output.status.success());
     let said = said(&output);
     assert!(said.contains("standard output: how many prompts will come is not known"), "{said}");
@@ -191,7 +194,7 @@ fn an_array_that_is_too_large_to_wait_in_memory_says_so() {
 fn what_is_wrong_in_a_pipe_is_told_where_it_stands() {
     let folder = Folder::new("wrong");
     let each = folder.path("{n}.npy");
-    let output = piped(&["encode", DEMO, "--prompts", "-", "-o", &each], b"a\nb\n\xff\nd\n");
+    let output = piped(&["encode", ONE_TOWER, "--prompts", "-", "-o", &each], b"a\nb\n\xff\nd\n");
     assert_eq!(output.status.code(), Some(1));
     let told = said(&output);
     assert!(
@@ -203,7 +206,7 @@ fn what_is_wrong_in_a_pipe_is_told_where_it_stands() {
     assert_eq!(folder.names().len(), 2);
     // A file is read through before anything is begun.
     let lines = folder.write("lines.txt", b"a\nb\n\xff\nd\n");
-    let told = fails(&["encode", DEMO, "--prompts", &lines, "-o", &folder.path("late{n}.npy")], 1);
+    let told = fails(&["encode", ONE_TOWER, "--prompts", &lines, "-o", &folder.path("late{n}.npy")], 1);
     assert!(
         told.contains("lines.txt: not UTF-8 from byte 4 (line 3)") && !told.contains("are written"),
         "{told}"
@@ -215,7 +218,7 @@ fn what_is_wrong_in_a_pipe_is_told_where_it_stands() {
         (b"[\"a\", 3]", "standard input: not a JSON array of strings"),
         (b"a\0", "standard input: a NUL at byte 1 (line 1)"),
     ] {
-        for command in [&["tokenize", DEMO][..], &["encode", DEMO, "-o", "-"]] {
+        for command in [&["tokenize", ONE_TOWER][..], &["encode", ONE_TOWER, "-o", "-"]] {
             let output = piped(&[command, &["--prompts", "-"]].concat(), input);
             let told = self::said(&output);
             assert!(output.status.code() == Some(1) && told.contains(said), "{told}");
@@ -224,7 +227,7 @@ fn what_is_wrong_in_a_pipe_is_told_where_it_stands() {
     }
     // Lengths that do not fit one array are found as they come.
     let path = folder.path("x.npy");
-    let output = piped(&["encode", DEMO, "--prompts", "-", "-o", &path, "--no-pad"], b"a\na b\n");
+    let output = piped(&["encode", ONE_TOWER, "--prompts", "-", "-o", &path, "--no-pad"], b"a\na b\n");
     let told = said(&output);
     assert!(told.contains("prompts of 3 and of 4 tokens don't fit one array"), "{told}");
     assert!(told.contains("x.npy is not written") && output.status.code() == Some(1));
@@ -251,7 +254,7 @@ fn a_terminal_sees_progress_and_no_arrays() {
     let program = env!("CARGO_BIN_EXE_cliptext-run");
     let prompts = folder.write("prompts.txt", "a cat\n".repeat(5000).as_bytes());
     let output = folder.path("x.npy");
-    let command = format!("'{program}' encode '{DEMO}' --prompts '{prompts}' -o '{output}' --threads 1");
+    let command = format!("'{program}' encode '{ONE_TOWER}' --prompts '{prompts}' -o '{output}' --threads 1");
     let Some((code, shown)) = in_terminal(&command, Stdio::null()) else { return };
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains(" of 5000 prompts, ") && shown.contains(" a second, 0:0"), "{shown:?}");
@@ -259,11 +262,12 @@ fn a_terminal_sees_progress_and_no_arrays() {
     assert!(!shown.contains('\n') && shown.ends_with("\r\x1b[K\r"), "{shown:?}");
     assert_eq!(npy(&output).0[0], 5000);
     // The same into a file says nothing.
-    let quiet = run(&["encode", DEMO, "--prompts", &prompts, "-o", &output, "--threads", "1"]);
+    let quiet = run(&["encode", ONE_TOWER, "--prompts", &prompts, "-o", &output, "--threads", "1"]);
     assert!(quiet.status.success() && quiet.stderr.is_empty());
-    let (code, shown) = in_terminal(&format!("'{program}' encode '{DEMO}' x -o -"), Stdio::null()).unwrap();
+    let (code, shown) =
+        in_terminal(&format!("'{program}' encode '{ONE_TOWER}' x -o -"), Stdio::null()).unwrap();
     assert!(code == 2 && shown.contains("standard output: it is a terminal: name a file"), "{shown:?}");
-    let json = format!("'{program}' encode '{DEMO}' x -o - --format json");
+    let json = format!("'{program}' encode '{ONE_TOWER}' x -o - --format json");
     let (code, shown) = in_terminal(&json, Stdio::null()).unwrap();
     let told: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((code, &told["embeddings"][0]["prompt"]), (0, &"x".into()));

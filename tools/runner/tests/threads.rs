@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Rows and columns of the built-in plan.
 const TOKENS: usize = 77;
-const WIDTH: usize = 32;
+const WIDTH: usize = 64;
 
 fn run(arguments: &[&str]) -> Vec<u8> {
     let out = Command::new(env!("CARGO_BIN_EXE_cliptext-run")).args(arguments).output().unwrap();

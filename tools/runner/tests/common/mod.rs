@@ -55,7 +55,9 @@ pub fn fails(args: &[&str], code: i32) -> String {
     error
 }
 
-pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
+pub const ONE_TOWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/one-tower.plan");
+/// The file that the built-in plan is.
+pub const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo.plan");
 
 /// Shape and values of an `.npy` file of f32.
 pub fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {

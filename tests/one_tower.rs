@@ -5,14 +5,14 @@ mod common;
 use cliptext::plan::format::crc32c;
 use cliptext::threads::Solo;
 use cliptext::{AlignedBytes, Encoder, EncoderError, IdsError, Plan};
-use common::{PROMPTS, demo, hash, kernels_for};
+use common::{PROMPTS, hash, kernels_for, one_tower};
 
 /// Hashes of the hidden states and the pooled rows of [`PROMPTS`], whatever the machine.
 const GOLDEN: u32 = 0xaf0c_f230;
 
 #[test]
 fn every_kernel_gives_the_golden_bits() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     for kernels in kernels_for(&plan) {
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
@@ -31,12 +31,12 @@ fn every_kernel_gives_the_golden_bits() {
 
 #[test]
 fn unpadded_rows_are_the_first_rows_of_the_padded() {
-    common::unpadded_rows_are_the_first_of_the_padded(&demo());
+    common::unpadded_rows_are_the_first_of_the_padded(&one_tower());
 }
 
 #[test]
 fn the_pooled_row_is_the_first_end_token_s() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
@@ -49,7 +49,7 @@ fn the_pooled_row_is_the_first_end_token_s() {
 
 #[test]
 fn ids_from_elsewhere_give_what_their_text_gives() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let mut encoder = Encoder::new(&plan, &mut arena).unwrap();
@@ -65,7 +65,7 @@ fn ids_from_elsewhere_give_what_their_text_gives() {
 
 #[test]
 fn nothing_stays_in_the_arena_from_one_prompt_to_the_next() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let mut arena = AlignedBytes::zeroed(plan.arena_bytes(1));
     let fresh = hash(Encoder::new(&plan, &mut arena).unwrap().encode_unpadded("a running dog").hidden());
@@ -80,7 +80,7 @@ fn nothing_stays_in_the_arena_from_one_prompt_to_the_next() {
 
 #[test]
 fn arenas_that_do_not_do_are_refused_with_the_size_needed() {
-    let file = demo();
+    let file = one_tower();
     let plan = Plan::load(file.bytes()).unwrap();
     let needed = plan.arena_bytes(1);
     let mut arena = AlignedBytes::zeroed(needed);
