@@ -135,7 +135,7 @@ impl Unet {
                     InferenceFact::dt_shape(DatumType::F32, self.shape(input, batch)),
                 )?;
             }
-            Ok(model.into_optimized()?.into_runnable()?)
+            model.into_optimized()?.into_runnable()
         };
         let plan = guard(plan).with_context(|| self.path.display().to_string())?;
         let states = Tensor::from_shape(&[batch, tokens, width], states)?;
