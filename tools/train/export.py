@@ -5,18 +5,18 @@
 OUT/SET.tsv has a line for each picture, `FILE<TAB>TEXT`; OUT/names.txt every concept's name, a line each.
 """
 
-import json
 import pathlib
 import sys
 
 import numpy as np
 from PIL import Image
 
+import run
 from data import Pictures
 
 
 def main(data, out, sets):
-    listed = [entry["set"] for entry in json.loads((pathlib.Path(__file__).parent / "packages.json").read_text())["sets"]]
+    listed = [entry["set"] for entry in run.sets()[0]]
     pictures = Pictures(data)
     out.mkdir(parents=True, exist_ok=True)
     (out / "names.txt").write_text("".join(concept["name"] + "\n" for concept in pictures.concepts))

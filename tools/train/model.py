@@ -8,6 +8,8 @@ from transformers import CLIPConfig, CLIPModel
 
 SIDE, PATCH = 64, 8
 START, END = 49406, 49407
+# OpenAI's, of each colour.
+MEAN, DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
 def config(text, image, projection):
@@ -89,10 +91,8 @@ class Clip(nn.Module):
         # The table is made of `words` when the model is written.
         self.clip.text_model.embeddings.token_embedding.weight.requires_grad_(False)
         self.generator = generator
-        mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-        deviation = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
 
     def texts(self, ids):
         """`[n, projection]` of `[n, t]` ids; the first end token's row."""

@@ -6,7 +6,6 @@ OUT has the model, its tokenizer and preprocessing, `loss.csv`, `loss.svg`, and 
 """
 
 import argparse
-import csv
 import json
 import math
 import pathlib
@@ -14,13 +13,11 @@ import time
 
 import torch
 
-import curve
+import run
 import vocabulary
 from data import Batches, Pictures, views
 from evaluate import recall
-from model import SIDE, Clip, config, word_vectors
-
-HERE = pathlib.Path(__file__).parent
+from model import DEVIATION, MEAN, SIDE, Clip, config, word_vectors
 
 
 def arguments():
@@ -42,27 +39,15 @@ def arguments():
     return parser.parse_args()
 
 
-def decayed(model):
-    """AdamW's groups: weights decay, gains, biases and the temperature do not (the paper, appendix F)."""
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    return [{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-
-
 def main():
     args = arguments()
-    torch.set_num_threads(args.threads)
-    # AdamW's moments of words that no caption has for long become denormal numbers, which the CPU is slow at.
-    torch.set_flush_denormal(True)
-    torch.manual_seed(args.seed)
-    generator = torch.Generator().manual_seed(args.seed)
-    listed = json.loads((HERE / "packages.json").read_text())["sets"]
-    trained = {number for number, entry in enumerate(listed) if entry["role"] == "train"}
+    generator = run.begin(args.seed, args.threads)
+    listed, trained = run.sets()
     pictures = Pictures(args.data)
     batches = Batches(pictures, trained, args.batch, args.seed)
     tokenizer = vocabulary.write(args.out)
     model = Clip(config(args.text, args.image, args.text[0]), word_vectors(args.data / "vectors.npz", tokenizer.get_vocab()), generator)
-    optimizer = torch.optim.AdamW(decayed(model), lr=args.rate, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = torch.optim.AdamW(run.decayed(model, 0.1), lr=args.rate, betas=(0.9, 0.98), eps=1e-6)
     step, spent, history = 0, 0.0, []
     if args.resume:
         state = torch.load(args.out / "state.pt", weights_only=False)
@@ -82,16 +67,12 @@ def main():
     def keep():
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent, "history": history,
                  "generator": generator.get_state(), "random": batches.random.getstate()}
-        torch.save(state, args.out / "state.tmp")
-        (args.out / "state.tmp").rename(args.out / "state.pt")
+        run.keep(args.out, state, ("step", "loss", "temperature", "seconds"))
         model.save(args.out)
-        with open(args.out / "loss.csv", "w", newline="") as file:
-            csv.writer(file).writerows([("step", "loss", "temperature", "seconds"), *history])
-        curve.write(args.out / "loss.svg", [(row[0], row[1]) for row in history])
 
     preprocessing = {"image_processor_type": "CLIPImageProcessor", "do_resize": True, "size": {"shortest_edge": SIDE}, "resample": 3, "do_center_crop": True,
                      "crop_size": {"height": SIDE, "width": SIDE}, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
-                     "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+                     "image_mean": MEAN, "image_std": DEVIATION}
     (args.out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2))
     last = min(args.stop_at or args.steps, args.steps)
     total, since = 0.0, time.monotonic()

@@ -7,8 +7,6 @@ Stable Diffusion 1. OUT gets `unet.onnx`, `loss.csv`, `loss.svg`, and `state.pt`
 """
 
 import argparse
-import csv
-import json
 import pathlib
 import time
 
@@ -17,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPTextModel
 
-import curve
+import run
 import vocabulary
 from data import TEMPLATES, Batches, Pictures
 from unet_model import RECIPE, SIDE, TIMESTEPS, TOKENS, UNet, difference, export
 
-HERE = pathlib.Path(__file__).parent
 # Unicode's groups of emoji: faces, animals and plants, food, places, activities, objects. Left out: people and hands (1), skin tones (2), signs (8).
 GROUPS = {0, 3, 4, 5, 6, 7}
 # Captions of a concept, at the most: their hidden states are kept, 10 KB each.
@@ -90,12 +87,8 @@ def states(folder, tokenizer, texts):
 
 def main():
     args = arguments()
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(args.seed)
-    generator = torch.Generator().manual_seed(args.seed)
-    listed = json.loads((HERE / "packages.json").read_text())["sets"]
-    trained = {number for number, entry in enumerate(listed) if entry["role"] == "train"}
+    generator = run.begin(args.seed, args.threads)
+    _, trained = run.sets()
     pictures = Pictures(args.data)
     chosen = plain(pictures, trained)[: args.concepts]
     args.out.mkdir(parents=True, exist_ok=True)
@@ -118,9 +111,7 @@ def main():
     width = text.shape[2]
     unet = UNet(width).to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(args.decay))
-    weights = [p for p in unet.parameters() if p.ndim >= 2]
-    others = [p for p in unet.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": weights, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}], lr=args.rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(run.decayed(unet, 0.01), lr=args.rate, betas=(0.9, 0.99))
     step, spent, history = 0, 0.0, []
     if args.resume:
         state = torch.load(args.out / "state.pt", weights_only=False)
@@ -160,11 +151,7 @@ def main():
     def keep():
         state = {"unet": unet.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent,
                  "history": history, "generator": generator.get_state()}
-        torch.save(state, args.out / "state.tmp")
-        (args.out / "state.tmp").rename(args.out / "state.pt")
-        with open(args.out / "loss.csv", "w", newline="") as file:
-            csv.writer(file).writerows([("step", "loss", "seconds"), *history])
-        curve.write(args.out / "loss.svg", [(row[0], row[1]) for row in history])
+        run.keep(args.out, state, ("step", "loss", "seconds"))
 
     last = min(args.stop_at or args.steps, args.steps)
     total, counted, since = 0.0, 0, time.monotonic()
