@@ -219,11 +219,17 @@ fn is_number(text: &str) -> bool {
     cliptext::prompt::number(text).is_some()
 }
 
-/// Whether a text has a number between a colon and a bracket that closes, as weights have it.
+/// Bytes of a number in a weight, at the most.
+const NUMBER: usize = 15;
+
+/// Whether a text has a number between a colon and a bracket that closes, as weights have it. Behind each colon few bytes are looked at:
+/// in a text of colons the next bracket is far for all of them.
 fn has_weight(text: &str) -> bool {
-    text.match_indices(':').any(|(at, _)| {
-        let closed = text[at + 1..].split_once(')').filter(|_| text[..at].contains('('));
-        closed.is_some_and(|(number, _)| number.len() < 16 && is_number(number))
+    let Some((_, behind)) = text.split_once('(') else { return false };
+    behind.match_indices(':').any(|(at, _)| {
+        let rest = &behind[at + 1..];
+        let closes = rest.bytes().take(NUMBER + 1).position(|byte| byte == b')');
+        closes.is_some_and(|end| is_number(&rest[..end]))
     })
 }
 

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use cliptext::Pack;
+use cliptext::pack::NAME;
 
 use crate::encode::{Encodes, Take};
 use crate::failure::{Failure, Outcome, work};
 use crate::output::{About, Kept, Options};
+use crate::prompts::shown;
 
 /// A pack in the place of a plan: names in the place of prompts.
 pub(crate) struct FromPack<'p> {
@@ -42,11 +44,14 @@ impl<'p> FromPack<'p> {
 
     /// That there is no such name, and the one that may be meant.
     fn none(&self, name: &str) -> String {
-        let distance = |other: &str| strsim::osa_distance(name, other);
-        let nearest = self.pack.entries().map(|entry| (distance(entry.name()), entry.name())).min();
-        let meant = nearest.filter(|(distance, _)| *distance <= name.chars().count() / 3);
+        let length = name.chars().count();
+        // A name this far off in length alone is not meant, whatever stands in it; and none is longer than a pack's names are.
+        let is_near = |other: &&str| length <= NAME && other.chars().count().abs_diff(length) <= length / 3;
+        let near = self.pack.entries().map(|entry| entry.name()).filter(is_near);
+        let nearest = near.map(|other| (strsim::osa_distance(name, other), other)).min();
+        let meant = nearest.filter(|(distance, _)| *distance <= length / 3);
         let meant = meant.map_or_else(String::new, |(_, name)| format!(" (is {name:?} meant?)"));
-        format!("the pack has no {name:?}{meant}; `cliptext-run inspect` lists what it has")
+        format!("the pack has no {}{meant}; `cliptext-run inspect` lists what it has", shown(name))
     }
 }
 
