@@ -64,7 +64,10 @@ impl LabelArgs {
                 ));
             }
         }
-        Ok(LabelSet { labels: read(labels, "label")?, templates })
+        let set = LabelSet { labels: read(labels, "label")?, templates };
+        let file = self.templates.as_deref().unwrap_or(labels);
+        templates::check(&set.templates, &set.labels).map_err(|why| work(file.display(), why))?;
+        Ok(set)
     }
 }
 

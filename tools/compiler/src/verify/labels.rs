@@ -150,6 +150,9 @@ impl Classes {
             Some(path) => list(path, "class")?,
             None => labels.texts.clone(),
         };
+        if let Err(why) = templates::check(&in_templates, &names) {
+            bail!("{}: {why}", templates.unwrap_or(path).display());
+        }
         let numbers: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
         let mut right = vec![0; labels.pictures.len()];
         for (line, &(picture, text)) in (1..).zip(&labels.pairs) {
