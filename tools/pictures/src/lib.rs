@@ -16,13 +16,14 @@ mod scale;
 
 use scale::COLOURS;
 
+use image::error::{LimitError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder as _, ImageError, ImageReader, Limits};
 
 /// Pixels of a side of a picture that is read, at the most.
 const MOST_PIXELS: u32 = 32_768;
 
-/// Bytes that decoding a picture takes, at the most.
+/// Bytes that a decoded picture takes, at the most: as it is stored, and as red, green and blue. Both are in memory for a while.
 const MOST_BYTES: u64 = 512 << 20;
 
 /// Longest side of the scaled picture, in shortest sides: of what is longer nearly nothing is looked at.
@@ -133,6 +134,15 @@ pub fn read(path: &Path, side: NonZero<u16>) -> Result<Vec<u8>, PictureError> {
         error => PictureError::Decode(error),
     };
     let mut decoder = reader.into_decoder().map_err(decode)?;
+    // The decoder counts what it takes besides, and not what it decodes to.
+    let (width, height) = decoder.dimensions();
+    let bytes =
+        (u64::from(width) * u64::from(height)).saturating_mul(COLOURS as u64).max(decoder.total_bytes());
+    if bytes > MOST_BYTES {
+        return Err(PictureError::Decode(ImageError::Limits(LimitError::from_kind(
+            LimitErrorKind::InsufficientMemory,
+        ))));
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(decode)?;
     picture.apply_orientation(orientation);

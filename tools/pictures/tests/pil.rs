@@ -1,5 +1,6 @@
 //! What pictures become beside what transformers and PIL make of them: `fixtures/make.py` has the details.
 
+use std::io::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -69,4 +70,38 @@ fn what_is_no_picture_is_refused() {
     huge[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
     let error = read(&write("huge.png", &huge), SIDE).unwrap_err().to_string();
     assert!(error.contains("larger than is read") || error.contains("CRC"), "{error}");
+}
+
+/// A PNG of so many pixels, all black, of one bit each or eight.
+fn bomb(side: u32, bits: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(if bits == 1 { png::BitDepth::One } else { png::BitDepth::Eight });
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header().unwrap();
+    let mut stream = writer.stream_writer().unwrap();
+    let row = vec![0; side.div_ceil(8) as usize * usize::from(bits)];
+    (0..side).for_each(|_| stream.write_all(&row).unwrap());
+    stream.finish().unwrap();
+    drop(writer);
+    bytes
+}
+
+#[test]
+fn pictures_that_decode_to_more_than_is_held_are_refused_before_they_are_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb.png");
+    let refused = |side, bits| {
+        std::fs::write(&path, bomb(side, bits)).unwrap();
+        let start = std::time::Instant::now();
+        let error = read(&path, SIDE).expect_err("a bomb").to_string();
+        assert!(error.contains("512 MB decoded"), "{error}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "it was decoded");
+    };
+    // Bits become bytes, and grey becomes three colours: 192 million pixels are 576 MB.
+    refused(32_768, 1);
+    refused(14_000, 8);
+    std::fs::write(&path, bomb(4096, 1)).unwrap();
+    assert_eq!(read(&path, SIDE).unwrap(), vec![0; 32 * 32 * 3]);
 }
