@@ -3,18 +3,28 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
+use prost::Message as _;
 use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
 use super::proto::label;
 
 /// Functions calling functions deeper than this are refused: a chain this long is a cycle.
 const DEEPEST: usize = 32;
-/// More nodes than any text encoder or UNet has; keeps functions that double at each level from filling the memory.
+/// More nodes than any text encoder or UNet has, and calls counted as nodes; keeps functions that double at each level from filling the
+/// memory, and those whose bodies are empty from taking for ever.
 const MOST_NODES: usize = 50_000;
-/// Most bytes of tensors in the functions' bodies, each counted as often as its function is called.
+/// Most bytes of the functions' bodies, each counted as often as its function is called.
 const MOST_BYTES: usize = 1 << 30;
+/// What a name of a function's arguments and results costs at each call, about.
+const NAME_BYTES: usize = 64;
 
-type Functions = HashMap<(String, String), FunctionProto>;
+/// A function, and the bytes and names of each node of its body.
+struct Function {
+    proto: FunctionProto,
+    sizes: Vec<(usize, usize)>,
+}
+
+type Functions = HashMap<(String, String), Function>;
 
 /// Replaces every call of a model-local function, in nested graphs too.
 pub fn inline(model: &mut ModelProto) -> Result<()> {
@@ -26,7 +36,8 @@ pub fn inline(model: &mut ModelProto) -> Result<()> {
             "there are two functions `{}`; export the model again",
             name.1
         );
-        functions.insert(name, function);
+        let sizes = function.node.iter().map(|node| (node.encoded_len(), names_in(node))).collect();
+        functions.insert(name, Function { proto: function, sizes });
     }
     let Some(graph) = model.graph.as_mut() else { return Ok(()) };
     let mut inliner = Inliner { functions: &functions, nodes: 0, bytes: 0 };
@@ -36,9 +47,9 @@ pub fn inline(model: &mut ModelProto) -> Result<()> {
 
 struct Inliner<'a> {
     functions: &'a Functions,
-    /// Nodes so far, those of nested graphs too.
+    /// Nodes and calls so far, those of nested graphs too.
     nodes: usize,
-    /// Bytes of the bodies' tensors so far.
+    /// Bytes of the bodies so far.
     bytes: usize,
 }
 
@@ -52,12 +63,14 @@ impl Inliner<'_> {
     }
 
     fn expand(&mut self, mut call: NodeProto, flat: &mut Vec<NodeProto>, depth: usize) -> Result<()> {
-        let Some(function) = self.functions.get(&(call.domain.clone(), call.op_type.clone())) else {
-            self.nodes += 1;
-            ensure!(
-                self.nodes <= MOST_NODES,
-                "the graph, with its functions, has more than {MOST_NODES} nodes; export the text encoder alone"
-            );
+        self.nodes += 1;
+        ensure!(
+            self.nodes <= MOST_NODES,
+            "the graph, with its functions, has more than {MOST_NODES} nodes; export the text encoder alone"
+        );
+        let Some(Function { proto: function, sizes }) =
+            self.functions.get(&(call.domain.clone(), call.op_type.clone()))
+        else {
             for nested in call.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
                 nested.node = self.expand_all(std::mem::take(&mut nested.node), depth)?;
             }
@@ -73,25 +86,55 @@ impl Inliner<'_> {
             "node {} gives its function more inputs or takes more outputs than it has; export the model again",
             label(&call)
         );
+        self.take((function.input.len() + function.output.len()).saturating_mul(NAME_BYTES))?;
         let names = Names::of(&call, function);
-        for body in &function.node {
+        let given = call.attribute.iter().map(|attribute| (attribute.name.as_str(), attribute)).collect();
+        for (body, (bytes, named)) in function.node.iter().zip(sizes) {
+            // Before it is there.
+            self.take(named.saturating_mul(names.prefix.len() + 1).saturating_add(*bytes))?;
             let mut node = body.clone();
-            self.bytes = self.bytes.saturating_add(tensor_bytes(&node));
-            ensure!(
-                self.bytes <= MOST_BYTES,
-                "the tensors of the model's functions are more than {MOST_BYTES} bytes where they are called; export it again"
-            );
             names.rename_node(&mut node);
-            bind(&mut node, &call);
+            self.bind(&mut node, &given)?;
             self.expand(node, flat, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Counts bytes that a call makes.
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        ensure!(
+            self.bytes <= MOST_BYTES,
+            "the bodies of the model's functions are more than {MOST_BYTES} bytes where they are called; export it again"
+        );
+        Ok(())
+    }
+
+    /// Replaces every reference to one of the function's attributes by the value that the call has given, in nested graphs too, or leaves the
+    /// attribute out where it gives none.
+    fn bind(&mut self, node: &mut NodeProto, given: &HashMap<&str, &AttributeProto>) -> Result<()> {
+        for mut attribute in std::mem::take(&mut node.attribute) {
+            if attribute.ref_attr_name.is_empty() {
+                let nested = attribute.g.iter_mut().chain(&mut attribute.graphs);
+                nested.flat_map(|graph| &mut graph.node).try_for_each(|inner| self.bind(inner, given))?;
+                node.attribute.push(attribute);
+            } else if let Some(value) = given.get(attribute.ref_attr_name.as_str()) {
+                self.take(value.encoded_len())?;
+                node.attribute.push(AttributeProto { name: attribute.name, ..(*value).clone() });
+            }
         }
         Ok(())
     }
 }
 
-/// Bytes of the tensors in the node's attributes.
-fn tensor_bytes(node: &NodeProto) -> usize {
-    node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).map(|tensor| tensor.raw_data.len()).sum()
+/// Names in a node and the graphs in it: each grows where a call gives it its own.
+fn names_in(node: &NodeProto) -> usize {
+    let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+    let nested = graphs.map(|graph| {
+        let own = graph.input.len() + graph.output.len() + graph.value_info.len() + graph.initializer.len();
+        own + graph.node.iter().map(names_in).sum::<usize>()
+    });
+    1 + node.input.len() + node.output.len() + nested.sum::<usize>()
 }
 
 /// The names of a function's values at one call: the call's own for arguments and results, else names that begin with
@@ -133,24 +176,6 @@ impl<'a> Names<'a> {
         graph.initializer.iter_mut().for_each(|tensor| self.rename(&mut tensor.name));
         graph.node.iter_mut().for_each(|node| self.rename_node(node));
     }
-}
-
-/// Replaces every reference to one of the function's attributes by the call's value, in nested graphs too, or leaves the
-/// attribute out where the call gives none.
-fn bind(node: &mut NodeProto, call: &NodeProto) {
-    let given = |name: &str| call.attribute.iter().find(|attribute| attribute.name == name).cloned();
-    let bound =
-        std::mem::take(&mut node.attribute).into_iter().filter_map(|mut attribute: AttributeProto| {
-            if attribute.ref_attr_name.is_empty() {
-                let nested = attribute.g.iter_mut().chain(&mut attribute.graphs);
-                nested.flat_map(|graph| &mut graph.node).for_each(|inner| bind(inner, call));
-                return Some(attribute);
-            }
-            let mut value = given(&attribute.ref_attr_name)?;
-            value.name = attribute.name;
-            Some(value)
-        });
-    node.attribute = bound.collect();
 }
 
 #[cfg(test)]
@@ -252,6 +277,31 @@ mod tests {
         large.attribute.push(AttributeProto { t: Some(tensor), ..AttributeProto::default() });
         let calls = (0..1100).map(|n| call("F", "a", &format!("b{n}"))).collect();
         let mut bomb = model(vec![function("F", vec![large])], calls);
+        assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
+        // Bodies that are empty in the end.
+        let mut functions: Vec<_> =
+            (0..30).map(|n| double(&format!("F{n}"), &format!("F{}", n + 1))).collect();
+        functions.push(function("F30", vec![]));
+        let mut bomb = model(functions, vec![call("F0", "a", "b")]);
+        assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("nodes"));
+        // What is no tensor: a list, and a value that the call gives to many nodes.
+        let calls = |op: &str| (0..1100).map(|n| call(op, "a", &format!("b{n}"))).collect::<Vec<_>>();
+        let list =
+            AttributeProto { floats: vec![1.0; 1 << 18], name: "list".into(), ..AttributeProto::default() };
+        let mut listed = node("Exp", &["x"], "y");
+        listed.attribute.push(list.clone());
+        let mut bomb = model(vec![function("F", vec![listed])], calls("F"));
+        assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
+        let mut asks = node("Exp", &["x"], "y");
+        let asked = AttributeProto { ref_attr_name: "list".into(), ..AttributeProto::default() };
+        asks.attribute.push(AttributeProto { name: "mine".into(), ..asked });
+        let mut gives = call("F", "a", "b");
+        gives.attribute.push(list);
+        let mut bomb = model(vec![function("F", vec![asks; 1100])], vec![gives]);
+        assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
+        // Long names, which each call puts before those of its body.
+        let long = "F".repeat(1 << 18);
+        let mut bomb = model(vec![function(&long, vec![node("Exp", &["x"], "y")])], calls(&long));
         assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
         let mut twice = model(vec![function("F", vec![]), function("F", vec![])], vec![]);
         assert!(inline(&mut twice).expect_err("two of a name").to_string().contains("two functions"));
