@@ -10,12 +10,14 @@ pub mod prompts;
 mod spool;
 pub mod templates;
 mod unfinished;
+mod whole;
 
 pub use destination::{DASH, is_stdin, is_stdout, same_file};
 pub use durable::sync_folder;
 pub use output::{Output, write};
 pub use spool::Spool;
 pub use unfinished::{Temporary, is_temporary, temporary, temporary_by, temporary_folder};
+pub use whole::{read_whole, read_whole_text};
 
 /// Prints a line to standard error, as `eprintln!`; where nobody reads it any more, the work goes on.
 #[macro_export]

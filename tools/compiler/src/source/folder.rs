@@ -61,7 +61,7 @@ fn pipeline(path: &Path, index: Option<&Path>, activation: Option<Activation>) -
     let mut class = String::from("pipeline");
     if let Some(index) = index {
         let named = || index.display().to_string();
-        let text = std::fs::read_to_string(index).with_context(named)?;
+        let text = cliptext_files::read_whole_text(index).with_context(named)?;
         let index: Value =
             serde_json::from_str(&text).with_context(|| format!("{}: expected a JSON object", named()))?;
         class = index.get("_class_name").and_then(Value::as_str).unwrap_or("pipeline").to_owned();

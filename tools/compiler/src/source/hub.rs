@@ -123,7 +123,8 @@ fn needed(listing: &[String], name: &HubName, mut get: impl FnMut(&str) -> Resul
     let mut descriptions = BTreeMap::new();
     for file in select::describing(listing, name.part()) {
         let path = get(&file)?;
-        let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let text = cliptext_files::read_whole(&path)
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
         let value: Value =
             serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", path.display()))?;
         descriptions.insert(file, value);

@@ -89,7 +89,7 @@ impl Tensors {
 
     fn add_shards(&mut self, path: &Path) -> Result<()> {
         let named = || path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(named)?;
+        let text = cliptext_files::read_whole_text(path).with_context(named)?;
         let index: Index = serde_json::from_str(&text)
             .with_context(|| format!("{}: expected an object with \"weight_map\"", named()))?;
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -1,6 +1,5 @@
 //! What the readers of a vocabulary share: a file's text, the merges of `merges.txt`, an added token's object.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +9,8 @@ use super::definition::AddedToken;
 
 /// A text file of the user's.
 pub(super) fn text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let bytes =
+        cliptext_files::read_whole(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8 text", path.display()))?;
     // Editors on Windows put a byte order mark in front.
     Ok(match text.strip_prefix('\u{FEFF}') {

@@ -70,7 +70,7 @@ impl Settings {
             return Ok(None);
         }
         let named = || path.display().to_string();
-        let text = std::fs::read_to_string(&path).with_context(named)?;
+        let text = cliptext_files::read_whole_text(&path).with_context(named)?;
         let said: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: expected a JSON object", named()))?;
         let settings =

@@ -83,7 +83,8 @@ impl Config {
     /// When it can't be read, is another model's, or asks for an activation that CLIP has not.
     pub fn read(path: &Path) -> Result<Self> {
         let named = || path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", named()))?;
+        let text =
+            cliptext_files::read_whole_text(path).with_context(|| format!("{}: cannot be read", named()))?;
         let whole: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: expected a JSON object", named()))?;
         let architecture = whole.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
@@ -131,7 +132,8 @@ impl Config {
     /// When it can't be read, or its text tower is another model's or not the one that CLIP's paper has.
     pub fn read_open_clip(path: &Path) -> Result<Self> {
         let named = || path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", named()))?;
+        let text =
+            cliptext_files::read_whole_text(path).with_context(|| format!("{}: cannot be read", named()))?;
         let OpenClip { model_cfg: OpenClipModel { embed_dim, quick_gelu, text_cfg: text } } =
             serde_json::from_str(&text).with_context(|| {
                 format!("{}: expected an object with \"model_cfg\" and its \"text_cfg\"", named())

@@ -66,7 +66,7 @@ impl Default for Fields {
 
 fn object(path: &Path) -> Result<Map<String, Value>> {
     let named = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("{named}: cannot be read"))?;
+    let text = cliptext_files::read_whole_text(path).with_context(|| format!("{named}: cannot be read"))?;
     serde_json::from_str(&text).with_context(|| format!("{named}: expected a JSON object"))
 }
 
