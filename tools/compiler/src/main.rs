@@ -394,6 +394,8 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // With a word of what was written it is told.
+        Err(error) if error.is::<Closed>() && error.source().is_none() => ExitCode::FAILURE,
         Err(error) => {
             cliptext_files::to_stderr!("cliptext: {error:#}");
             ExitCode::FAILURE
@@ -703,6 +705,18 @@ fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
     tell(&if args.json { serde_json::to_string_pretty(&found)? } else { found.to_string() }, &[])
 }
 
+/// Who reads standard output has enough, as `| head` has: the program ends without a word.
+#[derive(Debug)]
+struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("standard output was closed before all was written")
+    }
+}
+
+impl std::error::Error for Closed {}
+
 /// Prints a result: to standard error where one of `outputs` goes to standard output.
 fn tell(text: &str, outputs: &[Option<&PathBuf>]) -> anyhow::Result<()> {
     if outputs.iter().flatten().any(|path| cliptext_files::is_stdout(path)) {
@@ -710,9 +724,7 @@ fn tell(text: &str, outputs: &[Option<&PathBuf>]) -> anyhow::Result<()> {
         return Ok(());
     }
     writeln!(std::io::stdout(), "{text}").map_err(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => {
-            anyhow::anyhow!("standard output was closed before all was written")
-        }
+        std::io::ErrorKind::BrokenPipe => anyhow::Error::new(Closed),
         _ => anyhow::anyhow!("standard output: {error}"),
     })
 }

@@ -7,6 +7,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The work failed: exit code 1.
     Work(String),
+    /// Who reads standard output has enough, as `| head` has: exit code 1, without a word.
+    Closed,
 }
 
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;

@@ -117,6 +117,7 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Closed) => ExitCode::FAILURE,
         Err(Failure::Usage(message)) => {
             cliptext_files::to_stderr!("cliptext-run: {message}");
             ExitCode::from(2)

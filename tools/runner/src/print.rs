@@ -14,12 +14,10 @@ macro_rules! sayln {
     ($($text:tt)*) => { say!("{}\n", format_args!($($text)*)) };
 }
 
-/// Prints to standard output. A reader that closes it early, as `| head` does, is an error like any other.
+/// Prints to standard output. A reader that closes it early, as `| head` does, ends the program.
 pub(crate) fn print(text: std::fmt::Arguments<'_>) -> Outcome {
     std::io::stdout().write_fmt(text).map_err(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => {
-            Failure::Work("standard output was closed before all was written".into())
-        }
+        std::io::ErrorKind::BrokenPipe => Failure::Closed,
         _ => work("standard output", error),
     })
 }

@@ -134,6 +134,7 @@ mod tests {
         let names: Vec<&Name> = names.iter().collect();
         FormatArgs { format, dtype }.formats(&names).map_err(|failure| match failure {
             Failure::Usage(message) | Failure::Work(message) => message,
+            Failure::Closed => panic!("nothing was printed"),
         })
     }
 

@@ -104,6 +104,7 @@ mod tests {
     fn parse(name: &str) -> Result<Name, String> {
         Name::parse(Path::new(name)).map_err(|failure| match failure {
             Failure::Usage(message) | Failure::Work(message) => message,
+            Failure::Closed => panic!("nothing was printed"),
         })
     }
 

@@ -175,9 +175,13 @@ impl Outputs {
             }
             _ => String::new(),
         });
+        let missing: String = missing.collect();
         match failure {
-            Failure::Work(message) => Failure::Work(message + &missing.collect::<String>()),
-            usage => usage,
+            Failure::Work(message) => Failure::Work(message + &missing),
+            Failure::Closed if !missing.is_empty() => {
+                Failure::Work(format!("standard output was closed before all was written{missing}"))
+            }
+            other => other,
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn pack(args: &PackArgs, access: Access) -> Outcome {
         Failure::Work(message) => {
             Failure::Work(format!("{message}; {} is not written", args.output.display()))
         }
-        usage => usage,
+        other => other,
     })
 }
 
