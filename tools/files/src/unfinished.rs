@@ -1,4 +1,5 @@
-//! Temporary files and folders, which go when their owner does: dropped, in a panic too, or ended by a signal.
+//! Temporary files and folders, which go when their owner does: dropped, in a panic too, or ended by a signal. What a process left that
+//! was killed (SIGKILL, a loss of power) goes when the next one makes a temporary file in the same folder.
 
 use std::fs::File;
 use std::io::Result;
@@ -29,7 +30,11 @@ pub struct Temporary(Kind);
 #[derive(Debug)]
 enum Kind {
     File(TempPath),
-    Folder(TempDir),
+    /// With what [holds](hold) it.
+    Folder {
+        folder: TempDir,
+        _held: Option<File>,
+    },
 }
 
 const PREFIX: &str = ".cliptext-";
@@ -53,7 +58,21 @@ pub fn is_temporary(name: &str) -> bool {
 /// # Errors
 /// When the folder is missing or can't be written to.
 pub fn temporary(folder: &Path) -> Result<(File, Temporary)> {
-    temporary_by(folder, |path| File::options().read(true).write(true).create_new(true).open(path))
+    #[cfg(unix)]
+    left::sweep_once(folder);
+    let (file, temporary) =
+        temporary_by(folder, |path| File::options().read(true).write(true).create_new(true).open(path))?;
+    hold(&file);
+    Ok((file, temporary))
+}
+
+/// Marks what `file` is as in use, for as long as that is open: the system lets go of it when the process ends, however it does. Where a
+/// file system knows no locks nothing is [swept](left::sweep).
+fn hold(file: &File) {
+    // Elsewhere a lock keeps others from reading too.
+    if cfg!(unix) {
+        let _ = file.try_lock();
+    }
 }
 
 /// Makes something in `folder` as [`temporary`] does: `make` gets a path, and fails with
@@ -79,11 +98,16 @@ pub fn temporary_by<R>(folder: &Path, mut make: impl FnMut(&Path) -> Result<R>) 
 /// When there is no room, or no permission.
 pub fn temporary_folder() -> Result<Temporary> {
     #[cfg(unix)]
-    signals::watch();
+    {
+        signals::watch();
+        left::sweep_once(&std::env::temp_dir());
+    }
     let mut unfinished = unfinished();
     let folder = private(names()).tempdir()?;
     unfinished.push(folder.path().to_path_buf());
-    Ok(Temporary(Kind::Folder(folder)))
+    let held = if cfg!(unix) { File::open(folder.path()).ok() } else { None };
+    held.iter().for_each(hold);
+    Ok(Temporary(Kind::Folder { folder, _held: held }))
 }
 
 #[cfg(unix)]
@@ -103,7 +127,7 @@ impl Temporary {
     pub fn path(&self) -> &Path {
         match &self.0 {
             Kind::File(path) => path,
-            Kind::Folder(folder) => folder.path(),
+            Kind::Folder { folder, .. } => folder.path(),
         }
     }
 
@@ -121,7 +145,7 @@ impl Temporary {
     pub(crate) fn renamed(mut self) {
         match &mut self.0 {
             Kind::File(path) => path.disable_cleanup(true),
-            Kind::Folder(folder) => folder.disable_cleanup(true),
+            Kind::Folder { folder, .. } => folder.disable_cleanup(true),
         }
     }
 }
@@ -133,10 +157,69 @@ impl Drop for Temporary {
 }
 
 #[cfg(unix)]
-mod signals {
-    use std::sync::Once;
+mod left {
+    use std::fs::{DirEntry, File};
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    /// What nobody holds and nobody has changed for so long has no owner. The lock alone would do but for the moment before it is taken, and
+    /// for network file systems where another machine's is not seen.
+    pub(super) const AGE: Duration = Duration::from_secs(60 * 60);
+
+    /// Names of a folder that are looked at, at the most: an output shall not take longer the more stand beside it.
+    const MOST_NAMES: usize = 10_000;
+
+    /// Folders of a process that are looked into, at the most.
+    const MOST_FOLDERS: usize = 16;
+
+    /// [`sweep`] where this process has not done so.
+    pub(super) fn sweep_once(folder: &Path) {
+        static SWEPT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+        let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.len() < MOST_FOLDERS && !swept.iter().any(|known| known == folder) {
+            swept.push(folder.to_owned());
+            drop(swept);
+            sweep(folder);
+        }
+    }
+
+    /// Removes what processes have left in `folder` that were killed.
+    pub(super) fn sweep(folder: &Path) {
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        for entry in entries.take(MOST_NAMES).flatten() {
+            if entry.file_name().to_str().is_some_and(super::is_temporary) {
+                remove_left(&entry);
+            }
+        }
+    }
+
+    /// Removes `entry` if it is this user's, old, and nobody holds it.
+    fn remove_left(entry: &DirEntry) -> Option<()> {
+        let found = entry.metadata().ok()?;
+        // SAFETY: the call takes nothing, changes nothing and can't fail.
+        let user = unsafe { libc::geteuid() };
+        let age = found.modified().ok()?.elapsed().ok()?;
+        if found.uid() != user || age < AGE {
+            return None;
+        }
+        let path = entry.path();
+        if found.is_symlink() {
+            return std::fs::remove_file(path).ok();
+        }
+        let held =
+            File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path).ok()?;
+        held.try_lock().ok()?;
+        if found.is_dir() { std::fs::remove_dir_all(path).ok() } else { std::fs::remove_file(path).ok() }
+    }
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::sync::{Arc, Once};
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
@@ -150,6 +233,10 @@ mod signals {
             // What is ignored from the start stays so: SIGHUP below nohup, SIGINT in a shell's background.
             let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
             let Ok(mut signals) = Signals::new(wanted) else { return };
+            // Where a file may grow no more (`ulimit -f`) the write fails, and that is told: unhandled, the signal ends the program.
+            if !is_ignored(SIGXFSZ) {
+                let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+            }
             let _ = std::thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(move || {
                 for signal in signals.forever() {
                     // Locked to the end: no temporary file is made any more.
@@ -204,5 +291,46 @@ mod tests {
         let path = kept.path().to_owned();
         drop(kept);
         assert!(!path.exists() && !listed(&path));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_killed_processes_left_goes_and_what_is_in_use_stays() {
+        use std::time::SystemTime;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let old = SystemTime::now() - 2 * left::AGE;
+        let make = |name: &str, modified| {
+            let file = File::create(at(name)).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        make(".cliptext-left.tmp", old);
+        make(".cliptext-new.tmp", SystemTime::now());
+        make("cliptext.tmp", old);
+        std::fs::create_dir(at(".cliptext-folder.tmp")).unwrap();
+        make(".cliptext-folder.tmp/model", old);
+        File::open(at(".cliptext-folder.tmp")).unwrap().set_modified(old).unwrap();
+        let (file, held) = temporary(folder.path()).unwrap();
+        file.set_modified(old).unwrap();
+        // Once for a process: the output that follows does not look again.
+        make(".cliptext-later.tmp", old);
+        let other = temporary(folder.path()).unwrap();
+        let names = || {
+            let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let own = |temporary: &Temporary| temporary.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let mut expected =
+            [".cliptext-later.tmp", ".cliptext-new.tmp", &own(&held), &own(&other.1), "cliptext.tmp"];
+        expected.sort();
+        assert_eq!(names(), expected);
+        // The file that is written to is old too, and stays.
+        left::sweep(folder.path());
+        assert!(held.path().is_file() && !at(".cliptext-later.tmp").exists());
+        drop(file);
+        left::sweep(folder.path());
+        assert!(!held.path().exists() && at(".cliptext-new.tmp").exists());
     }
 }
