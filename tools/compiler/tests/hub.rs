@@ -633,14 +633,60 @@ fn a_hub_that_lies_writes_nothing_elsewhere() {
 }
 
 /// The program with an environment of its own.
-fn cliptext(desk: &Desk, variables: &[(&str, &str)], args: &[&str]) -> Output {
+fn program(desk: &Desk, variables: &[(&str, &str)], args: &[&str]) -> Command {
     let home = desk.home.path();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cliptext"));
     for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
         command.env_remove(name);
     }
     command.env("HF_HOME", home).env("HF_ENDPOINT", desk.hub.endpoint()).envs(variables.iter().copied());
-    command.args(args).output().unwrap()
+    command.args(args);
+    command
+}
+
+fn cliptext(desk: &Desk, variables: &[(&str, &str)], args: &[&str]) -> Output {
+    program(desk, variables, args).output().unwrap()
+}
+
+/// `.ci/faults` asks for more turns.
+#[test]
+fn a_download_that_is_killed_at_any_moment_leaves_nothing_half_under_its_name() {
+    const BYTES: usize = 16_000_000;
+    let turns: u32 = std::env::var("CLIPTEXT_KILLS").map_or(8, |number| number.parse().unwrap());
+    let mut repository = plain();
+    repository.files.insert("model.safetensors".into(), weights(BYTES));
+    let desk = Desk::with(repository);
+    // What comes is no model, which is found out once all of it is there.
+    let args = ["inspect-model", "hf:openai/clip"];
+    let start = std::time::Instant::now();
+    cliptext(&desk, &[], &args);
+    let whole = start.elapsed();
+    let (mut killed, mut cut) = (0, 0);
+    for turn in 0..turns {
+        // Every other one goes on from where the one before was killed.
+        if turn % 2 == 0 {
+            fs::remove_dir_all(&desk.settings.cache).unwrap();
+        }
+        let mut child = program(&desk, &[], &args).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole * (turn * 5 % turns) / turns);
+        child.kill().unwrap();
+        killed += u32::from(child.wait().unwrap().code().is_none());
+        let found = files(&desk.settings.cache);
+        for file in found.iter().filter(|file| file.ends_with("/model.safetensors")) {
+            assert_eq!(
+                fs::metadata(desk.settings.cache.join(file)).unwrap().len(),
+                BYTES as u64,
+                "turn {turn}"
+            );
+        }
+        cut += u32::from(found.iter().any(|file| file.ends_with(".part")));
+        let left = found.iter().filter(|file| file.ends_with(".tmp") || file.ends_with(".part")).count();
+        assert!(left <= 2, "turn {turn}: {found:?}");
+    }
+    assert!(killed > 0 && cut > 0, "nothing was killed while it came: {killed}, {cut}");
+    let path = desk.fetch("hf:openai/clip").unwrap();
+    assert!(fs::read(path.join("model.safetensors")).unwrap() == weights(BYTES));
+    assert!(!files(&desk.settings.cache).iter().any(|file| file.ends_with(".part")));
 }
 
 #[test]

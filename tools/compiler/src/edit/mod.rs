@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::ir::TextModel;
 
 pub mod lora;
-mod names;
+pub(crate) mod names;
 pub mod words;
 
 use lora::LoraFile;

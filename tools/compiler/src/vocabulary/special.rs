@@ -13,7 +13,7 @@
 //!    change the flags of a listed token, and otherwise is looked for in the text before normalization. Of several names for one token the last
 //!    counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use super::definition::{AddedToken, Definition, END, START};
 use super::merges::{added_token, text};
+use crate::edit::names::some;
 
 /// Special tokens that have a name, in the order in which they are added, with what `CLIPTokenizer` takes where no file says
 /// otherwise.
@@ -64,24 +65,31 @@ pub(super) fn read(folder: &Path, definition: &mut Definition) -> Result<()> {
         }
         None => {
             let said = |text: &str| named.said.iter().any(|said| said == text);
-            let special = |text: &str| said(text) || further.list.iter().any(|token| token.text == text);
+            let further: HashSet<&str> = further.list.iter().map(|token| token.text.as_str()).collect();
+            let special = |text: &str| said(text) || further.contains(text);
             let mut listed = listed_plainly(&plain, special)?;
             listed.extend(tokenizers.into_iter().map(|token| (token.id.unwrap_or_default(), token)));
             listed
         }
     };
     let mut added: Vec<AddedToken> = listed.into_values().collect();
-    let is_listed: Vec<String> = added.iter().map(|token| token.text.clone()).collect();
+    let listed = added.len();
+    // Two ids may have the same text: the first is meant.
+    let mut places = HashMap::new();
+    for (token, place) in added.iter().zip(0..) {
+        places.entry(token.text.clone()).or_insert(place);
+    }
     for token in named.tokens.into_iter().chain(further.own).chain(further.list) {
-        if is_listed.contains(&token.text) {
-            continue;
-        }
-        match added.iter_mut().find(|other| other.text == token.text) {
-            Some(other) => *other = token,
-            None => added.push(token),
+        match places.get(&token.text) {
+            Some(&place) if place < listed => {}
+            Some(&place) => added[place] = token,
+            None => {
+                places.insert(token.text.clone(), added.len());
+                added.push(token);
+            }
         }
     }
-    left_out.retain(|text| added.iter().all(|token| token.text != *text));
+    left_out.retain(|text| !places.contains_key(text));
     left_out.sort();
     left_out.dedup();
     if !left_out.is_empty() {
@@ -89,7 +97,7 @@ pub(super) fn read(folder: &Path, definition: &mut Definition) -> Result<()> {
             "{}: tokens that transformers leaves out, and so does cliptext: {}; list them in the added_tokens_decoder of \
              tokenizer_config.json if they are the model's",
             folder.display(),
-            left_out.join(", ")
+            some(&left_out)
         ));
     }
     definition.added = added;

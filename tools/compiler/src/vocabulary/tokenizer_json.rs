@@ -1,6 +1,6 @@
 //! Reads a `tokenizer.json`, which holds vocabulary, merges and the steps around them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -103,12 +103,13 @@ fn merges(name: &str, merges: Vec<Merge>) -> Result<Vec<(usize, String, String)>
 
 fn added(name: &str, objects: &[Map<String, Value>]) -> Result<Vec<AddedToken>> {
     let mut added: Vec<AddedToken> = Vec::new();
+    let mut texts = HashSet::new();
     for object in objects {
         let token = added_token(name, "added_tokens", object, false)?;
         let id = object.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
         let id = id.with_context(|| format!("{name}: added_tokens: {:?} has no id", token.text))?;
         ensure!(
-            added.iter().all(|other| other.text != token.text),
+            texts.insert(token.text.clone()),
             "{name}: added_tokens: {:?} is listed twice; remove one",
             token.text
         );

@@ -4,6 +4,7 @@ mod checkpoints;
 mod common;
 mod configurations;
 mod folders;
+mod limits;
 mod loras;
 mod pickles;
 mod pipelines;
