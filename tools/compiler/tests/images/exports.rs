@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use cliptext_compiler::backend::emit::Precision;
-use cliptext_compiler::backend::target::Target;
 use cliptext_compiler::compile::image::{ImageJob, compile};
 use cliptext_compiler::embed::{EmbedJob, Embedded, embed};
 use cliptext_compiler::import::onnx;
 use cliptext_compiler::progress::Progress;
-use cliptext_compiler::quantize::{Quality, Recipe};
 use cliptext_compiler::recognise::recognise;
 use cliptext_test_support::{Array, Scratch, fixtures};
 use safetensors::SafeTensors;
+
+use crate::{images, job};
 
 fn exports() -> PathBuf {
     fixtures().join("image-exports")
@@ -20,18 +20,7 @@ fn exports() -> PathBuf {
 
 fn plan(model: &Path, precision: Precision, normalize: Option<bool>) -> Result<Vec<u8>, String> {
     let folder = Scratch::new();
-    let job = ImageJob {
-        model: model.to_owned(),
-        name: "a test".into(),
-        activation: None,
-        normalize,
-        plan: folder.path().join("image.plan"),
-        precision,
-        recipe: Recipe::of(Quality::Fast),
-        calibrate: None,
-        target: Target::default(),
-        force: false,
-    };
+    let job = ImageJob { normalize, ..job(model.to_owned(), &folder, precision) };
     match compile(&job, &Progress::new(true)) {
         Ok(_) => Ok(std::fs::read(&job.plan).unwrap()),
         Err(error) => {
@@ -51,14 +40,14 @@ fn beside_configuration(path: &Path, name: &str) -> Scratch {
     } else {
         ("vision", "preprocessor_config.json")
     };
-    std::fs::copy(fixtures().join("images").join(model).join(file), folder.path().join(file)).unwrap();
+    std::fs::copy(images().join(model).join(file), folder.path().join(file)).unwrap();
     folder
 }
 
 /// A copy of a model's folder in `images/` with those of its tensors alone whose names `keeps` likes.
 fn with_tensors(model: &str, keeps: impl Fn(&str) -> bool) -> Scratch {
     let folder = Scratch::new();
-    for entry in std::fs::read_dir(fixtures().join("images").join(model)).unwrap() {
+    for entry in std::fs::read_dir(images().join(model)).unwrap() {
         let path = entry.unwrap().path();
         let to = folder.path().join(path.file_name().unwrap());
         if path.extension().is_some_and(|extension| extension == "safetensors") {

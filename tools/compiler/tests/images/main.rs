@@ -1,5 +1,7 @@
 //! Image towers, compiled and run, beside what transformers and OpenCLIP compute (`tests/fixtures/make_images.py`).
 
+mod exports;
+
 use std::path::{Path, PathBuf};
 
 use cliptext::threads::Solo;
