@@ -51,7 +51,7 @@ const USUAL_NAME: &str = "image_embeds";
 pub fn embed(job: &EmbedJob, progress: &Progress) -> Result<Embedded> {
     output::check(&job.embeddings)?;
     let named = || job.model.display().to_string();
-    let opened = progress.stage("read", || image::open_graph(&job.model, job.side))?;
+    let opened = progress.stage("read", || image::open_graph(&job.model, job.side, progress))?;
     let ImageGraph { model, side, colours, notes, .. } = opened;
     notes.iter().for_each(|note| progress.note(note));
     let embedding = embedding(&model, job.from.as_deref()).with_context(named)?;

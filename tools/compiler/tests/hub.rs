@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use cliptext_compiler::ir::Modality;
 use cliptext_compiler::progress::Progress;
 use cliptext_compiler::source::hub::{HubName, Settings, fetch};
-use cliptext_test_support::{Scratch, export, export_file};
+use cliptext_test_support::{Scratch, export, export_file, fixtures};
 use prost::Message;
 use server::{COMMIT, Fault, Gate, Hub, Repository, Request, hex};
 use tract_onnx::pb::StringStringEntryProto;
@@ -79,7 +80,7 @@ impl Desk {
     }
 
     fn fetch(&self, name: &str) -> anyhow::Result<PathBuf> {
-        fetch(&HubName::parse(name)?, &self.settings, &Progress::new(true))
+        fetch(&HubName::parse(name)?, Modality::Text, &self.settings, &Progress::new(true))
     }
 
     fn refusal(&self, name: &str) -> String {
@@ -734,4 +735,36 @@ fn compile_takes_a_name_and_makes_the_plan_of_the_file() {
     assert!(!refused.status.success() && said.contains("HF_HUB_OFFLINE"), "{said}");
     assert_eq!(desk.hub.log(), [], "nobody was asked");
     assert!(!Path::new(&plan("none.plan")).exists());
+}
+
+#[test]
+fn compile_takes_an_image_encoder_by_its_name() {
+    let folder = fixtures().join("images/clip");
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    let names = ["config.json", "model.safetensors", "preprocessor_config.json"];
+    let wanted = names.map(read);
+    let others: [(&str, &[u8]); 2] = [("merges.txt", b"#version: 0.2\na b\n"), ("tf_model.h5", &[0; 5000])];
+    let files: Vec<_> = names.iter().copied().zip(wanted.iter().map(Vec::as_slice)).chain(others).collect();
+    let desk = Desk::with(Repository::new("someone/clip", &files));
+    let plan = |name: &str| desk.home.path().join(name).to_str().unwrap().to_owned();
+    let compile = |variables: &[(&str, &str)], model: &str, plan: &str| {
+        let output = cliptext(&desk, variables, &["compile", model, "-o", plan, "--image", "--force"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    compile(&[], "hf:someone/clip", &plan("hub.plan"));
+    compile(&[], folder.to_str().unwrap(), &plan("folder.plan"));
+    assert!(fs::read(plan("hub.plan")).unwrap() == fs::read(plan("folder.plan")).unwrap());
+    let fetched = files_of(&desk.hub.log());
+    assert!(names.iter().all(|name| fetched.iter().any(|file| file.ends_with(name))), "{fetched:?}");
+    assert!(
+        !fetched.iter().any(|file| file.ends_with("merges.txt") || file.ends_with("tf_model.h5")),
+        "{fetched:?}"
+    );
+    compile(&[("HF_HUB_OFFLINE", "1")], "hf:someone/clip", &plan("offline.plan"));
+    assert_eq!(desk.hub.log(), [], "nobody was asked");
+}
+
+/// Paths of the requests.
+fn files_of(log: &[Request]) -> Vec<String> {
+    log.iter().map(|request| request.path.clone()).collect()
 }

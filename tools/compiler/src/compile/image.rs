@@ -59,7 +59,7 @@ const ROWS: usize = 77;
 /// What is wrong with the model or the plan that was made; nothing is written then.
 pub fn compile(job: &ImageJob, progress: &Progress) -> Result<ImageReport> {
     output::check(&job.plan)?;
-    let opened = progress.stage("read", || image::open(&job.model, job.activation))?;
+    let opened = progress.stage("read", || image::open(&job.model, job.activation, progress))?;
     let ImageTower { mut model, kind, normalizes, logit_scale, notes, exported } = opened;
     notes.iter().for_each(|note| progress.note(note));
     let normalized = job.normalize.unwrap_or(normalizes);

@@ -1,4 +1,4 @@
-//! What belongs to weights in the same folder: their configuration and their tokenizer.
+//! How folders and files are named, and what belongs to weights in the same folder: their configuration and their tokenizer.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,21 @@ use anyhow::Result;
 
 use crate::import::safetensors::config::Config;
 use crate::import::safetensors::naming::Naming;
+use crate::ir::Modality;
 
 /// What every text encoder's folder in a pipeline begins with; the tokenizer's has the same ending.
 pub const COMPONENT: &str = "text_encoder";
+
+/// The folder of a pipeline's image encoder.
+pub const IMAGE_COMPONENT: &str = "image_encoder";
+
+/// The graph of one encoder alone, as optimum names it.
+pub const fn alone(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Text => "text_model.onnx",
+        Modality::Image => "vision_model.onnx",
+    }
+}
 
 /// The configuration that OpenCLIP writes; a `config.json` beside it is of other programs.
 pub const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";

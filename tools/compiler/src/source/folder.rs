@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::beside::{COMPONENT, OPEN_CLIP_CONFIG};
+use super::beside::{COMPONENT, OPEN_CLIP_CONFIG, alone};
 use super::file::{self, Opened, file_name};
 use super::tower::{Source, SourceTower};
 use crate::import::safetensors::config::Config;
@@ -14,7 +14,7 @@ use crate::preset::Preset;
 use crate::tensors::foreign;
 
 /// Weights by the names that files have, the first that is there counts: full precision before half, safetensors before
-/// ONNX.
+/// ONNX. Behind them comes the graph of one encoder alone.
 const WEIGHTS: [&str; 8] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -25,14 +25,6 @@ const WEIGHTS: [&str; 8] = [
     "model.bf16.safetensors",
     "model.onnx",
 ];
-
-/// The file of one encoder alone, behind those.
-const fn alone(modality: Modality) -> &'static str {
-    match modality {
-        Modality::Text => "text_model.onnx",
-        Modality::Image => "vision_model.onnx",
-    }
-}
 
 /// Looks at a folder; `activation` is what the user says that the layers have.
 pub fn open(path: &Path, activation: Option<Activation>) -> Result<Source> {

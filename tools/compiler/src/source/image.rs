@@ -1,19 +1,20 @@
-//! The image tower in a file or folder.
+//! The image tower in a file or folder, or under a name on the hub.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_core::prelude::TypedModel;
 
+use super::beside::IMAGE_COMPONENT;
 use super::file::{is_graph, refuse_activation};
-use super::folder;
-use super::hub::HubName;
+use super::{folder, hub};
 use crate::colours::{self, Colours};
 use crate::import::onnx;
 use crate::import::safetensors::image;
 use crate::import::safetensors::image_config::{self, ImageConfig};
 use crate::import::safetensors::naming::{self, Naming};
 use crate::ir::{Activation, ImageModel, Modality};
+use crate::progress::Progress;
 use crate::recognise::{RecognisedImage, recognise_image};
 use crate::tensors::Tensors;
 use crate::tract::run::ImageRun;
@@ -46,16 +47,13 @@ pub struct Exported {
     pub normalized: bool,
 }
 
-/// The folder of a pipeline's image encoder.
-const COMPONENT: &str = "image_encoder";
-
-/// Reads the image tower at `path`, a safetensors or ONNX file or a folder with one; `activation` is what the user says that the layers
+/// Reads the image tower at `path`, a safetensors or ONNX file, a folder with one or a name on the hub; `activation` is what the user says that the layers
 /// have.
 ///
 /// # Errors
 /// When there is none there that can be read; the message says what was found instead, and what to try.
-pub fn open(path: &Path, activation: Option<Activation>) -> Result<ImageTower> {
-    let Place { file, folder } = find(path)?;
+pub fn open(path: &Path, activation: Option<Activation>, progress: &Progress) -> Result<ImageTower> {
+    let Place { file, folder } = find(path, progress)?;
     if is_graph(&file)? {
         refuse_activation(&file, activation)?;
         return graph(&file, &folder);
@@ -86,12 +84,9 @@ struct Place {
     folder: PathBuf,
 }
 
-fn find(path: &Path) -> Result<Place> {
-    ensure!(
-        !path.to_str().is_some_and(HubName::is_one),
-        "{}: image encoders are not fetched from the hub: give a folder or file of this machine",
-        path.display()
-    );
+fn find(path: &Path, progress: &Progress) -> Result<Place> {
+    let fetched = hub::fetched(path, Modality::Image, progress)?;
+    let path = fetched.as_deref().unwrap_or(path);
     ensure!(path.exists(), "{}: there is no such file or folder", path.display());
     Ok(match path.is_dir() {
         true => Place { file: in_folder(path)?, folder: path.to_owned() },
@@ -112,12 +107,12 @@ pub struct ImageGraph {
     pub notes: Vec<String>,
 }
 
-/// Reads the graph of an image encoder at `path`, an ONNX file or a folder with one, for images of that `side` where it leaves it open.
+/// Reads the graph of an image encoder at `path`, an ONNX file, a folder with one or a name on the hub, for images of that `side` where it leaves it open.
 ///
 /// # Errors
 /// When there is none there that can be read; the message says what was found instead, and what to try.
-pub fn open_graph(path: &Path, side: Option<usize>) -> Result<ImageGraph> {
-    let Place { file, folder } = find(path)?;
+pub fn open_graph(path: &Path, side: Option<usize>, progress: &Progress) -> Result<ImageGraph> {
+    let Place { file, folder } = find(path, progress)?;
     ensure!(
         is_graph(&file)?,
         "{}: weights without their graph: give an ONNX export, or compile a vision transformer with --image",
@@ -173,10 +168,10 @@ fn colours(file: &Path, folder: &Path, side: usize) -> Result<(Colours, Vec<Stri
 fn in_folder(path: &Path) -> Result<PathBuf> {
     match folder::weights(path, Modality::Image)? {
         Some(file) => Ok(file),
-        None if path.join(COMPONENT).is_dir() => bail!(
+        None if path.join(IMAGE_COMPONENT).is_dir() => bail!(
             "{}: a pipeline's folder: give the image encoder's in it, {}",
             path.display(),
-            path.join(COMPONENT).display()
+            path.join(IMAGE_COMPONENT).display()
         ),
         None => bail!(
             "{}: no image encoder here; expected model.safetensors, its shards' index, or open_clip_model.safetensors, with the \

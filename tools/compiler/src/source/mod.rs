@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 mod beside;
 mod contents;
@@ -16,7 +16,7 @@ pub mod hub;
 pub mod image;
 mod tower;
 
-use crate::ir::Activation;
+use crate::ir::{Activation, Modality};
 use crate::progress::Progress;
 use file::{Opened, file_name};
 pub use tower::{NamedTower, Source, SourceTower, Weights};
@@ -31,12 +31,8 @@ pub use tower::{NamedTower, Source, SourceTower, Weights};
 /// # Errors
 /// When the name is none, what it names cannot be fetched, or as [`Source::open`].
 pub fn open(model: &Path, activation: Option<Activation>, progress: &Progress) -> Result<Source> {
-    if let Some(text) = model.to_str().filter(|text| hub::HubName::is_one(text)) {
-        let fetched = hub::fetch(&hub::HubName::parse(text)?, &hub::Settings::from_env()?, progress)?;
+    if let Some(fetched) = hub::fetched(model, Modality::Text, progress)? {
         return Source::open_as(&fetched, activation);
-    }
-    if let Some(name) = model.to_str().and_then(hub::HubName::of_address) {
-        bail!("{}: the address of a page; what it shows is named {name}", model.display());
     }
     if !std::fs::metadata(model).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return Source::open_as(model, activation);

@@ -92,7 +92,7 @@ impl VerifyJob {
         }
         if let Some((name, bytes)) = plans.image() {
             let tower = progress.stage("read the image encoder", || {
-                source::open(&self.model.path, self.model.choice.activation)
+                source::open(&self.model.path, self.model.choice.activation, progress)
             });
             let ImageTower { model, notes, .. } = tower?;
             notes.iter().for_each(|note| progress.note(note));

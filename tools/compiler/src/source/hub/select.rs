@@ -1,4 +1,4 @@
-//! Which files of a repository a text encoder needs, by their names.
+//! Which files of a repository an encoder needs, by their names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use crate::source::beside::OPEN_CLIP_CONFIG;
+use crate::ir::Modality;
+use crate::source::beside::{IMAGE_COMPONENT, OPEN_CLIP_CONFIG, alone};
 use crate::tensors::foreign;
 
 /// What a tokenizer may have.
@@ -20,24 +21,27 @@ const TOKENIZER: [&str; 6] = [
 ];
 
 const CONFIG: &str = "config.json";
+const PREPROCESSING: &str = "preprocessor_config.json";
 const INDEX: &str = "model_index.json";
 const ENCODER: &str = "text_encoder";
 const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"];
 
-/// The files of `listing` that a text encoder needs: those of the file or folder `part`, or of the whole repository.
+/// The files of `listing` that an encoder needs: those of the file or folder `part`, or of the whole repository.
 ///
 /// - A pipeline, that is a folder with folders `text_encoder*`: `model_index.json`, and of each text encoder the
-///   configuration, the weights, and the folder `tokenizer*` of the same ending. Checkpoints beside them are left.
-/// - Any other folder: its configuration, weights and tokenizer.
-/// - A file: itself, what it refers to, and the configuration and tokenizer that belong to it.
+///   configuration, the weights, and the folder `tokenizer*` of the same ending. Checkpoints beside them are left. An image
+///   encoder in it has to be named.
+/// - Any other folder: its configuration, weights, and tokenizer or preprocessing.
+/// - A file: itself, what it refers to, and the configuration, and tokenizer or preprocessing, that belong to it.
 ///
 /// Weights are `model.safetensors`, else the shards of `model.safetensors.index.json`, else OpenCLIP's with its
-/// configuration, else a half-precision variant, else `model.onnx`. What an ONNX file keeps elsewhere is not among them.
+/// configuration, else a half-precision variant, else `model.onnx`, else `text_model.onnx` or `vision_model.onnx`. What an
+/// ONNX file keeps elsewhere is not among them.
 ///
 /// # Errors
 /// When there are no such weights, with what there is and what to do.
-pub fn select(listing: &[String], part: Option<&str>) -> Result<Vec<String>> {
-    let listing = Listing(listing);
+pub fn select(listing: &[String], part: Option<&str>, modality: Modality) -> Result<Vec<String>> {
+    let listing = Listing { files: listing, modality };
     let mut files = match part {
         Some(file) if listing.has(file) => listing.of_file(file)?,
         Some(folder) if listing.folder_exists(folder) => listing.of_folder(folder)?,
@@ -51,7 +55,7 @@ pub fn select(listing: &[String], part: Option<&str>) -> Result<Vec<String>> {
 
 /// The small files that tell which text encoders of the pipeline around `part` are CLIP's.
 pub fn describing(listing: &[String], part: Option<&str>) -> Vec<String> {
-    let listing = Listing(listing);
+    let listing = Listing::of_texts(listing);
     let root = listing.pipeline(part);
     let configs = listing.encoders(root).into_iter().map(|encoder| join(&join(root, &encoder), CONFIG));
     std::iter::once(join(root, INDEX)).chain(configs).filter(|file| listing.has(file)).collect()
@@ -69,7 +73,7 @@ pub fn clip_only(
     part: Option<&str>,
     description: impl Fn(&str) -> Option<Value>,
 ) -> Result<Vec<String>> {
-    let known = Listing(listing);
+    let known = Listing::of_texts(listing);
     let root = known.pipeline(part);
     let index = description(&join(root, INDEX));
     let class = |encoder: &str| Some(index.as_ref()?.get(encoder)?.get(1)?.as_str()?.to_owned());
@@ -114,10 +118,11 @@ pub fn clip_only(
 pub fn beside(listing: &[String], model: &str, location: &str) -> Result<String> {
     let steps: Vec<&str> = location.split('/').filter(|step| !matches!(*step, "" | ".")).collect();
     let path = join(parent(model), &steps.join("/"));
+    let listing = Listing::of_texts(listing);
     ensure!(
-        Listing(listing).has(&path),
+        listing.has(&path),
         "{model} keeps its weights in {location:?}, which is not there; there is {}",
-        Listing(listing).shown(parent(model))
+        listing.shown(parent(model))
     );
     Ok(path)
 }
@@ -155,27 +160,34 @@ fn is_pickle(name: &str) -> bool {
         && !name.starts_with("openvino")
 }
 
-/// Every path of a repository's files.
+/// Every path of a repository's files, and which encoder is looked for among them.
 #[derive(Clone, Copy)]
-struct Listing<'a>(&'a [String]);
+struct Listing<'a> {
+    files: &'a [String],
+    modality: Modality,
+}
 
 impl<'a> Listing<'a> {
+    fn of_texts(files: &'a [String]) -> Self {
+        Self { files, modality: Modality::Text }
+    }
+
     fn has(self, file: &str) -> bool {
-        self.0.iter().any(|known| known == file)
+        self.files.iter().any(|known| known == file)
     }
 
     fn folder_exists(self, folder: &str) -> bool {
-        self.0.iter().any(|file| inside(file, folder))
+        self.files.iter().any(|file| inside(file, folder))
     }
 
     /// Names of the files directly in a folder.
-    fn files(self, folder: &str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter_map(move |file| below(file, folder)).filter(|name| !name.contains('/'))
+    fn directly_in(self, folder: &str) -> impl Iterator<Item = &'a str> {
+        self.files.iter().filter_map(move |file| below(file, folder)).filter(|name| !name.contains('/'))
     }
 
     /// Names of the text encoders' folders directly in a folder.
     fn encoders(self, folder: &str) -> BTreeSet<String> {
-        let steps = self.0.iter().filter_map(|file| below(file, folder)?.split_once('/'));
+        let steps = self.files.iter().filter_map(|file| below(file, folder)?.split_once('/'));
         steps.map(|(name, _)| name).filter(|name| name.starts_with(ENCODER)).map(str::to_owned).collect()
     }
 
@@ -187,7 +199,15 @@ impl<'a> Listing<'a> {
     }
 
     fn of_folder(self, folder: &str) -> Result<Vec<String>> {
-        let encoders = self.encoders(folder);
+        let encoders = match self.modality {
+            Modality::Text => self.encoders(folder),
+            Modality::Image => BTreeSet::new(),
+        };
+        let image_encoder = join(folder, IMAGE_COMPONENT);
+        ensure!(
+            self.modality == Modality::Text || !self.folder_exists(&image_encoder),
+            "a pipeline: name the image encoder's folder in it, hf:OWNER/REPO/{image_encoder}"
+        );
         if encoders.is_empty() {
             let mut files = self.weights(folder)?;
             files.extend(self.beside(folder));
@@ -215,10 +235,13 @@ impl<'a> Listing<'a> {
         Ok(files)
     }
 
-    /// Configuration and tokenizer of the model in `folder`, as far as they are there.
+    /// Configuration, and tokenizer or preprocessing, of the model in `folder`, as far as they are there.
     fn beside(self, folder: &str) -> Vec<String> {
         let mut wanted = vec![join(folder, CONFIG)];
-        wanted.extend(TOKENIZER.map(|name| join(folder, name)));
+        match self.modality {
+            Modality::Text => wanted.extend(TOKENIZER.map(|name| join(folder, name))),
+            Modality::Image => wanted.push(join(folder, PREPROCESSING)),
+        }
         if let Some(ending) = last(folder).strip_prefix(ENCODER) {
             let pipeline = parent(folder);
             let tokenizer = join(pipeline, &format!("tokenizer{ending}"));
@@ -246,11 +269,11 @@ impl<'a> Listing<'a> {
         {
             return Ok(vec![join(folder, half)]);
         }
-        if there(&"model.onnx") {
-            return Ok(vec![join(folder, "model.onnx")]);
+        if let Some(graph) = ["model.onnx", alone(self.modality)].iter().find(|name| there(name)) {
+            return Ok(vec![join(folder, graph)]);
         }
         let named: Vec<_> = self
-            .0
+            .files
             .iter()
             .filter(|file| [folder, join(folder, "onnx").as_str()].contains(&parent(file)))
             .filter(|file| file.ends_with(".safetensors") || file.ends_with(".onnx"))
@@ -263,13 +286,17 @@ impl<'a> Listing<'a> {
                 some(&named)
             );
         }
-        if let Some(name) = self.files(folder).find(|name| is_pickle(name)) {
+        if let Some(name) = self.directly_in(folder).find(|name| is_pickle(name)) {
             bail!("{}", pickle(&join(folder, name)));
         }
         let place = if folder.is_empty() { "the repository" } else { folder };
+        let pipeline = match self.modality {
+            Modality::Text => format!("a folder {} or ", join(folder, ENCODER)),
+            Modality::Image => String::new(),
+        };
         bail!(
-            "no text encoder in {place}: expected a folder {} or {}, found {}",
-            join(folder, ENCODER),
+            "no {} in {place}: expected {pipeline}{}, found {}",
+            self.modality,
             join(folder, "model.safetensors"),
             self.shown(folder)
         )
@@ -289,7 +316,8 @@ impl<'a> Listing<'a> {
             let (number, count) = middle.split_once("-of-")?;
             Some((number.parse().ok()?, count.parse().ok()?))
         };
-        let found: Vec<_> = self.files(folder).filter_map(|name| Some((numbers(name)?, name))).collect();
+        let found: Vec<_> =
+            self.directly_in(folder).filter_map(|name| Some((numbers(name)?, name))).collect();
         let count = found.first().map_or(0, |((_, count), _)| *count);
         let there: BTreeSet<_> =
             found.iter().filter(|((_, of), _)| *of == count).map(|((number, _), _)| *number).collect();
@@ -306,7 +334,7 @@ impl<'a> Listing<'a> {
     /// The files and folders directly in a folder, for an error.
     fn shown(self, folder: &str) -> String {
         let names: BTreeSet<_> = self
-            .0
+            .files
             .iter()
             .filter_map(|file| below(file, folder))
             .filter(|name| !name.starts_with('.'))

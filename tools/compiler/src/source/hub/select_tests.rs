@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{beside, clip_only, describing, select};
+use super::{Modality, beside, clip_only, describing, select};
 
 /// Paths; `folder: a b` is `folder/a` and `folder/b`.
 fn listing(text: &str) -> Vec<String> {
@@ -17,11 +17,15 @@ fn listing(text: &str) -> Vec<String> {
 }
 
 fn chosen(listing: &[String], part: Option<&str>) -> Vec<String> {
-    select(listing, part).unwrap_or_else(|error| panic!("{error:#}"))
+    select(listing, part, Modality::Text).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn image(listing: &[String], part: Option<&str>) -> Result<Vec<String>, String> {
+    select(listing, part, Modality::Image).map_err(|error| format!("{error:#}"))
 }
 
 fn refusal(listing: &[String], part: Option<&str>) -> String {
-    let said = format!("{:#}", select(listing, part).expect_err("a refusal"));
+    let said = format!("{:#}", select(listing, part, Modality::Text).expect_err("a refusal"));
     assert!(!said.contains('\n'), "{said}");
     said
 }
@@ -150,7 +154,7 @@ fn decided(
             (file.ends_with("model_index.json") && files.iter().any(|f| f == file)).then(|| index.clone())
         })
     };
-    select(&clip_only(files, part, description)?, part)
+    select(&clip_only(files, part, description)?, part, Modality::Text)
 }
 
 #[test]
@@ -264,6 +268,33 @@ fn plain_transformers_repositories() {
         config.json merges.txt model-00001-of-00002.safetensors model-00002-of-00002.safetensors
         model.safetensors.index.json vocab.json",
     );
+}
+
+#[test]
+fn image_encoders_come_with_their_preprocessing() {
+    let vit = "config.json model.safetensors preprocessor_config.json";
+    same(image(&listing(VIT_L_14), None).unwrap(), vit);
+    let open_clip = "open_clip_config.json open_clip_model.safetensors";
+    same(image(&listing(&format!("{open_clip} merges.txt vocab.json")), None).unwrap(), open_clip);
+    // As optimum lays them out, or one encoder's graph in a folder of its own.
+    let both = listing("config.json preprocessor_config.json vocab.json text_model.onnx vision_model.onnx");
+    same(image(&both, None).unwrap(), "config.json preprocessor_config.json vision_model.onnx");
+    same(chosen(&both, None), "config.json text_model.onnx vocab.json");
+    let apart = listing("config.json preprocessor_config.json\nonnx: model.onnx vision_model.onnx");
+    same(image(&apart, Some("onnx/vision_model.onnx")).unwrap(), "onnx: vision_model.onnx");
+    // A pipeline's has a folder of its own, of which the user says that it is meant.
+    let kandinsky = listing(
+        "model_index.json
+        image_encoder: config.json model.safetensors
+        text_encoder: config.json model.safetensors",
+    );
+    let said = image(&kandinsky, None).unwrap_err();
+    assert!(said.contains("hf:OWNER/REPO/image_encoder"), "{said}");
+    same(image(&kandinsky, Some("image_encoder")).unwrap(), "image_encoder: config.json model.safetensors");
+    let said = image(&listing(SD_1_5), None).unwrap_err();
+    assert!(said.contains("safetensors"), "{said}");
+    let said = image(&listing("README.txt"), None).unwrap_err();
+    assert!(said.starts_with("no image encoder in the repository: expected model.safetensors"), "{said}");
 }
 
 #[test]
