@@ -158,6 +158,29 @@ fn a_picture_follows_from_prompt_negative_seed_and_guidance_alone() {
     assert!(said.contains("only the first 77 tokens"), "{said}");
 }
 
+/// Of the program built for another CPU; `.ci/draw` runs this for a board's.
+#[test]
+#[ignore = "CLIPTEXT_DRAW_ELSEWHERE must be a command that runs cliptext-draw built for another CPU"]
+fn another_cpu_draws_the_same_picture() {
+    let command = std::env::var("CLIPTEXT_DRAW_ELSEWHERE").unwrap();
+    let words: Vec<_> = command.split_whitespace().collect();
+    let unet = fixture("drawing/unet.onnx");
+    for sampler in ["dpmpp-2m", "ddim"] {
+        let args = ["a running dog", "--negative", "blurry", "--seed", "5", "--sampler", sampler];
+        let options = ["-o", "-", "--steps", "4", "--unet", unet.to_str().unwrap()];
+        let elsewhere = Command::new(words[0]).args(&words[1..]).args(args).args(options).output().unwrap();
+        assert!(elsewhere.status.success(), "{}", String::from_utf8_lossy(&elsewhere.stderr));
+        let (there, told_there) = decoded(&elsewhere.stdout);
+        let (here, told) = decoded(&drawn(&args).0);
+        // The plan's hash and the settings are among it.
+        assert_eq!(told_there, told);
+        // Embeddings and noise are the same bits; the UNet's floats are rounded by other instructions.
+        let furthest = there.iter().zip(&here).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        println!("{sampler}: {furthest} of 255 levels apart at the most");
+        assert!(furthest <= 1, "{sampler}: {furthest} levels");
+    }
+}
+
 #[test]
 fn a_file_is_written_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
