@@ -267,6 +267,7 @@ impl KernelSet<'_> {
         // Side by side they are queries, keys and values, cut as attention cuts them into heads.
         let parts = if panels.outputs == 3 * panels.inputs { 3 } else { 1 };
         by_panels(team, range, parts, rows, first.task, |worker, task| {
+            debug_assert!(step.holds(&task));
             if let Some(product) = product(self.of(worker)) {
                 // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
                 unsafe { (product.linear)(&step, task) }
@@ -289,6 +290,7 @@ impl KernelSet<'_> {
         let (true, Some(range)) = (fits, at_hand(panels, weights)) else { return unfit(out) };
         let step = LinearF32 { input, panels, weights, epilogue, out: SharedMut::new(out) };
         by_panels(team, range, 1, rows, F32_TASK, |worker, task| {
+            debug_assert!(step.holds(&task));
             // SAFETY: the sizes were checked, panels and rows are this task's, `self` proves the instructions.
             unsafe { (self.of(worker).0.vector.linear_f32)(&step, task) }
         });

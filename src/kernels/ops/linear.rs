@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::math::Activation;
-use crate::kernels::layout::{PANEL, Panels};
+use crate::kernels::layout::{PANEL, Panels, Piece};
 use crate::kernels::shared::SharedMut;
 use crate::kernels::simd::{Block, LANES, Simd};
 
@@ -39,6 +39,17 @@ pub(crate) struct TaskSize {
     /// Tasks for each worker, at least, where there are panels and rows for them: the last to end holds up the others by no more than
     /// a task.
     pub(crate) per_worker: usize,
+}
+
+impl Task {
+    /// Whether its rows lie in `out`, and its panels are among those of `panels` that are at hand: with the rows of the input, which
+    /// each kind of product has of its own, what every pointer of a kernel is derived from.
+    pub(super) fn fits(&self, panels: &Panels, weights: Piece<'_>, out: &SharedMut<'_, f32>) -> bool {
+        let at_hand = weights.first..weights.first + weights.bytes.len() / panels.panel_bytes().max(1);
+        let has_panels =
+            self.panels.is_empty() || at_hand.start <= self.panels.start && self.panels.end <= at_hand.end;
+        has_panels && at_hand.end <= panels.count() && self.rows.end * panels.outputs as usize <= out.len()
+    }
 }
 
 /// The output channels of `panel` that exist.

@@ -21,6 +21,14 @@ pub(crate) struct LinearF32<'a> {
     pub(crate) out: SharedMut<'a, f32>,
 }
 
+impl LinearF32<'_> {
+    /// Whether all that a task reads and writes is there.
+    pub(crate) fn holds(&self, task: &Task) -> bool {
+        let inputs = self.panels.inputs as usize;
+        task.fits(&self.panels, self.weights, &self.out) && task.rows.end * inputs <= self.input.len()
+    }
+}
+
 /// `rows` of `panels`: each sum is one chain of fused multiply-adds from the first input to the last.
 ///
 /// # Safety

@@ -25,6 +25,17 @@ pub(crate) struct LinearInt8<'a> {
     pub(crate) out: SharedMut<'a, f32>,
 }
 
+impl LinearInt8<'_> {
+    /// Whether all that a task reads and writes is there: a row of codes has whole groups, whatever the number of inputs.
+    pub(crate) fn holds(&self, task: &Task) -> bool {
+        let groups = self.panels.groups() * self.panels.packing.group();
+        task.fits(&self.panels, self.weights, &self.out)
+            && groups <= self.stride
+            && task.rows.end * self.stride <= self.codes.len()
+            && task.rows.end <= self.params.len()
+    }
+}
+
 /// The product of int8 codes with weights, as vectors `S` finish it.
 pub(crate) trait Int8Product<S: Simd>: Copy {
     /// Rows of a full tile.
