@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Seek};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -118,8 +118,15 @@ pub fn is_picture(path: &Path) -> std::io::Result<bool> {
 /// # Errors
 /// [`PictureError`] where the file is none that can be read.
 pub fn read(path: &Path, side: NonZero<u16>) -> Result<Vec<u8>, PictureError> {
-    let file = BufReader::new(File::open(path).map_err(PictureError::Io)?);
-    let mut reader = ImageReader::new(file).with_guessed_format().map_err(PictureError::Io)?;
+    decode(BufReader::new(File::open(path).map_err(PictureError::Io)?), side)
+}
+
+/// The same, of a file's bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn decode(bytes: impl BufRead + Seek, side: NonZero<u16>) -> Result<Vec<u8>, PictureError> {
+    let mut reader = ImageReader::new(bytes).with_guessed_format().map_err(PictureError::Io)?;
     if reader.format().is_none() {
         return Err(PictureError::Format);
     }
@@ -128,12 +135,12 @@ pub fn read(path: &Path, side: NonZero<u16>) -> Result<Vec<u8>, PictureError> {
     limits.max_image_height = Some(MOST_PIXELS);
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits);
-    let decode = |error| match error {
+    let told = |error| match error {
         ImageError::IoError(error) => PictureError::Io(error),
         ImageError::Unsupported(_) => PictureError::Format,
         error => PictureError::Decode(error),
     };
-    let mut decoder = reader.into_decoder().map_err(decode)?;
+    let mut decoder = reader.into_decoder().map_err(told)?;
     // The decoder counts what it takes besides, and not what it decodes to.
     let (width, height) = decoder.dimensions();
     let bytes =
@@ -144,7 +151,7 @@ pub fn read(path: &Path, side: NonZero<u16>) -> Result<Vec<u8>, PictureError> {
         ))));
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(decode)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(told)?;
     picture.apply_orientation(orientation);
     let picture = picture.into_rgb8();
     let (width, height) = picture.dimensions();
