@@ -4,22 +4,24 @@
 mod line;
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 
 use cliptext::prompt::Prompt;
 use cliptext::serve::{Answer, Client, Counters, Receiver, Request, Server};
-use cliptext::{AlignedBytes, Encoder, Plan, include_plan};
+use cliptext::{ArenaBuf, Encoder, Plan, include_plan};
 use libfuzzer_sys::fuzz_target;
 use line::Line;
 
 static PLAN: &[u8] = include_plan!("../../tests/fixtures/one-tower.plan");
+static READ: LazyLock<Plan<'static>> = LazyLock::new(|| Plan::load(PLAN).expect("a plan of one tower"));
 static COUNTERS: Counters = Counters::new();
 
 thread_local! {
     static SERVER: RefCell<Server<'static>> = RefCell::new({
-        let plan = Box::leak(Box::new(Plan::load(PLAN).expect("a plan of one tower")));
-        let arena = Box::leak(Box::new(AlignedBytes::zeroed(plan.arena_bytes(2))));
+        // In one piece, which the leak detector finds again from the encoder.
+        let arena = Box::leak(Box::new(ArenaBuf::<{ 1 << 20 }>::new())).bytes();
         let prompt = Box::leak(Box::new(Prompt::new()));
-        let encoder = Encoder::new(plan, arena).expect("an arena that is large enough");
+        let encoder = Encoder::new(&READ, arena).expect("an arena that is large enough");
         let work = vec![0.0; Server::work_len(&encoder, 2)].leak();
         Server::new(encoder, &COUNTERS, prompt).with_work(work)
     });
