@@ -100,8 +100,8 @@ fn apply(edit: &Edit, model: &mut ModelProto) {
                 ..NodeProto::default()
             };
             model.functions.push(FunctionProto {
-                name: name(number),
-                domain: "own".into(),
+                name: Some(name(number)),
+                domain: Some("own".into()),
                 input: vec!["x".into()],
                 output: vec!["z".into()],
                 // Twice: without bounds the nodes double with each function.

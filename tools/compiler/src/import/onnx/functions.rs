@@ -300,7 +300,7 @@ mod tests {
         let mut bomb = model(vec![function("F", vec![asks; 1100])], vec![gives]);
         assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
         // Long names, which each call puts before those of its body.
-        let long = "F".repeat(1 << 18);
+        let long = "F".repeat(1 << 19);
         let mut bomb = model(vec![function(&long, vec![node("Exp", &["x"], "y")])], calls(&long));
         assert!(inline(&mut bomb).expect_err("a bomb").to_string().contains("bytes"));
         let mut twice = model(vec![function("F", vec![]), function("F", vec![])], vec![]);
